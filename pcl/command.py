@@ -1,0 +1,55 @@
+"""The command line of the jobs: ``CONFIG [key=value ...]``, one clear line for every mistake, and exit codes."""
+
+__all__ = ["job", "progress"]
+
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from pcl.config import DEFAULTS, Config, load_config
+from pcl.errors import BadInputError, DamagedDataError
+
+T = TypeVar("T")
+
+
+def job(main: Callable[[Config], None], description: str) -> None:
+    """Run a job with the configuration that the command line names, and exit.
+
+    Exit codes: 0 success, 1 damaged data or a failed run, 2 bad input, 130 interrupted.
+
+    Args:
+        main: the job.
+        description: first paragraph of its help.
+    """
+    arguments = sys.argv[1:]
+    if not arguments or any(argument in ("-h", "--help") for argument in arguments):
+        print(f"usage: python {sys.argv[0]} CONFIG [key=value ...]\n\n{textwrap.dedent(description).strip()}\n")  # noqa: T201
+        print(f"{DEFAULTS.read_text()}")  # noqa: T201
+        sys.exit(0 if arguments else 2)
+    try:
+        main(load_config(arguments[0], arguments[1:]))
+    except (BadInputError, DamagedDataError) as error:
+        sys.exit(_complain(error, error.exit_code))
+    except FloatingPointError as error:
+        sys.exit(_complain(error, 1))
+    except KeyboardInterrupt:
+        sys.exit(_complain("interrupted: the same command goes on from what is finished", 130))
+
+
+def _complain(message: object, exit_code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    return exit_code
+
+
+def progress(items: Iterable[T], total: int, description: str, unit: str) -> Iterable[T]:
+    """Show a progress bar on a terminal, and a few plain lines elsewhere."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc=description, unit=unit)
+        return
+    for number, item in enumerate(items, 1):
+        yield item
+        if number == total or number % max(1, total // 4) == 0:
+            print(f"{description}: {number} of {total} {unit}s", flush=True)  # noqa: T201

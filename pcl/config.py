@@ -1,0 +1,266 @@
+"""Configuration: schema, merge, check, save. Values and their meaning are in ``configs/default.yaml``."""
+
+__all__ = ["Config", "data_identity", "experiment", "load_config", "resolved_yaml"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from pcl.errors import BadInputError
+
+DEFAULTS = Path(__file__).resolve().parents[1] / "configs" / "default.yaml"
+
+
+@dataclass
+class GaussianProcessConfig:
+    """``data.gaussian_process``."""
+
+    num_train: int = MISSING
+    num_test: int = MISSING
+    num_points: int = MISSING
+    num_coefficients: int = MISSING
+    noise_std: float = MISSING
+    inverse_length: float = MISSING
+    smoothness: float = MISSING
+    num_modes: int = MISSING
+
+
+@dataclass
+class DataConfig:
+    """``data``."""
+
+    source: str = MISSING
+    seed: int = MISSING
+    root: str = MISSING
+    shards: str = MISSING
+    num_shards: int = MISSING
+    record_pairs: int = MISSING
+    gaussian_process: GaussianProcessConfig = field(default_factory=GaussianProcessConfig)
+
+
+@dataclass
+class TemperatureConfig:
+    """``model.temperature``."""
+
+    initial: float = MISSING
+    learned: bool = MISSING
+    minimum: float = MISSING
+    maximum: float = MISSING
+
+
+@dataclass
+class ModelConfig:
+    """``model``."""
+
+    embedding_dim: int = MISSING
+    encoder_u: str = MISSING
+    encoder_v: str = MISSING
+    standardise: bool = MISSING
+    tilting: str = MISSING
+    temperature: TemperatureConfig = field(default_factory=TemperatureConfig)
+
+
+@dataclass
+class LossConfig:
+    """``loss``."""
+
+    kind: str = MISSING
+    weight_u_given_v: float = MISSING
+    weight_v_given_u: float = MISSING
+
+
+@dataclass
+class TrainConfig:
+    """``train``."""
+
+    epochs: int = MISSING
+    global_batch: int = MISSING
+    num_lanes: int = MISSING
+    shuffle_pairs: int = MISSING
+    learning_rate: float = MISSING
+    weight_decay: float = MISSING
+    warmup_steps: int = MISSING
+    schedule: str = MISSING
+    final_factor: float = MISSING
+    gradient_clip: float = MISSING
+    precision: str = MISSING
+    log_every: int = MISSING
+    checkpoint_every: int = MISSING
+
+
+@dataclass
+class WorkersConfig:
+    """``workers``."""
+
+    num_workers: int = MISSING
+    cpus_per_worker: int = MISSING
+    use_gpu: bool = MISSING
+    num_checkpoints: int = MISSING
+    max_failures: int = MISSING
+    start_timeout_s: int = MISSING
+    collective_timeout_s: int = MISSING
+
+
+@dataclass
+class EvaluationConfig:
+    """``evaluation``."""
+
+    split: str = MISSING
+    recall_at: list[int] = MISSING
+    block_pairs: int = MISSING
+    max_pairs: int = MISSING
+
+
+@dataclass
+class Config:
+    """The whole configuration."""
+
+    name: str = MISSING
+    storage: str = MISSING
+    seed: int = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+CHOICES = {
+    "data.source": ("gaussian_process", "mnist"),
+    "model.encoder_u": ("linear", "lenet", "one_hot", "identity"),
+    "model.encoder_v": ("linear", "lenet", "one_hot", "identity"),
+    "model.tilting": ("cosine", "inner_product", "squared_distance"),
+    "loss.kind": ("conditional", "joint"),
+    "train.schedule": ("cosine", "constant"),
+    "train.precision": ("float32", "bf16", "float64"),
+    "evaluation.split": ("train", "test"),
+}
+AT_LEAST = {
+    "seed": 0,
+    "data.seed": 0,
+    "data.num_shards": 1,
+    "data.record_pairs": 1,
+    "model.embedding_dim": 1,
+    "loss.weight_u_given_v": 0,
+    "loss.weight_v_given_u": 0,
+    "train.epochs": 1,
+    "train.global_batch": 2,
+    "train.num_lanes": 1,
+    "train.shuffle_pairs": 1,
+    "train.weight_decay": 0,
+    "train.warmup_steps": 0,
+    "train.final_factor": 0,
+    "train.gradient_clip": 0,
+    "train.log_every": 1,
+    "train.checkpoint_every": 1,
+    "workers.num_workers": 1,
+    "workers.cpus_per_worker": 1,
+    "workers.num_checkpoints": 1,
+    "workers.max_failures": 0,
+    "workers.start_timeout_s": 1,
+    "workers.collective_timeout_s": 1,
+    "evaluation.block_pairs": 1,
+    "evaluation.max_pairs": 0,
+}
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Merge defaults, a run file and ``key=value`` overrides, and check the result.
+
+    Args:
+        path: the run file.
+        overrides: such as ``train.epochs=3``.
+
+    Raises:
+        BadInputError: the file cannot be read, a key is not known or is not given, or a value has the wrong type
+            or is out of its range.
+    """
+    if not Path(path).is_file():
+        raise BadInputError(f"{path} does not exist: give a run file such as configs/gaussian.yaml")
+    layers: list[tuple[str, Any]] = [(str(DEFAULTS), DEFAULTS), (str(path), path)]
+    for override in overrides:
+        if "=" not in override:
+            raise BadInputError(f"{override!r} is not an override: write key=value, such as train.epochs=3")
+        layers.append((override, override))
+    merged: Any = OmegaConf.structured(Config)
+    for name, layer in layers:
+        try:
+            loaded = OmegaConf.load(layer) if isinstance(layer, Path) or layer is path else OmegaConf.from_dotlist([layer])
+            merged = OmegaConf.merge(merged, loaded)
+        except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
+            raise BadInputError(f"{name}: {_one_line(error)}; every key is explained in configs/default.yaml") from error
+    missing = sorted(OmegaConf.missing_keys(merged))
+    if missing:
+        raise BadInputError(f"{path} does not give {', '.join(missing)}: add them, or give {missing[0]}=... after the file")
+    _check(merged)
+    config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    for section, key in ((config, "storage"), (config.data, "root"), (config.data, "shards")):
+        setattr(section, key, str(Path(getattr(section, key)).expanduser().resolve()))  # workers change directory
+    return config
+
+
+def _one_line(error: Exception) -> str:
+    key = getattr(error, "full_key", None)
+    first = " ".join(str(error).split("full_key")[0].split())
+    return f"{key}: {first}" if key else first
+
+
+def _check(config: Any) -> None:
+    for key, choices in CHOICES.items():
+        value = OmegaConf.select(config, key)
+        if value not in choices:
+            raise BadInputError(f"{key}={value}: choose one of {', '.join(choices)}")
+    for key, least in AT_LEAST.items():
+        value = OmegaConf.select(config, key)
+        if not value >= least:
+            raise BadInputError(f"{key}={value}: it must be at least {least}")
+    if not config.train.learning_rate > 0:
+        raise BadInputError(f"train.learning_rate={config.train.learning_rate}: it must be positive")
+    if config.loss.kind == "conditional" and config.loss.weight_u_given_v + config.loss.weight_v_given_u == 0:
+        raise BadInputError("loss.weight_u_given_v=0 and loss.weight_v_given_u=0: one of them must be positive")
+    temperature = config.model.temperature
+    if not 0 < temperature.minimum <= temperature.initial <= temperature.maximum:
+        raise BadInputError(
+            f"model.temperature.initial={temperature.initial}: it must lie between minimum={temperature.minimum} > 0 "
+            f"and maximum={temperature.maximum}"
+        )
+    if not config.evaluation.recall_at or min(config.evaluation.recall_at) < 1:
+        raise BadInputError(f"evaluation.recall_at={list(config.evaluation.recall_at)}: give at least one K >= 1")
+    if "/" in config.name or config.name in ("", ".", ".."):
+        raise BadInputError(f"name={config.name!r}: it names a folder inside storage and holds no slash")
+    if config.train.precision == "bf16" and not config.workers.use_gpu:
+        raise BadInputError("train.precision=bf16 needs workers.use_gpu=true: on CPUs choose float32")
+
+
+def resolved_yaml(config: Config) -> str:
+    """Return the whole configuration as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def data_identity(config: Config) -> dict[str, Any]:
+    """Return what the shards are a function of: the data but not where they lie."""
+    content = OmegaConf.to_container(OmegaConf.structured(config.data))
+    assert isinstance(content, dict)
+    sections = {"gaussian_process"} - {config.data.source}  # settings of other sources do not matter
+    return {str(key): value for key, value in content.items() if key not in {"root", "shards"} | sections}
+
+
+def experiment(config: Config) -> dict[str, Any]:
+    """Return, flat, what a run is a function of: everything but where it runs, lies and is evaluated."""
+    content = OmegaConf.to_container(OmegaConf.structured(config))
+    assert isinstance(content, dict)
+    parts = {key: content[key] for key in ("seed", "model", "loss", "train")}
+    return _flatten(parts | {"data": data_identity(config)})
+
+
+def _flatten(content: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

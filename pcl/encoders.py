@@ -1,0 +1,160 @@
+"""Encoders: from one modality's stored arrays to embeddings.
+
+Shapes: B pairs, E embedding; ``shape`` is the shape of one item of the modality.
+"""
+
+__all__ = ["ENCODERS", "Identity", "LeNet", "Linear", "OneHot", "Standardise", "make_encoder"]
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pcl.errors import BadInputError
+
+
+class Standardise(nn.Module):
+    r"""Turn stored values into floating point: :math:`x \mapsto (x\,c - m) / d`.
+
+    Args:
+        scale_factor: c, physical units per stored unit.
+        mean: m in physical units, a scalar or one value per component of an item.
+        std: d in physical units, likewise; a component that does not vary (d = 0) is only centred.
+
+    Example:
+        >>> Standardise(1 / 255, mean=0.5, std=0.25)(torch.tensor([255], dtype=torch.uint8))
+        tensor([2.])
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self, scale_factor: float = 1.0, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0
+    ) -> None:
+        super().__init__()
+        deviation = torch.tensor(std, dtype=torch.float64)
+        deviation = torch.where(deviation > 0, deviation, 1.0)
+        self.register_buffer("scale", (scale_factor / deviation).to(torch.get_default_dtype()))
+        self.register_buffer("shift", (-torch.tensor(mean, dtype=torch.float64) / deviation).to(self.scale))
+
+    def forward(self, stored: Tensor) -> Tensor:
+        """Map stored values of any dtype, shape (B, *shape), to the dtype of the model."""
+        return stored.to(self.scale.dtype) * self.scale + self.shift
+
+
+class Linear(nn.Module):
+    """Linear encoder g(x) = G x of a flattened item, without bias (arXiv:2505.24134, section 5)."""
+
+    def __init__(self, shape: Sequence[int], embedding_dim: int) -> None:
+        super().__init__()
+        self.map = nn.Linear(math.prod(shape), embedding_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, *shape) to (B, E)."""
+        embedding: Tensor = self.map(x.flatten(1) if x.ndim > 1 else x[:, None])
+        return embedding
+
+
+class LeNet(nn.Module):
+    """LeNet-5 with rectifiers and max pooling for 28 x 28 images (LeCun et al. 1998)."""
+
+    def __init__(self, shape: Sequence[int], embedding_dim: int) -> None:
+        super().__init__()
+        if tuple(shape) != (28, 28):
+            raise BadInputError(f"the lenet encoder takes 28 x 28 images, not items of shape {tuple(shape)}")
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 6, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(400, 120),
+            nn.ReLU(),
+            nn.Linear(120, 84),
+            nn.ReLU(),
+            nn.Linear(84, embedding_dim),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 28, 28) to (B, E)."""
+        embedding: Tensor = self.layers(x[:, None])
+        return embedding
+
+
+class OneHot(nn.Module):
+    """One-hot encoder of integer labels 0 .. E-1, without parameters (arXiv:2505.24134, section 6.2)."""
+
+    integer_input = True
+    atoms: Tensor
+
+    def __init__(self, shape: Sequence[int], embedding_dim: int) -> None:
+        super().__init__()
+        if tuple(shape) != ():
+            raise BadInputError(f"the one_hot encoder takes one label per pair, not items of shape {tuple(shape)}")
+        self.register_buffer("atoms", torch.eye(embedding_dim), persistent=False)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Map labels (B,) to (B, E)."""
+        return self.atoms[labels.long()]
+
+
+class Identity(nn.Module):
+    """The identity on a flattened item: its embedding dimension is the item's size."""
+
+    def __init__(self, shape: Sequence[int], embedding_dim: int) -> None:
+        super().__init__()
+        if math.prod(shape) != embedding_dim:
+            raise BadInputError(
+                f"the identity encoder keeps {math.prod(shape)} numbers but model.embedding_dim is {embedding_dim}: "
+                "set them equal"
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, *shape) to (B, E)."""
+        return x.flatten(1) if x.ndim > 1 else x[:, None]
+
+
+ENCODERS: dict[str, type[Linear] | type[LeNet] | type[OneHot] | type[Identity]] = {
+    "linear": Linear,
+    "lenet": LeNet,
+    "one_hot": OneHot,
+    "identity": Identity,
+}
+
+
+def make_encoder(
+    kind: str,
+    shape: Sequence[int],
+    embedding_dim: int,
+    *,
+    scale_factor: float = 1.0,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+) -> nn.Module:
+    """Return an encoder of stored arrays: standardisation, then the network; labels go in as they are.
+
+    Args:
+        kind: one of ``ENCODERS``.
+        shape: shape of one item.
+        embedding_dim: E.
+        scale_factor: physical units per stored unit.
+        mean: subtracted, in physical units.
+        std: divided by, in physical units.
+
+    Raises:
+        BadInputError: the kind is not known or does not fit the shape.
+
+    Example:
+        >>> make_encoder("linear", (12,), 5)(torch.zeros(2, 12)).shape
+        torch.Size([2, 5])
+    """
+    if kind not in ENCODERS:
+        raise BadInputError(f"encoder {kind!r} is not known; choose one of {', '.join(ENCODERS)}")
+    network = ENCODERS[kind](shape, embedding_dim)
+    if getattr(network, "integer_input", False):
+        return network
+    return nn.Sequential(Standardise(scale_factor, mean, std), network)

@@ -1,0 +1,1 @@
+"""How good the learned conditionals are: retrieval, classification, and the gap to the theory."""

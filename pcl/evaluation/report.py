@@ -1,0 +1,172 @@
+"""One evaluation of one model on one split: numbers, pictures, a table."""
+
+__all__ = ["Evaluation", "evaluate", "format_table"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pcl.data.loader import iterate_split
+from pcl.data.manifest import Manifest
+from pcl.evaluation.classification import classification_metrics
+from pcl.evaluation.figures import conditional_means_figure, labels_figure
+from pcl.evaluation.retrieval import identity_of, retrieval_metrics, retrieval_ranks
+from pcl.evaluation.theory_gap import closed_form_means, learned_means, pair_means, reference_errors
+from pcl.gaussian import GaussianProcessPair, plug_in, relative_error
+from pcl.gaussian.pair import DIRECTIONS
+from pcl.model import PairModel
+
+Table = list[list[str]]
+
+
+@dataclass
+class Evaluation:
+    """Metrics by name (as in TensorBoard, without ``eval/``), tables for the terminal, figures by file name."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    tables: list[Table] = field(default_factory=list)
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+
+def _read(root: Path, manifest: Manifest, split: str, max_pairs: int) -> tuple[Tensor, Tensor]:
+    parts = list(iterate_split(root, manifest, split))
+    u, v = torch.cat([u for u, _ in parts]), torch.cat([v for _, v in parts])
+    return (u[:max_pairs], v[:max_pairs]) if max_pairs else (u, v)
+
+
+@torch.no_grad()
+def evaluate(
+    model: PairModel,
+    root: Path,
+    manifest: Manifest,
+    *,
+    split: str,
+    loss: str,
+    recall_at: Sequence[int],
+    block_pairs: int,
+    max_pairs: int = 0,
+) -> Evaluation:
+    """Evaluate a model on a split: retrieval always, labels and theory where the data have them.
+
+    Args:
+        model: with its encoders.
+        root: folder of the shards.
+        manifest: its manifest.
+        split: which split to evaluate on.
+        loss: that the model was trained with, for its closed form.
+        recall_at: K of R@K.
+        block_pairs: pairs encoded and scored at a time.
+        max_pairs: evaluate the first pairs only; 0: all.
+
+    Raises:
+        DamagedDataError: a shard differs from its manifest.
+    """
+    u, v = _read(root, manifest, split, max_pairs)
+    features_u = torch.cat([model.features_u(block) for block in u.split(block_pairs)])
+    features_v = torch.cat([model.features_v(block) for block in v.split(block_pairs)])
+    result = Evaluation()
+    _retrieval(result, (u, v), (features_u, features_v), recall_at, block_pairs)
+    if manifest.arrays["v"].statistics == "counts":
+        _labels(result, model, u, v, features_u, manifest.statistics["v"]["counts"])
+    if manifest.source["name"] == "gaussian_process":
+        train = _read(root, manifest, "train", 0)
+        _theory(result, model, GaussianProcessPair(**manifest.source["process"]), loss, train, (u, v))
+    return result
+
+
+def _retrieval(
+    result: Evaluation,
+    items: tuple[Tensor, Tensor],
+    features: tuple[Tensor, Tensor],
+    recall_at: Sequence[int],
+    block_pairs: int,
+) -> None:
+    ids = [identity_of(part) for part in items]
+    table = [[f"retrieval among {len(ids[0]):,} pairs", *(f"R@{k}" for k in recall_at), "median rank"]]
+    for query, candidate, name in ((0, 1, "u_to_v"), (1, 0, "v_to_u")):
+        ranks = retrieval_ranks(features[query], features[candidate], ids[query], ids[candidate], block_pairs)
+        metrics = retrieval_metrics(ranks, recall_at)
+        result.metrics |= {f"{name}_{key}": value for key, value in metrics.items()}
+        row = [f"{metrics[f'recall@{k}']:.4f}" for k in recall_at]
+        table.append([name.replace("_to_", " -> "), *row, f"{metrics['median_rank']:g}"])
+    result.tables.append(table)
+
+
+def _labels(
+    result: Evaluation, model: PairModel, u: Tensor, labels: Tensor, features_u: Tensor, counts: Sequence[int]
+) -> None:
+    """Score the label conditional, whose reference set is the labels with their frequency in training."""
+    prior = torch.tensor(counts, dtype=torch.float64).log()
+    conditional = model.conditional("v_given_u", torch.arange(len(counts)), prior)
+    log_probabilities = conditional.log_weights(features_u)
+    metrics = classification_metrics(log_probabilities, labels)
+    result.metrics |= {f"label_{name}": value for name, value in metrics.items()}
+    result.tables.append(
+        [
+            ["label given image", "accuracy", "negative log-likelihood", "calibration error"],
+            ["learned conditional", *(f"{value:.4f}" for value in metrics.values())],
+        ]
+    )
+    scores = log_probabilities - prior.to(log_probabilities)
+    result.figures["labels.png"] = labels_figure(u, labels.long(), scores, log_probabilities)
+
+
+def _theory(
+    result: Evaluation,
+    model: PairModel,
+    process: GaussianProcessPair,
+    loss: str,
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+) -> None:
+    """Compare conditional means with the exact ones, beside the plug-in estimator and the closed form."""
+    law = process.law()
+    estimate = plug_in(*train)
+    means = {"exact": pair_means(law), "plug-in": pair_means(estimate)}
+    learned = learned_means(model, law)
+    if learned is not None:
+        means["learned"] = learned
+        dim = model.encode_u(test[0][:1]).shape[1]
+        means["closed form"] = closed_form_means(law, dim, loss, model.tilting)
+    errors = {
+        name: {direction: relative_error(maps[direction], law, direction) for direction in DIRECTIONS}
+        for name, maps in means.items()
+    }
+    if learned is None:
+        queries = (test[0][:1000], test[1][:1000])
+        errors["learned"] = reference_errors(model, law, *train, *queries)
+    table = [["relative squared error of the conditional mean", "E[u|v]", "E[v|u]"]]
+    for name, note in (
+        ("learned", "learned" if learned is not None else "learned, on the training pairs as references"),
+        ("plug-in", f"plug-in estimator, same {len(train[0]):,} pairs"),
+        ("closed form", "closed form, population optimum"),
+    ):
+        if name in errors:
+            key = name.replace(" ", "_").replace("-", "_")
+            result.metrics |= {f"{key}_relative_error_{d}": error for d, error in errors[name].items()}
+            table.append([note, *(f"{errors[name][d]:.5f}" for d in DIRECTIONS)])
+    result.tables.append(table)
+    if learned is not None:
+        result.figures["conditional_means.png"] = conditional_means_figure(means, *test, np.asarray(process.points))
+
+
+def format_table(table: Table) -> str:
+    """Align a table: the first row is its head, the first column is text, the others are numbers.
+
+    Example:
+        >>> print(format_table([["name", "value"], ["a", "0.5"]]))
+        name  value
+        ----  -----
+        a       0.5
+    """
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    rows = [table[0], ["-" * width for width in widths], *table[1:]]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )

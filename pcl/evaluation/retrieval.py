@@ -1,0 +1,94 @@
+r"""Retrieval ranks of pairs, by blocks: never a matrix of all scores.
+
+A candidate is *relevant* to a query when the two values occur as a pair: equal candidates (ten labels among 10,000
+pairs) are the same answer, not each other's negatives. The rank of a query is that of its best relevant candidate,
+and **ties count against the model**:
+
+.. math:: \text{rank}_i = 1 + \#\{j \text{ irrelevant}: s_{ij} \ge \max_{k \text{ relevant}} s_{ik}\}
+
+Shapes: N pairs, F features.
+"""
+
+__all__ = ["identity_of", "retrieval_metrics", "retrieval_ranks"]
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+
+def identity_of(items: Tensor) -> Tensor:
+    """Number the distinct items: equal items, bit for bit, get equal numbers.
+
+    Args:
+        items: shape (N, ...).
+
+    Returns:
+        Integers of shape (N,).
+
+    Example:
+        >>> identity_of(torch.tensor([[1, 2], [3, 4], [1, 2]]))
+        tensor([0, 1, 0])
+    """
+    numbers: dict[bytes, int] = {}
+    rows = items.reshape(len(items), -1).contiguous().numpy()
+    return torch.tensor([numbers.setdefault(row.tobytes(), len(numbers)) for row in rows])
+
+
+def retrieval_ranks(
+    queries: Tensor, candidates: Tensor, query_ids: Tensor, candidate_ids: Tensor, block_pairs: int = 2048
+) -> Tensor:
+    """Return the rank of every query's best relevant candidate, from 1; query i and candidate i are a pair.
+
+    Args:
+        queries: feature maps, shape (N, F).
+        candidates: feature maps of their partners, shape (N, F).
+        query_ids: ``identity_of`` the queries, shape (N,).
+        candidate_ids: ``identity_of`` the candidates, shape (N,).
+        block_pairs: queries and candidates scored at a time.
+
+    Returns:
+        Integers of shape (N,).
+
+    Raises:
+        ValueError: the lengths differ.
+
+    References:
+        arXiv:2505.24134, algorithm 1.
+
+    Example:
+        >>> e, i = torch.eye(3), torch.arange(3)
+        >>> retrieval_ranks(e, e, i, i), retrieval_ranks(e, torch.ones(3, 3), i, i)
+        (tensor([1, 1, 1]), tensor([3, 3, 3]))
+    """
+    if not len(queries) == len(candidates) == len(query_ids) == len(candidate_ids):
+        raise ValueError(
+            f"{len(queries)} queries, {len(candidates)} candidates, {len(query_ids)} and {len(candidate_ids)} ids: "
+            "query i and candidate i are a pair, so the counts must be equal"
+        )
+
+    def blocks(rows: slice) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(candidates), block_pairs):
+            columns = slice(start, start + block_pairs)
+            same_query = query_ids[rows, None] == query_ids[None, columns]
+            relevant = same_query | (candidate_ids[rows, None] == candidate_ids[None, columns])
+            yield queries[rows] @ candidates[columns].T, relevant
+
+    ranks = []
+    for start in range(0, len(queries), block_pairs):
+        rows = slice(start, start + block_pairs)
+        best = torch.stack([s.masked_fill(~relevant, -torch.inf).amax(1) for s, relevant in blocks(rows)]).amax(0)
+        ahead = torch.stack([((s >= best[:, None]) & ~relevant).sum(1) for s, relevant in blocks(rows)]).sum(0)
+        ranks.append(1 + ahead)
+    return torch.cat(ranks)
+
+
+def retrieval_metrics(ranks: Tensor, recall_at: Sequence[int]) -> dict[str, float]:
+    """Return R@K for every K (a share of the queries) and the median rank.
+
+    Example:
+        >>> retrieval_metrics(torch.tensor([1, 2, 7, 1]), [1, 5])
+        {'recall@1': 0.5, 'recall@5': 0.75, 'median_rank': 1.5}
+    """
+    recalls = {f"recall@{k}": (ranks <= k).double().mean().item() for k in recall_at}
+    return recalls | {"median_rank": ranks.double().quantile(0.5).item()}

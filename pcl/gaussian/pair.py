@@ -1,0 +1,195 @@
+r"""The joint law of a Gaussian pair, its conditionals, and the plug-in estimator.
+
+:math:`(u, v) \sim N(0, C)` with blocks :math:`C_{uu}, C_{uv}, C_{vv}`.
+
+Shapes: n = dim u, m = dim v, N pairs.
+"""
+
+__all__ = ["DIRECTIONS", "AffineMap", "GaussianPair", "plug_in", "relative_error"]
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+DIRECTIONS = ("u_given_v", "v_given_u")
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """The map y -> matrix @ y + offset, such as a conditional mean.
+
+    Attributes:
+        matrix: shape (n, m).
+        offset: shape (n,).
+    """
+
+    matrix: Tensor
+    offset: Tensor
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """Map (N, m) to (N, n)."""
+        return y @ self.matrix.T + self.offset
+
+
+def _check_covariance(name: str, matrix: Tensor) -> None:
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{name} has shape {tuple(matrix.shape)}: a covariance is square")
+    if not torch.isfinite(matrix).all():
+        raise ValueError(f"{name} holds values that are not finite")
+    asymmetry = (matrix - matrix.T).abs().max().item()
+    if asymmetry > 1e-10 * matrix.abs().max().item():
+        raise ValueError(f"{name} is not symmetric: it differs from its transpose by {asymmetry:.1e}")
+    smallest = torch.linalg.eigvalsh(matrix)[0].item()
+    if smallest <= 0:
+        raise ValueError(f"{name} is not positive definite: its smallest eigenvalue is {smallest:.1e}")
+
+
+class GaussianPair:
+    """A centred Gaussian law of pairs (u, v).
+
+    Args:
+        c_uu: covariance of u, shape (n, n).
+        c_uv: cross-covariance, shape (n, m).
+        c_vv: covariance of v, shape (m, m).
+
+    Raises:
+        ValueError: shapes do not fit, or the joint covariance is not symmetric positive definite.
+
+    References:
+        arXiv:2505.24134, section 5.
+
+    Example:
+        >>> pair = GaussianPair(torch.tensor([[1.5]]), torch.tensor([[1.0]]), torch.tensor([[1.5]]))
+        >>> mean, covariance = pair.conditional("u_given_v")
+        >>> round(mean.matrix.item(), 4), round(covariance.item(), 4)
+        (0.6667, 0.8333)
+    """
+
+    def __init__(self, c_uu: Tensor, c_uv: Tensor, c_vv: Tensor) -> None:
+        self.c_uu, self.c_uv, self.c_vv = (c.detach().to("cpu", torch.float64) for c in (c_uu, c_uv, c_vv))
+        if self.c_uv.shape != (len(self.c_uu), len(self.c_vv)):
+            raise ValueError(
+                f"c_uv has shape {tuple(self.c_uv.shape)}: with {len(self.c_uu)} components of u and "
+                f"{len(self.c_vv)} of v it must be {(len(self.c_uu), len(self.c_vv))}"
+            )
+        _check_covariance("the joint covariance", self.covariance)
+
+    @property
+    def covariance(self) -> Tensor:
+        """The joint covariance C, shape (n + m, n + m)."""
+        top = torch.cat([self.c_uu, self.c_uv], 1)
+        return torch.cat([top, torch.cat([self.c_uv.T, self.c_vv], 1)])
+
+    @property
+    def swapped(self) -> "GaussianPair":
+        """The law of (v, u)."""
+        return GaussianPair(self.c_vv, self.c_uv.T, self.c_uu)
+
+    def sample(self, num_pairs: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw pairs: u of shape (num_pairs, n) and v of shape (num_pairs, m), float64."""
+        noise = torch.randn(num_pairs, len(self.covariance), generator=generator, dtype=torch.float64)
+        pairs = noise @ torch.linalg.cholesky(self.covariance).T
+        return pairs[:, : len(self.c_uu)], pairs[:, len(self.c_uu) :]
+
+    def conditional(self, direction: str) -> tuple[AffineMap, Tensor]:
+        r"""Return the mean map and the covariance of a conditional.
+
+        .. math:: u|v \sim N(C_{uv} C_{vv}^{-1} v,\; C_{uu} - C_{uv} C_{vv}^{-1} C_{vu})
+
+        Args:
+            direction: ``u_given_v`` or ``v_given_u``.
+
+        Raises:
+            ValueError: the direction is neither.
+
+        References:
+            arXiv:2505.24134, equation 37.
+        """
+        if direction not in DIRECTIONS:
+            raise ValueError(f"direction {direction!r} is not known; choose one of {', '.join(DIRECTIONS)}")
+        if direction == "v_given_u":
+            return self.swapped.conditional("u_given_v")
+        matrix = torch.linalg.solve(self.c_vv, self.c_uv.T).T
+        return AffineMap(matrix, torch.zeros(len(self.c_uu), dtype=torch.float64)), self.c_uu - matrix @ self.c_uv.T
+
+    def whitened(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        r"""Return U, sigma, V, :math:`C_{uu}^{-1/2}`, :math:`C_{vv}^{-1/2}` of the whitened cross-covariance.
+
+        .. math:: C_{uu}^{-1/2} C_{uv} C_{vv}^{-1/2} = U \operatorname{diag}(\sigma) V^T
+        """
+        roots = [_inverse_root(c) for c in (self.c_uu, self.c_vv)]
+        left, sigma, right = torch.linalg.svd(roots[0] @ self.c_uv @ roots[1], full_matrices=False)
+        return left, sigma, right.T, roots[0], roots[1]
+
+    def canonical_correlations(self) -> Tensor:
+        """Return sigma_1 >= sigma_2 >= ... in [0, 1), shape (min(n, m),)."""
+        return self.whitened()[1]
+
+    def mutual_information(self) -> float:
+        r"""Return :math:`-\tfrac12 \sum_i \log(1 - \sigma_i^2)` in nats."""
+        return float(-0.5 * torch.log1p(-self.canonical_correlations().square()).sum())
+
+
+def _inverse_root(matrix: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    return vectors @ torch.diag(values.rsqrt()) @ vectors.T
+
+
+def plug_in(u: Tensor, v: Tensor) -> GaussianPair:
+    """Estimate the law by the empirical covariance of N pairs: the statistical yardstick of any training run.
+
+    Args:
+        u: shape (N, n).
+        v: shape (N, m).
+
+    Raises:
+        ValueError: the counts differ, or there are too few pairs for a positive definite covariance.
+
+    References:
+        THEORY 5.4.
+
+    Example:
+        >>> truth = GaussianPair(torch.eye(2), 0.5 * torch.eye(2), torch.eye(2))
+        >>> estimate = plug_in(*truth.sample(100_000, torch.Generator().manual_seed(0)))
+        >>> bool((estimate.covariance - truth.covariance).abs().max() < 0.02)
+        True
+    """
+    if len(u) != len(v):
+        raise ValueError(f"{len(u)} u and {len(v)} v: pairs need as many of each")
+    num_components = u.shape[1] + v.shape[1]
+    if len(u) <= num_components:
+        raise ValueError(f"{len(u)} pairs: a covariance of {num_components} components needs more pairs than that")
+    both = torch.cat([u, v], 1).double()
+    covariance = torch.cov(both.T)
+    n = u.shape[1]
+    return GaussianPair(covariance[:n, :n], covariance[:n, n:], covariance[n:, n:])
+
+
+def relative_error(estimate: AffineMap, pair: GaussianPair, direction: str) -> float:
+    r"""Return the relative squared error of a conditional mean, exactly averaged over the conditioning variable.
+
+    .. math::
+        \frac{E_v |\hat m(v) - m(v)|^2}{E_v |m(v)|^2}
+        = \frac{\operatorname{tr}(\Delta C_{vv} \Delta^T) + |\hat o|^2}{\operatorname{tr}(M C_{vv} M^T)},
+        \qquad \Delta = \hat M - M
+
+    Args:
+        estimate: the estimated mean map, matrix (n, m) and offset (n,).
+        pair: the true law.
+        direction: ``u_given_v`` or ``v_given_u``.
+
+    References:
+        THEORY 6.2.
+
+    Example:
+        >>> pair = GaussianPair(torch.eye(2), 0.5 * torch.eye(2), torch.eye(2))
+        >>> truth, _ = pair.conditional("u_given_v")
+        >>> relative_error(AffineMap(1.1 * truth.matrix, truth.offset), pair, "u_given_v")
+        0.01...
+    """
+    truth, _ = pair.conditional(direction)
+    conditioning = pair.c_vv if direction == "u_given_v" else pair.c_uu
+    difference = estimate.matrix - truth.matrix
+    error = torch.trace(difference @ conditioning @ difference.T) + estimate.offset.square().sum()
+    return float(error / torch.trace(truth.matrix @ conditioning @ truth.matrix.T))

@@ -1,0 +1,139 @@
+"""A run directory: what lies where, who may use its name, and how a finished model is loaded again.
+
+::
+
+    <storage>/<name>/config.yaml            resolved configuration
+                     provenance.json        versions, commit, command, manifest of the shards
+                     checkpoint_<step>/     state.pt
+                     tensorboard/
+                     evaluations/<checkpoint>/metrics.json, figures
+"""
+
+__all__ = ["check_name", "checkpoints", "claim", "experiment_hash", "load"]
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pcl.data.manifest import differing_keys, write_json
+from pcl.errors import BadInputError
+from pcl.model import PairModel, build_model
+from pcl.train.checkpoint import FILE_NAME, load_checkpoint
+
+SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's record of the checkpoints that are committed
+
+
+def experiment_hash(experiment: Mapping[str, Any]) -> str:
+    """Return a short hash of what a run is a function of.
+
+    Example:
+        >>> experiment_hash({"seed": 0}) == experiment_hash({"seed": 1})
+        False
+    """
+    return hashlib.sha256(json.dumps(experiment, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_name(run: Path, experiment: Mapping[str, Any]) -> bool:
+    """Return whether a run exists, and refuse a name that belongs to another experiment.
+
+    Args:
+        run: the run's directory.
+        experiment: all that the run is a function of, flat.
+
+    Raises:
+        BadInputError: the name is in use by another experiment (the message lists the keys), or the directory exists
+            and is not a run.
+    """
+    saved = run / "provenance.json"
+    if saved.is_file():
+        try:
+            found = json.loads(saved.read_text())["experiment"]
+        except (OSError, ValueError, KeyError) as error:
+            raise BadInputError(f"{saved} cannot be read: choose another name=...") from error
+        differing = differing_keys(found, experiment)
+        if differing:
+            raise BadInputError(
+                f"the run in {run} has another configuration (differing: {', '.join(differing)}): "
+                "choose another name=... or delete that folder"
+            )
+        return True
+    if run.is_dir() and any(run.iterdir()):
+        raise BadInputError(f"{run} exists and is not a run: choose another name=... or another storage=...")
+    return False
+
+
+def claim(run: Path, experiment: Mapping[str, Any], config_yaml: str) -> None:
+    """Give a run its directory with ``config.yaml`` and ``provenance.json``; an existing run keeps its own.
+
+    Args:
+        run: the run's directory.
+        experiment: all that the run is a function of, flat.
+        config_yaml: the resolved configuration.
+
+    Raises:
+        BadInputError: see ``check_name``.
+    """
+    if check_name(run, experiment):
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    temporary = run / f".config.yaml.{os.getpid()}"
+    temporary.write_text(config_yaml)
+    os.replace(temporary, run / "config.yaml")
+    write_json(run / "provenance.json", _provenance() | {"experiment": dict(experiment)})
+
+
+def _provenance() -> dict[str, Any]:
+    git = ["git", "-C", str(Path(__file__).parent)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "commit": commit or None,
+        "uncommitted_changes": bool(status.strip()) if commit else None,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("pcl", "torch", "numpy", "webdataset")},
+    }
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Return the committed checkpoints of a run, oldest first."""
+    complete = {path.parent.name: path.parent for path in run.glob(f"checkpoint_*/{FILE_NAME}")}
+    if (run / SNAPSHOT).is_file():
+        results = json.loads((run / SNAPSHOT).read_text())["checkpoint_results"]
+        committed = {result["checkpoint_dir_name"] for result in results}
+        complete = {name: path for name, path in complete.items() if name in committed}
+    return [complete[name] for name in sorted(complete)]
+
+
+def load(path: str | Path) -> PairModel:
+    """Load a trained model from a run (its newest checkpoint) or from a checkpoint.
+
+    Args:
+        path: a run directory or a checkpoint directory.
+
+    Returns:
+        The model on the CPU: ``encode_u``, ``encode_v``, ``log_tilting``, and ``conditional`` on a reference set.
+
+    Raises:
+        BadInputError: there is no checkpoint.
+        DamagedDataError: the checkpoint cannot be read.
+    """
+    directory = Path(path)
+    if not (directory / FILE_NAME).is_file():
+        found = checkpoints(directory) if directory.is_dir() else []
+        if not found:
+            raise BadInputError(f"{directory} holds no checkpoint: give a run or a checkpoint directory")
+        directory = found[-1]
+    content = load_checkpoint(directory)
+    model = build_model(content["spec"])
+    model.load_state_dict(content["model"])
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,139 @@
+"""Tiltings: from embeddings to feature maps whose inner product, over the temperature, is the log tilting.
+
+Shapes: B pairs, E embedding, F features (E or E + 2).
+"""
+
+__all__ = ["TILTINGS", "Temperature", "feature_dim", "feature_maps", "log_tilting"]
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+TILTINGS = ("cosine", "inner_product", "squared_distance")
+
+
+def _check(tilting: str) -> None:
+    if tilting not in TILTINGS:
+        raise ValueError(f"tilting {tilting!r} is not known; choose one of {', '.join(TILTINGS)}")
+
+
+def feature_dim(embedding_dim: int, tilting: str) -> int:
+    """Return the number of features F that a tilting makes of E embedding dimensions.
+
+    Example:
+        >>> feature_dim(10, "cosine"), feature_dim(10, "squared_distance")
+        (10, 12)
+    """
+    _check(tilting)
+    return embedding_dim + 2 if tilting == "squared_distance" else embedding_dim
+
+
+def feature_maps(embedding_u: Tensor, embedding_v: Tensor, tilting: str) -> tuple[Tensor, Tensor]:
+    r"""Map embeddings to features whose inner product is the log tilting times the temperature.
+
+    .. math::
+        \text{cosine: } z \mapsto z / |z|, \qquad
+        \text{inner product: } z \mapsto z, \qquad
+        \text{squared distance: } z_u \mapsto (z_u, -|z_u|^2/2, 1),\; z_v \mapsto (z_v, 1, -|z_v|^2/2).
+
+    Args:
+        embedding_u: embeddings of the first modality, shape (..., E).
+        embedding_v: embeddings of the second modality, shape (..., E).
+        tilting: one of ``TILTINGS``.
+
+    Returns:
+        The features of both modalities, shapes (..., F).
+
+    Raises:
+        ValueError: the tilting is not known.
+
+    References:
+        Baptista, Stuart, Tran (2025), arXiv:2505.24134, equations 14, 25, 26.
+
+    Example:
+        >>> u, v = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 2.0]])
+        >>> phi_u, phi_v = feature_maps(u, v, "squared_distance")
+        >>> (phi_u * phi_v).sum(-1), -((u - v) ** 2).sum(-1) / 2
+        (tensor([-4.]), tensor([-4.]))
+    """
+    _check(tilting)
+    if tilting == "cosine":
+        return (
+            nn.functional.normalize(embedding_u, dim=-1),
+            nn.functional.normalize(embedding_v, dim=-1),
+        )
+    if tilting == "inner_product":
+        return embedding_u, embedding_v
+    half_u = -embedding_u.square().sum(-1, keepdim=True) / 2
+    half_v = -embedding_v.square().sum(-1, keepdim=True) / 2
+    return (
+        torch.cat([embedding_u, half_u, torch.ones_like(half_u)], -1),
+        torch.cat([embedding_v, torch.ones_like(half_v), half_v], -1),
+    )
+
+
+def log_tilting(embedding_u: Tensor, embedding_v: Tensor, tilting: str, temperature: float | Tensor) -> Tensor:
+    r"""Score every u against every v: :math:`s(u, v) = \langle\phi_u, \phi_v\rangle / \tau`.
+
+    Args:
+        embedding_u: shape (B, E).
+        embedding_v: shape (N, E).
+        tilting: one of ``TILTINGS``.
+        temperature: tau > 0, no unit.
+
+    Returns:
+        The log tilting, shape (B, N): hold it whole only where B x N is small.
+
+    Example:
+        >>> log_tilting(torch.tensor([[2.0]]), torch.tensor([[3.0], [-1.0]]), "inner_product", 2.0)
+        tensor([[ 3., -1.]])
+    """
+    phi_u, phi_v = feature_maps(embedding_u, embedding_v, tilting)
+    return phi_u @ phi_v.T / temperature
+
+
+class Temperature(nn.Module):
+    r"""The temperature tau > 0 that divides every score, fixed or learned as :math:`\log\tau`.
+
+    A learned temperature is put back between its bounds after each step (``project_``), so that its gradient
+    is never cut and it can leave a bound again.
+
+    Args:
+        initial: first value of tau, no unit.
+        learned: whether :math:`\log\tau` is a parameter.
+        minimum: smallest tau allowed.
+        maximum: largest tau allowed.
+
+    Raises:
+        ValueError: the bounds are not 0 < minimum <= initial <= maximum < infinity.
+
+    Example:
+        >>> Temperature(0.07, learned=True, minimum=0.01, maximum=10.0)().item()
+        0.07...
+    """
+
+    log_temperature: Tensor
+
+    def __init__(self, initial: float, *, learned: bool, minimum: float, maximum: float) -> None:
+        super().__init__()
+        if not 0 < minimum <= initial <= maximum < math.inf:
+            raise ValueError(
+                f"temperature {initial} with bounds [{minimum}, {maximum}]: "
+                "0 < minimum <= initial <= maximum must hold"
+            )
+        self.log_bounds = (math.log(minimum), math.log(maximum))
+        value = torch.tensor(math.log(initial))
+        if learned:
+            self.log_temperature = nn.Parameter(value)
+        else:
+            self.register_buffer("log_temperature", value)
+
+    def forward(self) -> Tensor:
+        """Return tau, a scalar."""
+        return self.log_temperature.exp()
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Put the learned temperature back between its bounds."""
+        self.log_temperature.clamp_(*self.log_bounds)

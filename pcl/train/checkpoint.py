@@ -1,0 +1,85 @@
+"""Checkpoints: one file of tensors and plain values, loaded without executing anything."""
+
+__all__ = ["FILE_NAME", "checkpoint_name", "load_checkpoint", "restore", "save_checkpoint"]
+
+import os
+import pickle
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pcl.errors import DamagedDataError
+from pcl.model import ModelSpec
+from pcl.train.loop import TrainingState
+
+FILE_NAME = "state.pt"
+
+
+def checkpoint_name(step: int) -> str:
+    """Return the name of the directory of the checkpoint after a step.
+
+    Example:
+        >>> checkpoint_name(400)
+        'checkpoint_00000400'
+    """
+    return f"checkpoint_{step:08d}"
+
+
+def save_checkpoint(directory: Path, state: TrainingState, spec: ModelSpec, config_hash: str) -> None:
+    """Write a state at once or not at all.
+
+    The step is the cursor of every lane, of the schedule and of the random numbers (``pcl.data.loader``,
+    ``pcl.train.loop``), so nothing else is needed to go on.
+
+    Args:
+        directory: created if needed.
+        state: model, optimiser, step.
+        spec: builds the model again.
+        config_hash: of the experiment, checked on resume.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    temporary = directory / f".{FILE_NAME}.{os.getpid()}"
+    torch.save(
+        {
+            "model": state.model.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "step": state.step,
+            "spec": dict(spec),
+            "config_hash": config_hash,
+            "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
+        },
+        temporary,
+    )
+    os.replace(temporary, directory / FILE_NAME)
+
+
+def load_checkpoint(directory: Path) -> dict[str, Any]:
+    """Read a checkpoint as tensors on the CPU and plain values.
+
+    Raises:
+        DamagedDataError: the file is missing or cannot be read.
+    """
+    path = directory / FILE_NAME
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise DamagedDataError(
+            f"{path} cannot be read ({type(error).__name__}): delete that checkpoint and resume from the one before"
+        ) from error
+    return content
+
+
+def restore(state: TrainingState, directory: Path, config_hash: str) -> None:
+    """Put a checkpoint's content into a state.
+
+    Raises:
+        DamagedDataError: the checkpoint cannot be read, or belongs to another experiment.
+    """
+    content = load_checkpoint(directory)
+    if content["config_hash"] != config_hash:
+        raise DamagedDataError(f"{directory} belongs to another configuration: give the run another name")
+    state.model.load_state_dict(content["model"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.step = content["step"]

@@ -1,0 +1,178 @@
+"""The training loop: read it top to bottom. It knows nothing of Ray and runs wherever torch runs."""
+
+__all__ = ["Optimisation", "TrainingState", "learning_rate_factor", "make_optimizer", "train"]
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pcl.losses import Gather, Loss
+from pcl.model import PairModel
+from pcl.train.gather import average_gradients, mean_over_workers
+
+Scalars = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How a model is optimised.
+
+    Attributes:
+        num_steps: steps in all.
+        learning_rate: of Adam, at its peak.
+        weight_decay: decoupled, per unit of learning rate.
+        warmup_steps: steps of linear warm-up.
+        schedule: ``cosine`` down to ``final_factor``, or ``constant``.
+        final_factor: last learning rate over the peak.
+        gradient_clip: largest norm of the mean gradient, 0 for none.
+        bf16: autocast the encoders to bfloat16.
+        seed: of every random number that a step draws.
+    """
+
+    num_steps: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    warmup_steps: int = 0
+    schedule: str = "cosine"
+    final_factor: float = 0.0
+    gradient_clip: float = 0.0
+    bf16: bool = False
+    seed: int = 0
+
+
+@dataclass
+class TrainingState:
+    """What a step changes: the model, the optimiser's moments, and the number of steps done."""
+
+    model: PairModel
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+
+def make_optimizer(model: PairModel, optimisation: Optimisation) -> torch.optim.Optimizer:
+    """Return Adam with decoupled weight decay on matrices; biases and the temperature do not decay."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": optimisation.weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=optimisation.learning_rate,
+    )
+
+
+def learning_rate_factor(step: int, optimisation: Optimisation) -> float:
+    """Return the learning rate of a step over its peak: linear warm-up, then the schedule.
+
+    Example:
+        >>> o = Optimisation(num_steps=10, learning_rate=1.0, warmup_steps=2, final_factor=0.1)
+        >>> [round(learning_rate_factor(s, o), 2) for s in (0, 1, 2, 6, 10)]
+        [0.5, 1.0, 1.0, 0.55, 0.1]
+    """
+    if step < optimisation.warmup_steps:
+        return (step + 1) / optimisation.warmup_steps
+    if optimisation.schedule == "constant":
+        return 1.0
+    progress = (step - optimisation.warmup_steps) / max(1, optimisation.num_steps - optimisation.warmup_steps)
+    cosine = (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    return optimisation.final_factor + (1 - optimisation.final_factor) * cosine
+
+
+def train_step(
+    state: TrainingState, batch: tuple[Tensor, Tensor], loss: Loss, optimisation: Optimisation, gather: Gather
+) -> dict[str, Tensor]:
+    """Do one step on this worker's share of a global batch, and return its diagnostics."""
+    model, optimizer = state.model, state.optimizer
+    device = model.temperature.log_temperature.device
+    # every random number of a step (dropout, say) follows from the seed, the step and the worker: nothing to save
+    torch.manual_seed(hash((optimisation.seed, state.step, gather.worker_rank)) & (2**63 - 1))
+
+    # encoders -> feature maps, in bf16 if asked; scores and losses always in the model's own precision
+    u, v = (part.to(device, non_blocking=True) for part in batch)
+    with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.bf16):
+        features_u, features_v = model(u, v)
+    dtype = model.temperature.log_temperature.dtype
+    value, diagnostics = loss(features_u.to(dtype), features_v.to(dtype), model.temperature(), gather=gather)
+
+    # the mean of the workers' gradients is the gradient of the loss on the global batch
+    optimizer.zero_grad(set_to_none=True)
+    value.backward()  # type: ignore[no-untyped-call]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    average_gradients(parameters, gather)
+    largest = optimisation.gradient_clip or math.inf
+    norm = torch.nn.utils.clip_grad_norm_(parameters, largest)
+
+    # update
+    for group in optimizer.param_groups:
+        group["lr"] = optimisation.learning_rate * learning_rate_factor(state.step, optimisation)
+    optimizer.step()
+    model.temperature.project_()
+    state.step += 1
+    return diagnostics | {"gradient_norm": norm}
+
+
+def train(
+    state: TrainingState,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    loss: Loss,
+    optimisation: Optimisation,
+    *,
+    gather: Gather,
+    global_batch: int,
+    log_every: int,
+    checkpoint_every: int,
+    log: Callable[[int, Scalars], None],
+    report: Callable[[TrainingState, Scalars], None],
+) -> Scalars:
+    """Train from ``state.step`` to ``optimisation.num_steps``.
+
+    Args:
+        state: changed in place.
+        batches: this worker's batches from ``state.step`` on.
+        loss: of feature maps, see ``pcl.losses``.
+        optimisation: how.
+        gather: over the workers.
+        global_batch: B, for the pairs per second.
+        log_every: steps between two calls of ``log``.
+        checkpoint_every: steps between two calls of ``report``; the last step is always reported.
+        log: receives the step and its scalars, means over workers, on every worker.
+        report: receives the state and the last scalars; called equally often on every worker.
+
+    Returns:
+        The last scalars.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    scalars: Scalars = {}
+    last_time, last_step, waited_s = time.perf_counter(), state.step, 0.0
+    stream = iter(batches)
+    while state.step < optimisation.num_steps:
+        asked = time.perf_counter()
+        batch = next(stream)
+        waited_s += time.perf_counter() - asked
+        diagnostics = train_step(state, batch, loss, optimisation, gather)
+        is_last = state.step == optimisation.num_steps
+        is_checkpoint = is_last or state.step % checkpoint_every == 0
+        if is_checkpoint or state.step % log_every == 0:
+            scalars = mean_over_workers(diagnostics, gather)
+            if not math.isfinite(scalars["loss"]):
+                raise FloatingPointError(
+                    f"the loss is {scalars['loss']} at step {state.step}: lower train.learning_rate, or clip gradients"
+                )
+            elapsed_s = time.perf_counter() - last_time
+            scalars |= {
+                "learning_rate": state.optimizer.param_groups[0]["lr"],
+                "pairs_per_second": (state.step - last_step) * global_batch / elapsed_s,
+                "data_share": waited_s / elapsed_s,
+            }
+            log(state.step, scalars)
+            last_time, last_step, waited_s = time.perf_counter(), state.step, 0.0
+        if is_checkpoint:
+            report(state, scalars)
+            last_time = time.perf_counter()
+    return scalars

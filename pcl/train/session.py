@@ -1,0 +1,160 @@
+"""From a configuration to a running loop, on one worker; without Ray, so it runs under torchrun or alone."""
+
+__all__ = ["Session", "make_loader", "model_spec", "num_steps"]
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pcl.config import Config, data_identity, experiment
+from pcl.data.loader import LaneLoader
+from pcl.data.manifest import Manifest, differing_keys, load_manifest, manifest_sha256
+from pcl.errors import BadInputError
+from pcl.losses import make_loss
+from pcl.model import ModelSpec, build_model
+from pcl.runs import experiment_hash
+from pcl.train.checkpoint import restore, save_checkpoint
+from pcl.train.gather import broadcast_state, make_gather
+from pcl.train.loop import Optimisation, Scalars, TrainingState, make_optimizer, train
+from pcl.train.tensorboard import Journal
+
+Commit = Callable[[int, Scalars, Path | None], None]
+
+
+def load_shards(config: Config) -> Manifest:
+    """Load the manifest that a configuration trains on.
+
+    Raises:
+        BadInputError: the shards were made from another configuration of the data.
+    """
+    manifest = load_manifest(Path(config.data.shards))
+    differing = differing_keys(manifest.config, data_identity(config))
+    if differing:
+        raise BadInputError(
+            f"the shards in {config.data.shards} have another configuration (differing: data."
+            f"{', data.'.join(differing)}): write shards with this one to another data.shards"
+        )
+    return manifest
+
+
+def full_experiment(config: Config) -> dict[str, Any]:
+    """Return all that a run is a function of: its configuration and the very shards."""
+    return experiment(config) | {"manifest_sha256": manifest_sha256(Path(config.data.shards))}
+
+
+def make_loader(config: Config, manifest: Manifest, worker_rank: int = 0, num_workers: int = 1) -> LaneLoader:
+    """Return the loader of one worker; see ``LaneLoader`` for what it refuses."""
+    return LaneLoader(
+        Path(config.data.shards),
+        manifest,
+        "train",
+        global_batch=config.train.global_batch,
+        num_lanes=config.train.num_lanes,
+        shuffle_pairs=config.train.shuffle_pairs,
+        seed=config.seed,
+        worker_rank=worker_rank,
+        num_workers=num_workers,
+    )
+
+
+def num_steps(config: Config, loader: LaneLoader) -> int:
+    """Return the steps of the whole training."""
+    return config.train.epochs * loader.steps_per_epoch
+
+
+def model_spec(config: Config, manifest: Manifest) -> ModelSpec:
+    """Return what builds the model, with the statistics of the training split."""
+    encoders: dict[str, dict[str, Any]] = {}
+    for name, kind in (("u", config.model.encoder_u), ("v", config.model.encoder_v)):
+        info, statistics = manifest.arrays[name], manifest.statistics[name]
+        encoders[name] = {"kind": kind, "shape": list(info.shape), "scale_factor": info.scale_factor}
+        if config.model.standardise and "mean" in statistics:
+            encoders[name] |= {"mean": statistics["mean"], "std": statistics["std"]}
+    temperature = config.model.temperature
+    return {
+        "embedding_dim": config.model.embedding_dim,
+        "encoder_u": encoders["u"],
+        "encoder_v": encoders["v"],
+        "tilting": config.model.tilting,
+        "temperature": {
+            "initial": temperature.initial,
+            "learned": temperature.learned,
+            "minimum": temperature.minimum,
+            "maximum": temperature.maximum,
+        },
+        "dtype": "float64" if config.train.precision == "float64" else "float32",
+    }
+
+
+class Session:
+    """One worker's training of one run.
+
+    Args:
+        config: the resolved configuration, with absolute paths.
+        device: of this worker.
+        resume_from: directory of the checkpoint to go on from.
+
+    Raises:
+        BadInputError: the configuration does not fit the data or the number of workers.
+        DamagedDataError: shards or checkpoint differ from what was promised.
+    """
+
+    def __init__(self, config: Config, device: torch.device, resume_from: Path | None = None) -> None:
+        self.config, self.gather = config, make_gather()
+        manifest = load_shards(config)
+        self.loader = make_loader(config, manifest, self.gather.worker_rank, self.gather.num_workers)
+        self.spec = model_spec(config, manifest)
+        self.experiment_hash = experiment_hash(full_experiment(config))
+        self.optimisation = Optimisation(
+            num_steps=num_steps(config, self.loader),
+            learning_rate=config.train.learning_rate,
+            weight_decay=config.train.weight_decay,
+            warmup_steps=config.train.warmup_steps,
+            schedule=config.train.schedule,
+            final_factor=config.train.final_factor,
+            gradient_clip=config.train.gradient_clip,
+            bf16=config.train.precision == "bf16",
+            seed=config.seed,
+        )
+        self.loss = make_loss(config.loss.kind, (config.loss.weight_u_given_v, config.loss.weight_v_given_u))
+        model = build_model(self.spec, config.seed).to(device)
+        broadcast_state(model, self.gather)
+        self.state = TrainingState(model, make_optimizer(model, self.optimisation))
+        if resume_from is not None:
+            restore(self.state, resume_from, self.experiment_hash)
+
+    def run(self, run: Path, commit: Commit) -> Scalars:
+        """Train to the last step.
+
+        Args:
+            run: the run's directory, for TensorBoard and the progress file of worker 0.
+            commit: takes the step, its scalars and, on worker 0, a directory with the checkpoint that it must keep.
+        """
+        leads = self.gather.worker_rank == 0
+        journal = Journal(run, self.state.step, self.optimisation.num_steps) if leads else None
+
+        def log(step: int, scalars: Scalars) -> None:
+            if journal:
+                journal.log(step, scalars)
+
+        def report(state: TrainingState, scalars: Scalars) -> None:
+            with tempfile.TemporaryDirectory() as directory:
+                if leads:
+                    save_checkpoint(Path(directory), state, self.spec, self.experiment_hash)
+                commit(state.step, scalars, Path(directory) if leads else None)
+
+        return train(
+            self.state,
+            self.loader.batches(self.state.step),
+            self.loss,
+            self.optimisation,
+            gather=self.gather,
+            global_batch=self.config.train.global_batch,
+            log_every=self.config.train.log_every,
+            checkpoint_every=self.config.train.checkpoint_every,
+            log=log,
+            report=report,
+        )
