@@ -191,13 +191,19 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     merged: Any = OmegaConf.structured(Config)
     for name, layer in layers:
         try:
-            loaded = OmegaConf.load(layer) if isinstance(layer, Path) or layer is path else OmegaConf.from_dotlist([layer])
+            loaded = (
+                OmegaConf.load(layer) if isinstance(layer, Path) or layer is path else OmegaConf.from_dotlist([layer])
+            )
             merged = OmegaConf.merge(merged, loaded)
         except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
-            raise BadInputError(f"{name}: {_one_line(error)}; every key is explained in configs/default.yaml") from error
+            raise BadInputError(
+                f"{name}: {_one_line(error)}; every key is explained in configs/default.yaml"
+            ) from error
     missing = sorted(OmegaConf.missing_keys(merged))
     if missing:
-        raise BadInputError(f"{path} does not give {', '.join(missing)}: add them, or give {missing[0]}=... after the file")
+        raise BadInputError(
+            f"{path} does not give {', '.join(missing)}: add them, or give {missing[0]}=... after the file"
+        )
     _check(merged)
     config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
     for section, key in ((config, "storage"), (config.data, "root"), (config.data, "shards")):

@@ -17,6 +17,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pcl.scores import relative_log_sum_exp
+
 LOSSES = ("conditional", "joint")
 
 Diagnostics = dict[str, Tensor]
@@ -50,29 +52,12 @@ class OneWorker:
         return rows
 
 
-def _positives(scores: Tensor, gather: Gather) -> Tensor:
-    """Return the column of each row's own partner in the global batch, shape (b, 1)."""
-    first = gather.worker_rank * len(scores)
-    return torch.arange(first, first + len(scores), device=scores.device)[:, None]
-
-
-def _effective_negatives(scores: Tensor, columns: Tensor) -> Tensor:
-    r"""Return the effective number of negatives of each row, :math:`(\sum_j w_j)^2 / \sum_j w_j^2`."""
-    log_weights = scores.detach().scatter(1, columns, -math.inf)
-    return (2 * torch.logsumexp(log_weights, 1) - torch.logsumexp(2 * log_weights, 1)).exp()
-
-
 def _direction(queries: Tensor, candidates: Tensor, gather: Gather, *, needs_grad: bool) -> tuple[Tensor, Tensor]:
-    """Return the mean of -log rho(candidate|query) over the positives, and the effective number of negatives.
-
-    The positive is subtracted before the exponential: when it dominates, the logarithm sees 1 + small.
-    """
+    """Return -log rho(positive|query) of every query up to log B, (b,), and its effective number of negatives, (b,)."""
     with torch.set_grad_enabled(needs_grad and torch.is_grad_enabled()):
-        scores = queries @ gather(candidates).T
-        columns = _positives(scores, gather)
-        relative = scores - scores.gather(1, columns)
-        loss = torch.logsumexp(relative, 1) - math.log(relative.shape[1])
-        return loss.mean(), _effective_negatives(relative, columns).mean()
+        first = gather.worker_rank * len(queries)
+        columns = torch.arange(first, first + len(queries), device=queries.device)
+        return relative_log_sum_exp(queries, gather(candidates), columns)
 
 
 def conditional_loss(
@@ -118,15 +103,17 @@ def conditional_loss(
     if min(weights) < 0 or max(weights) <= 0:
         raise ValueError(f"loss weights {tuple(weights)}: both must be >= 0 and one > 0")
     tau = torch.as_tensor(temperature, dtype=features_u.dtype, device=features_u.device)
-    u_given_v, effective_u = _direction(features_v / tau, features_u, gather, needs_grad=lambda_u > 0)
-    v_given_u, effective_v = _direction(features_u / tau, features_v, gather, needs_grad=lambda_v > 0)
+    log_batch = math.log(len(features_u) * gather.num_workers)
+    relative_u, effective_u = _direction(features_v / tau, features_u, gather, needs_grad=lambda_u > 0)
+    relative_v, effective_v = _direction(features_u / tau, features_v, gather, needs_grad=lambda_v > 0)
+    u_given_v, v_given_u = relative_u.mean() - log_batch, relative_v.mean() - log_batch
     loss = lambda_u / 2 * u_given_v + lambda_v / 2 * v_given_u
     return loss, {
         "loss": loss.detach(),
         "loss_u_given_v": u_given_v.detach(),
         "loss_v_given_u": v_given_u.detach(),
         "positive_score": (features_u * features_v).sum(-1).mean().detach() / tau.detach(),
-        "effective_negatives": (effective_u + effective_v) / 2,
+        "effective_negatives": (effective_u + effective_v).mean() / 2,
         "temperature": tau.detach(),
     }
 
@@ -163,15 +150,15 @@ def joint_loss(
     """
     gather = gather or OneWorker()
     tau = torch.as_tensor(temperature, dtype=features_u.dtype, device=features_u.device)
-    scores = features_u / tau @ gather(features_v).T
-    columns = _positives(scores, gather)
-    positive = scores.gather(1, columns).mean()
-    log_total = torch.logsumexp(gather(torch.logsumexp(scores.flatten(), 0)[None]), 0)
-    loss = log_total - 2 * math.log(scores.shape[1]) - positive
+    log_batch = math.log(len(features_u) * gather.num_workers)
+    relative, effective = _direction(features_u / tau, features_v, gather, needs_grad=True)
+    positives = (features_u * features_v).sum(-1) / tau
+    log_total = torch.logsumexp(gather(torch.logsumexp(relative + positives, 0)[None]), 0)
+    loss = log_total - 2 * log_batch - positives.mean()
     return loss, {
         "loss": loss.detach(),
-        "positive_score": positive.detach(),
-        "effective_negatives": _effective_negatives(scores, columns).mean(),
+        "positive_score": positives.mean().detach(),
+        "effective_negatives": effective.mean(),
         "temperature": tau.detach(),
     }
 

@@ -119,8 +119,7 @@ class Temperature(nn.Module):
         super().__init__()
         if not 0 < minimum <= initial <= maximum < math.inf:
             raise ValueError(
-                f"temperature {initial} with bounds [{minimum}, {maximum}]: "
-                "0 < minimum <= initial <= maximum must hold"
+                f"temperature {initial} with bounds [{minimum}, {maximum}]: 0 < minimum <= initial <= maximum must hold"
             )
         self.log_bounds = (math.log(minimum), math.log(maximum))
         value = torch.tensor(math.log(initial))

@@ -165,9 +165,7 @@ class LaneLoader:
             if shard.name not in self.verified:
                 verify(self.root / shard.name, shard)
                 self.verified.add(shard.name)
-            for record in read_records(
-                self.root / shard.name, shard, self.manifest.arrays, self.manifest.record_pairs
-            ):
+            for record in read_records(self.root / shard.name, shard, self.manifest.arrays, self.manifest.record_pairs):
                 if skip:
                     skip -= 1
                 else:

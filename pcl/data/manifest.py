@@ -1,6 +1,16 @@
 """The manifest of a folder of shards: what lies there, what it means and where it came from."""
 
-__all__ = ["SCHEMA_VERSION", "SPLITS", "ArrayInfo", "Manifest", "ShardEntry", "differing_keys", "load_manifest", "manifest_sha256", "write_json"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "SPLITS",
+    "ArrayInfo",
+    "Manifest",
+    "ShardEntry",
+    "differing_keys",
+    "load_manifest",
+    "manifest_sha256",
+    "write_json",
+]
 
 import hashlib
 import json
@@ -123,7 +133,9 @@ def load_manifest(root: Path) -> Manifest:
     """
     path = root / FILE_NAME
     if not path.is_file():
-        raise BadInputError(f"{path} does not exist: write the shards first, with jobs/write_shards.py and the same config")
+        raise BadInputError(
+            f"{path} does not exist: write the shards first, with jobs/write_shards.py and the same config"
+        )
     try:
         content = json.loads(path.read_text())
         version = content["schema_version"]
@@ -145,7 +157,8 @@ def load_manifest(root: Path) -> Manifest:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedDataError(
-            f"{path} cannot be understood ({type(error).__name__}: {error}): delete the folder and write the shards again"
+            f"{path} cannot be understood ({type(error).__name__}: {error}): "
+            "delete the folder and write the shards again"
         ) from error
     _check_files(root, manifest)
     return manifest

@@ -20,7 +20,16 @@ from typing import Any, Protocol
 import numpy as np
 import webdataset
 
-from pcl.data.manifest import FILE_NAME, SCHEMA_VERSION, SPLITS, ArrayInfo, Manifest, ShardEntry, differing_keys, write_json
+from pcl.data.manifest import (
+    FILE_NAME,
+    SCHEMA_VERSION,
+    SPLITS,
+    ArrayInfo,
+    Manifest,
+    ShardEntry,
+    differing_keys,
+    write_json,
+)
 from pcl.errors import BadInputError, DamagedDataError
 
 BUILD_FILE = "build.json"
@@ -77,7 +86,8 @@ def plan_shards(source: Source, num_shards: int) -> list[ShardPlan]:
         num_pairs = source.num_pairs(split)
         if num_pairs < num_shards:
             raise BadInputError(
-                f"the {split} split has {num_pairs} pairs, fewer than data.num_shards={num_shards}: ask for fewer shards"
+                f"the {split} split has {num_pairs} pairs, fewer than data.num_shards={num_shards}: "
+                "ask for fewer shards"
             )
         edges = [num_pairs * i // num_shards for i in range(num_shards + 1)]
         plans += [ShardPlan(split, i, edges[i], edges[i + 1]) for i in range(num_shards)]
@@ -119,7 +129,9 @@ def _identity_of(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text())
         return {"config": content["config"], "source": content["source"]}
     except (ValueError, KeyError) as error:
-        raise DamagedDataError(f"{path} cannot be read: delete the folder {path.parent} and write the shards again") from error
+        raise DamagedDataError(
+            f"{path} cannot be read: delete the folder {path.parent} and write the shards again"
+        ) from error
 
 
 def build_shard(source: Source, plan: ShardPlan, root: Path, record_pairs: int) -> tuple[ShardEntry, dict[str, Any]]:
@@ -245,9 +257,7 @@ def verify(path: Path, shard: ShardEntry) -> None:
         )
 
 
-def read_records(
-    path: Path, shard: ShardEntry, arrays: Mapping[str, ArrayInfo], record_pairs: int
-) -> Iterator[Arrays]:
+def read_records(path: Path, shard: ShardEntry, arrays: Mapping[str, ArrayInfo], record_pairs: int) -> Iterator[Arrays]:
     """Read a shard's records in order, each checked against what the manifest promises.
 
     Args:

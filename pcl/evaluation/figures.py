@@ -50,7 +50,7 @@ def labels_figure(images: Tensor, labels: Tensor, scores: Tensor, log_probabilit
     """
     num_labels, num_shown = scores.shape[1], 12
     figure = Figure(figsize=(11, 5), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.35, 1))
+    left, right = figure.subfigures(1, 2, width_ratios=(1.35, 1), squeeze=False)[0]
     grid = left.subplots(num_labels, num_shown)
     left.suptitle(f"the {num_shown} images with the largest score for each label (wrong ones in red)", fontsize=9)
     for label in range(num_labels):

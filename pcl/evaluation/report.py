@@ -67,8 +67,8 @@ def evaluate(
         DamagedDataError: a shard differs from its manifest.
     """
     u, v = _read(root, manifest, split, max_pairs)
-    features_u = torch.cat([model.features_u(block) for block in u.split(block_pairs)])
-    features_v = torch.cat([model.features_v(block) for block in v.split(block_pairs)])
+    features_u = torch.cat([model.features_u(block) for block in torch.split(u, block_pairs)])
+    features_v = torch.cat([model.features_v(block) for block in torch.split(v, block_pairs)])
     result = Evaluation()
     _retrieval(result, (u, v), (features_u, features_v), recall_at, block_pairs)
     if manifest.arrays["v"].statistics == "counts":
@@ -167,6 +167,8 @@ def format_table(table: Table) -> str:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     rows = [table[0], ["-" * width for width in widths], *table[1:]]
     return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
         for row in rows
     )

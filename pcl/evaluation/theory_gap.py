@@ -91,6 +91,6 @@ def reference_errors(
         conditional = model.conditional(direction, references)
         truth = law.conditional(direction)[0](queries.double())
         values = references.to(features)
-        mean = torch.cat([conditional.mean(block, values) for block in features.split(256)])
+        mean = torch.cat([conditional.mean(block, values) for block in torch.split(features, 256)])
         errors[direction] = float((mean - truth).square().sum() / truth.square().sum())
     return errors

@@ -133,7 +133,8 @@ class GaussianPair:
 
 def _inverse_root(matrix: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
-    return vectors @ torch.diag(values.rsqrt()) @ vectors.T
+    root: Tensor = vectors @ torch.diag(values.rsqrt()) @ vectors.T
+    return root
 
 
 def plug_in(u: Tensor, v: Tensor) -> GaussianPair:

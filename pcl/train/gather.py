@@ -71,7 +71,7 @@ def average_gradients(parameters: Iterable[nn.Parameter], gather: Gather) -> Non
         flat = torch.cat([g.flatten() for g in group])
         dist.all_reduce(flat)
         flat /= gather.num_workers
-        for gradient, mean in zip(group, flat.split([g.numel() for g in group]), strict=True):
+        for gradient, mean in zip(group, torch.split(flat, [g.numel() for g in group]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
 
