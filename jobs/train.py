@@ -12,13 +12,12 @@ from pcl.command import job
 from pcl.config import Config, resolved_yaml
 from pcl.runs import checkpoints, claim
 from pcl.train.checkpoint import checkpoint_name
-from pcl.train.session import full_experiment, load_shards, make_loader, num_steps
+from pcl.train.session import full_experiment, num_steps, prepare
 
 
 def main(config: Config) -> None:
     """Check everything that can be checked, then train."""
-    manifest = load_shards(config)
-    loader = make_loader(config, manifest, num_workers=config.workers.num_workers)
+    manifest, loader = prepare(config, config.workers.num_workers)
     steps, run = num_steps(config, loader), Path(config.storage) / config.name
     claim(run, full_experiment(config), resolved_yaml(config))
     used = loader.steps_per_epoch * config.train.global_batch
@@ -64,9 +63,12 @@ def follow(path: Path, steps: int, stop: threading.Event) -> None:
         if state["step"] != shown and "loss" in state:
             text = f"loss {state['loss']:.4f}, {state['pairs_per_second']:,.0f} pairs/s"
             bar.set_postfix_str(text, refresh=False)
-            bar.update(state["step"] - bar.n)
+            bar.n = state["step"]
+            bar.refresh()
             if bar.disable:
                 print(f"step {state['step']} of {steps}: {text}", flush=True)
+        elif state["step"] < shown and state["step"] > 0 and not last:
+            print(f"the workers were started again: going on from step {state['step']}", flush=True)
         shown = state["step"]
     bar.close()
 

@@ -1,10 +1,9 @@
 """Write the shards of a data source: one Ray task a shard; a build that was cut off continues."""
 
+from functools import partial
 from pathlib import Path
 
-import ray
-
-from pcl.cluster import connected
+from pcl.cluster import connected, run_tasks
 from pcl.command import job, progress
 from pcl.config import Config, data_identity
 from pcl.data.gaussian import GaussianProcessSource
@@ -33,20 +32,10 @@ def main(config: Config) -> None:
     source = make_source(config)
     plans = plan_shards(source, config.data.num_shards)
     if begin_build(root, {"config": identity, "source": source.provenance()}):
+        build = partial(build_shard, root=root, record_pairs=config.data.record_pairs)
         with connected(num_cpus=1):
-            shared = ray.put(source)
-            task = ray.remote(num_cpus=1, max_retries=3)(build_shard)
-            waiting = {task.remote(shared, plan, root, config.data.record_pairs): plan for plan in plans}
-            built = []
-
-            def finished():  # noqa: ANN202
-                pending = list(waiting)
-                while pending:
-                    (done,), pending = ray.wait(pending)
-                    yield done
-
-            for done in progress(finished(), len(plans), "shards", "shard"):
-                built.append((waiting[done], *ray.get(done)))
+            tasks = run_tasks(build, source, plans)
+            built = [(plan, *result) for plan, result in progress(tasks, len(plans), "shards", "shard")]
         finish_build(root, source, identity, config.data.record_pairs, built)
     manifest = load_manifest(root)
     for split, shards in manifest.splits.items():

@@ -1,13 +1,26 @@
-"""The connection to Ray: the cluster a job was submitted to, or a Ray of our own on loopback."""
+"""The connection to Ray: the cluster a job was submitted to, or a Ray of our own on loopback.
 
-__all__ = ["connected"]
+Import this module before ray: where Ray listens is decided by an environment variable that it reads when imported.
+"""
+
+__all__ = ["connected", "run_tasks"]
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
-import ray
+ADDRESS = os.environ.get("RAY_ADDRESS", "")
+IS_LOCAL = not ADDRESS or ADDRESS.startswith("http")  # http: an address to submit jobs to, not one to connect to
+if IS_LOCAL:
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # every listener on 127.0.0.1
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+import ray  # noqa: E402
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @contextmanager
@@ -20,21 +33,35 @@ def connected(num_cpus: int) -> Iterator[None]:
     Args:
         num_cpus: CPUs that the block needs; a Ray of our own offers at least as many.
     """
-    address = os.environ.get("RAY_ADDRESS", "")
-    options = {"log_to_driver": False, "logging_level": logging.ERROR}
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address and not address.startswith("http"):
-        ray.init(address=address, **options)
-    else:
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # every listener on 127.0.0.1
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        ray.init(
-            address="local",
-            num_cpus=max(num_cpus, os.cpu_count() or 1),
-            include_dashboard=False,
-            **options,
-        )
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if IS_LOCAL:
+        options |= {"num_cpus": max(num_cpus, os.cpu_count() or 1), "include_dashboard": False}
+    ray.init(address="local" if IS_LOCAL else ADDRESS, **options)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def run_tasks(function: Callable[..., R], shared: Any, items: Sequence[T]) -> Iterator[tuple[T, R]]:
+    """Run ``function(shared, item)`` as one Ray task an item, retried if a worker dies.
+
+    Args:
+        function: importable on every node.
+        shared: put into the object store once.
+        items: one task each.
+
+    Yields:
+        Each item with its result, as they finish.
+    """
+
+    @ray.remote(num_cpus=1, max_retries=3)  # type: ignore[untyped-decorator]
+    def call(shared: Any, item: T) -> R:
+        return function(shared, item)
+
+    reference = ray.put(shared)
+    waiting = {call.remote(reference, item): item for item in items}
+    pending = list(waiting)
+    while pending:
+        (done,), pending = ray.wait(pending)
+        yield waiting[done], ray.get(done)

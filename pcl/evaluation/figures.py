@@ -67,6 +67,6 @@ def labels_figure(images: Tensor, labels: Tensor, scores: Tensor, log_probabilit
     axis.plot([0, 1], [0, 1], "k:", lw=1, label="perfectly calibrated")
     axis.scatter(confidence[filled], accuracy[filled], s=12 + 300 * torch.sqrt(share[filled]), alpha=0.6)
     axis.set(xlabel="probability of the predicted label", ylabel="share of correct predictions", xlim=(0, 1.05))
-    axis.set(ylim=(-0.05, 1.05), title="reliability (area grows with the share of the images)")
+    axis.set(ylim=(-0.05, 1.05), title="reliability (area: share of images)")
     axis.legend(fontsize=8, loc="lower right")
     return figure

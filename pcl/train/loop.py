@@ -82,6 +82,13 @@ def learning_rate_factor(step: int, optimisation: Optimisation) -> float:
     return optimisation.final_factor + (1 - optimisation.final_factor) * cosine
 
 
+def _seed(device: torch.device, seed: int) -> None:
+    """Seed this device's generator; torch.manual_seed would queue a call for CUDA at every step without a GPU."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
 def train_step(
     state: TrainingState, batch: tuple[Tensor, Tensor], loss: Loss, optimisation: Optimisation, gather: Gather
 ) -> dict[str, Tensor]:
@@ -89,7 +96,7 @@ def train_step(
     model, optimizer = state.model, state.optimizer
     device = model.temperature.log_temperature.device
     # every random number of a step (dropout, say) follows from the seed, the step and the worker: nothing to save
-    torch.manual_seed(hash((optimisation.seed, state.step, gather.worker_rank)) & (2**63 - 1))
+    _seed(device, hash((optimisation.seed, state.step, gather.worker_rank)) & (2**63 - 1))
 
     # encoders -> feature maps, in bf16 if asked; scores and losses always in the model's own precision
     u, v = (part.to(device, non_blocking=True) for part in batch)

@@ -1,6 +1,6 @@
 """From a configuration to a running loop, on one worker; without Ray, so it runs under torchrun or alone."""
 
-__all__ = ["Session", "make_loader", "model_spec", "num_steps"]
+__all__ = ["Session", "make_loader", "model_spec", "num_steps", "prepare"]
 
 import tempfile
 from collections.abc import Callable
@@ -60,16 +60,39 @@ def make_loader(config: Config, manifest: Manifest, worker_rank: int = 0, num_wo
     )
 
 
+def prepare(config: Config, num_workers: int) -> tuple[Manifest, LaneLoader]:
+    """Check all that can be checked before a worker starts: shards, lanes, model.
+
+    Raises:
+        BadInputError: the configuration does not fit the shards or the number of workers.
+        DamagedDataError: a shard is missing or has another size.
+    """
+    manifest = load_shards(config)
+    loader = make_loader(config, manifest, num_workers=num_workers)
+    build_model(model_spec(config, manifest))
+    return manifest, loader
+
+
 def num_steps(config: Config, loader: LaneLoader) -> int:
     """Return the steps of the whole training."""
     return config.train.epochs * loader.steps_per_epoch
 
 
 def model_spec(config: Config, manifest: Manifest) -> ModelSpec:
-    """Return what builds the model, with the statistics of the training split."""
+    """Return what builds the model, with the statistics of the training split.
+
+    Raises:
+        BadInputError: a one-hot encoder has fewer components than there are labels.
+    """
     encoders: dict[str, dict[str, Any]] = {}
     for name, kind in (("u", config.model.encoder_u), ("v", config.model.encoder_v)):
         info, statistics = manifest.arrays[name], manifest.statistics[name]
+        num_labels = len(statistics.get("counts", ()))
+        if kind == "one_hot" and num_labels > config.model.embedding_dim:
+            raise BadInputError(
+                f"{name} has {num_labels} labels and model.embedding_dim={config.model.embedding_dim}: "
+                "the one_hot encoder needs one component for each"
+            )
         encoders[name] = {"kind": kind, "shape": list(info.shape), "scale_factor": info.scale_factor}
         if config.model.standardise and "mean" in statistics:
             encoders[name] |= {"mean": statistics["mean"], "std": statistics["std"]}

@@ -1,0 +1,39 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-slow check clean
+
+demo: .venv/demo
+	$(BIN)/python jobs/write_shards.py configs/gaussian.yaml
+	$(BIN)/python jobs/train.py configs/gaussian.yaml
+	$(BIN)/python jobs/evaluate.py configs/gaussian.yaml
+
+test: .venv/test check
+	$(BIN)/python -m pytest
+
+test-slow: .venv/test
+	$(BIN)/python -m pytest -m slow -s
+
+check: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: pcl needs Python 3.11 or later, '$(PYTHON)' is older or missing: make PYTHON=/path/to/python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/demo: .venv/python pyproject.toml constraints.txt
+	@echo "installing into .venv: about 2 GB, two or three minutes"
+	$(INSTALL) -e .
+	@touch $@
+
+.venv/test: .venv/demo
+	$(INSTALL) -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf .venv runs shards

@@ -1,0 +1,414 @@
+"""Shards: the same bytes however they are built, readable by anyone, and no damage goes unnoticed."""
+
+import dataclasses
+import gc
+import hashlib
+import io
+import json
+import pickle
+import tarfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import webdataset
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pcl.data.loader import iterate_split
+from pcl.data.manifest import ArrayInfo, Manifest, load_manifest
+from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards, read_records
+from pcl.errors import BadInputError, DamagedDataError
+
+QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
+NUM_SHARDS, RECORD_PAIRS = 4, 7
+CONFIG = {"num_shards": NUM_SHARDS, "seed": 0}
+
+
+@dataclasses.dataclass
+class Table:
+    """A source that holds its pairs in memory: ``table[split]`` is (u, v)."""
+
+    table: dict[str, tuple[np.ndarray, np.ndarray]]
+    scale_u: float = 1.0
+    statistics: tuple[str, str] = ("component", "counts")
+    name: str = "table"
+
+    split_rule = "given"
+
+    @property
+    def arrays(self) -> dict[str, ArrayInfo]:
+        u, v = self.table["train"]
+        return {
+            "u": ArrayInfo(str(u.dtype), u.shape[1:], "1", "numbers", self.scale_u, self.statistics[0]),
+            "v": ArrayInfo(str(v.dtype), v.shape[1:], "1", "labels", 1.0, self.statistics[1]),
+        }
+
+    def provenance(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+    def num_pairs(self, split: str) -> int:
+        return len(self.table[split][0])
+
+    def pairs(self, split: str, start: int, stop: int) -> dict[str, np.ndarray]:
+        return {name: array[start:stop] for name, array in zip("uv", self.table[split], strict=True)}
+
+
+def make_table(num_train: int = 101, num_test: int = 23, dtype: str = "float32") -> Table:
+    generator = np.random.default_rng(5)
+    return Table(
+        {
+            split: (generator.normal(3, 2, (n, 3, 2)).astype(dtype), generator.integers(0, 9, n, dtype=np.uint8))
+            for split, n in (("train", num_train), ("test", num_test))
+        }
+    )
+
+
+def begin(root: Path, source: Table, config: dict[str, Any] = CONFIG) -> bool:
+    return begin_build(root, {"config": config, "source": source.provenance()})
+
+
+def build(root: Path, source: Table, order: Sequence[int] | None = None) -> Manifest:
+    """Build, or go on building, the shards in some order, and return the manifest that lies in the folder."""
+    assert begin(root, source)
+    plans = plan_shards(source, NUM_SHARDS)
+    built = [(plans[i], *build_shard(source, plans[i], root, RECORD_PAIRS)) for i in order or range(len(plans))]
+    finish_build(root, source, CONFIG, RECORD_PAIRS, built)
+    return load_manifest(root)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in root.iterdir()}
+
+
+def read_all(root: Path) -> dict[str, list[np.ndarray]]:
+    """Read every record of a folder as the program does, checks included."""
+    manifest = load_manifest(root)
+    return {split: [u.numpy() for u, _ in iterate_split(root, manifest, split)] for split in manifest.splits}
+
+
+# building
+
+
+def test_bytes_do_not_depend_on_order_or_clock(tmp_path, monkeypatch):
+    build(tmp_path / "a", make_table())
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    build(tmp_path / "b", make_table(), order=[5, 2, 7, 0, 1, 6, 4, 3])
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_manifest_tells_what_lies_in_the_folder(tmp_path):
+    manifest = build(tmp_path, make_table())
+    entries = [entry for shards in manifest.splits.values() for entry in shards]
+    assert {entry.name: (entry.bytes, entry.sha256) for entry in entries} == {
+        name: (len(content), hashlib.sha256(content).hexdigest())
+        for name, content in contents(tmp_path).items()
+        if name != "manifest.json"
+    }
+    assert manifest.num_pairs("train") == 101
+    assert manifest.num_pairs("test") == 23
+    assert (manifest.source, manifest.config, manifest.split_rule) == ({"name": "table"}, CONFIG, "given")
+
+
+class KilledError(Exception):
+    """Stands for the end of a process."""
+
+
+def test_a_build_that_was_cut_off_continues(tmp_path, monkeypatch):
+    source, root = make_table(), tmp_path / "cut"
+    begin(root, source)
+    plans = plan_shards(source, NUM_SHARDS)
+    for plan in plans[:3]:
+        build_shard(source, plan, root, RECORD_PAIRS)
+
+    def pairs(split: str, start: int, stop: int) -> dict[str, np.ndarray]:
+        if start > plans[3].start:
+            raise KilledError
+        return Table.pairs(source, split, start, stop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "pairs", pairs)
+        with pytest.raises(KilledError):
+            build_shard(source, plans[3], root, RECORD_PAIRS)
+
+    assert not (root / plans[3].name).exists()
+    with pytest.raises(BadInputError, match="write the shards first"):
+        load_manifest(root)
+    finished = {plan.name: (root / plan.name).stat().st_mtime_ns for plan in plans[:3]}
+    build(root, source)
+    build(tmp_path / "undisturbed", source)
+    assert {name: (root / name).stat().st_mtime_ns for name in finished} == finished
+    assert contents(root) == contents(tmp_path / "undisturbed")
+
+
+def test_a_finished_build_is_not_redone(tmp_path):
+    build(tmp_path, make_table())
+    before = {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.iterdir()]}
+    assert begin(tmp_path, make_table()) is False
+    assert {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.iterdir()]} == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_configuration_is_refused_with_the_differing_keys(tmp_path, finished):
+    source = make_table()
+    assert build(tmp_path, source) if finished else begin(tmp_path, source)
+    before = contents(tmp_path)
+    with pytest.raises(BadInputError, match=r"differing: config\.extra, config\.seed\)"):
+        begin(tmp_path, source, CONFIG | {"seed": 1, "extra": 2})
+    with pytest.raises(BadInputError, match=r"differing: source\.name\)"):
+        begin(tmp_path, dataclasses.replace(source, name="other"))
+    assert contents(tmp_path) == before
+
+
+def test_a_foreign_folder_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("do not touch")
+    with pytest.raises(BadInputError, match=str(tmp_path)):
+        begin(tmp_path, make_table())
+    assert contents(tmp_path) == {"thesis.tex": b"do not touch"}
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "shards").write_text("do not touch")
+    with pytest.raises(BadInputError, match=str(tmp_path / "shards")):
+        begin(tmp_path / "shards", make_table())
+
+
+@pytest.mark.parametrize("name", ["build.json", "manifest.json"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}"])
+def test_a_garbled_identity_is_damage(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DamagedDataError, match=name):
+        begin(tmp_path, make_table())
+
+
+@QUICK
+@given(num_train=st.integers(1, 300), num_test=st.integers(1, 300), num_shards=st.integers(1, 300))
+@example(num_train=7, num_test=8, num_shards=8)
+@example(num_train=8, num_test=8, num_shards=8)
+def test_shards_cover_the_pairs_and_differ_by_one_pair_at_most(num_train, num_test, num_shards):
+    source = make_table(num_train, num_test)
+    if min(num_train, num_test) < num_shards:
+        with pytest.raises(BadInputError, match=rf"fewer than data\.num_shards={num_shards}: ask for fewer"):
+            plan_shards(source, num_shards)
+        return
+    plans = plan_shards(source, num_shards)
+    assert len({plan.name for plan in plans}) == len(plans) == 2 * num_shards
+    for split, num_pairs in (("train", num_train), ("test", num_test)):
+        ranges = [range(plan.start, plan.stop) for plan in plans if plan.split == split]
+        assert [i for pairs in ranges for i in pairs] == list(range(num_pairs))
+        assert max(map(len, ranges)) - min(map(len, ranges)) <= 1
+
+
+# reading
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_stock_webdataset_reads_all_pairs(tmp_path):
+    source = make_table()
+    manifest = build(tmp_path, source)
+    for split, (u, v) in source.table.items():
+        urls = [str(tmp_path / entry.name) for entry in manifest.shards(split)]
+        samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode())
+        np.testing.assert_array_equal(np.concatenate([sample["u.npy"] for sample in samples]), u, strict=True)
+        np.testing.assert_array_equal(np.concatenate([sample["v.npy"] for sample in samples]), v, strict=True)
+        assert len({sample["__key__"] for sample in samples}) == len(samples)
+    gc.collect()  # webdataset leaves files open: let them go while their warning is ignored
+
+
+def test_records_hold_the_stated_number_of_pairs(tmp_path):
+    manifest = build(tmp_path, make_table())
+    for entry in manifest.shards("train"):
+        records = list(read_records(tmp_path / entry.name, entry, manifest.arrays, RECORD_PAIRS))
+        *whole, last = [len(record["u"]) for record in records]
+        assert set(whole) == {RECORD_PAIRS}
+        assert 1 <= last <= RECORD_PAIRS
+        assert sum(whole) + last == entry.pairs
+
+
+def test_there_is_no_pickle(tmp_path):
+    manifest = build(tmp_path, make_table())
+    for entry in [entry for shards in manifest.splits.values() for entry in shards]:
+        with tarfile.open(tmp_path / entry.name) as tar:
+            for member in tar:
+                stream = tar.extractfile(member)
+                assert np.lib.format.read_magic(stream) == (1, 0)
+                assert not np.lib.format.read_array_header_1_0(stream)[2].hasobject
+
+
+def test_statistics_of_components(tmp_path):
+    source = make_table(dtype="float64")
+    u, v = source.table["train"]
+    u[:, 0] += 1e6
+    u[:, 1, 0] = 4.0
+    source.scale_u = 0.5
+    statistics = build(tmp_path, source).statistics
+    assert np.shape(statistics["u"]["mean"]) == (3, 2)
+    np.testing.assert_allclose(statistics["u"]["mean"], (u * 0.5).mean(0), rtol=1e-14)
+    np.testing.assert_allclose(statistics["u"]["std"], (u * 0.5).std(0), rtol=1e-8)
+    assert statistics["u"]["std"][1][0] == 0
+    assert statistics["v"] == {"counts": [int((v == label).sum()) for label in range(v.max() + 1)]}
+
+
+def test_scalar_statistics_of_integers_are_in_physical_units(tmp_path):
+    source = make_table()
+    source.table = {split: ((abs(u) * 40).astype(np.uint8), v) for split, (u, v) in source.table.items()}
+    source.scale_u, source.statistics = 1 / 255, ("scalar", "counts")
+    statistics = build(tmp_path, source).statistics["u"]
+    physical = source.table["train"][0].astype(np.float64) / 255
+    assert statistics["mean"] == pytest.approx(physical.mean(), rel=1e-12)
+    assert statistics["std"] == pytest.approx(physical.std(), rel=1e-12)
+
+
+# damage
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """A folder of finished shards that a test may damage."""
+    root = tmp_path / "shards"
+    build(root, make_table())
+    return root
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    root = tmp_path_factory.mktemp("pristine")
+    return root, build(root, make_table())
+
+
+def check_noticed(root: Path, match: str) -> None:
+    with pytest.raises(DamagedDataError, match=match) as noticed:
+        read_all(root)
+    assert "\n" not in str(noticed.value)
+
+
+def test_sound_shards_are_read(shards):
+    assert sum(map(len, read_all(shards)["train"])) == 101
+
+
+@pytest.mark.parametrize("keep", [0, 1, 511, 512, 4000, -1])
+def test_a_truncated_shard_is_noticed(shards, keep):
+    path = shards / "train-000002.tar"
+    path.write_bytes(path.read_bytes()[:keep])
+    check_noticed(shards, path.name)
+
+
+@pytest.mark.parametrize("position", [3, 600, 2000, -1])
+def test_a_flipped_bit_is_noticed(shards, position):
+    path = shards / "test-000001.tar"
+    content = bytearray(path.read_bytes())
+    content[position] ^= 4
+    path.write_bytes(content)
+    check_noticed(shards, path.name)
+
+
+def test_a_missing_shard_is_noticed(shards):
+    (shards / "train-000000.tar").unlink()
+    check_noticed(shards, r"train-000000\.tar is missing")
+
+
+def test_exchanged_shards_are_noticed(shards):
+    first, second = (shards / f"train-00000{i}.tar" for i in (1, 2))
+    first_content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(first_content)
+    check_noticed(shards, "train-000001")
+
+
+Change = Callable[[dict[str, Any]], object]
+LIES: dict[str, Change] = {
+    "pairs more": lambda m: m["splits"]["train"][1].update(pairs=26),
+    "pairs less": lambda m: m["splits"]["train"][1].update(pairs=24),
+    "pairs one record less": lambda m: m["splits"]["train"][1].update(pairs=21),
+    "pairs one record more": lambda m: m["splits"]["train"][1].update(pairs=28),
+    "pairs no number": lambda m: m["splits"]["train"][1].update(pairs="25"),
+    "bytes": lambda m: m["splits"]["train"][1].update(bytes=1),
+    "sha": lambda m: m["splits"]["train"][1].update(sha256="0" * 64),
+    "shard parent": lambda m: m["splits"]["train"][1].update(name="../shards/train-000001.tar"),
+    "shard folder": lambda m: m["splits"]["train"][1].update(name="./train-000001.tar"),
+    "shard newline": lambda m: m["splits"]["train"][1].update(name="train-000001.tar\n"),
+    "shard no text": lambda m: m["splits"]["train"][1].update(name=1),
+    "shard unnamed": lambda m: m["splits"]["train"][1].pop("name"),
+    "dtype": lambda m: m["arrays"]["u"].update(dtype="float64"),
+    "dtype order": lambda m: m["arrays"]["u"].update(dtype=">f4"),
+    "dtype unknown": lambda m: m["arrays"]["u"].update(dtype="banana"),
+    "shape": lambda m: m["arrays"]["u"].update(shape=[2, 3]),
+    "shape missing": lambda m: m["arrays"]["u"].pop("shape"),
+    "another array": lambda m: m["arrays"].update(w=m["arrays"]["u"]),
+    "record_pairs": lambda m: m.update(record_pairs=8),
+    "record_pairs none": lambda m: m.update(record_pairs=0),
+    "schema newer": lambda m: m.update(schema_version=2),
+    "schema missing": lambda m: m.pop("schema_version"),
+    "splits missing": lambda m: m.pop("splits"),
+    "statistics missing": lambda m: m.pop("statistics"),
+    "splits no mapping": lambda m: m.update(splits=[1]),
+    "extra key": lambda m: m.update(comment="hand-made"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_manifest_that_lies_is_noticed(shards, lie):
+    path = shards / "manifest.json"
+    content = json.loads(path.read_text())
+    LIES[lie](content)
+    path.write_text(json.dumps(content))
+    check_noticed(shards, "schema version 2" if lie == "schema newer" else r"-00000\d\.tar|manifest\.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"7", b"\xff\xfe\x00", b"{}"])
+def test_a_manifest_that_is_garbage_is_noticed(shards, content):
+    (shards / "manifest.json").write_bytes(content)
+    check_noticed(shards, r"manifest\.json")
+
+
+class Canary:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickled_object_in_a_shard_is_not_executed(shards, tmp_path):
+    sung = tmp_path / "sung"
+    pickle.loads(pickle.dumps(Canary(sung)))
+    assert sung.exists()
+    sung.unlink()
+
+    stream = io.BytesIO()
+    np.save(stream, np.array([Canary(sung)] * RECORD_PAIRS, dtype=object), allow_pickle=True)
+    path = shards / "train-000000.tar"
+    with tarfile.open(path, "w") as tar:
+        for suffix in ("u", "v"):
+            member = tarfile.TarInfo(f"000000-000000.{suffix}.npy")
+            member.size = stream.getbuffer().nbytes
+            tar.addfile(member, io.BytesIO(stream.getvalue()))
+    manifest = json.loads((shards / "manifest.json").read_text())
+    manifest["splits"]["train"][0].update(
+        bytes=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest()
+    )
+    (shards / "manifest.json").write_text(json.dumps(manifest))
+    check_noticed(shards, path.name)
+    assert not sung.exists()
+
+
+@settings(QUICK, max_examples=200)
+@given(position=st.integers(0, 10_239), bit=st.integers(0, 7))
+@example(position=1544, bit=3)  # an opening bracket in a header of numpy
+def test_any_flipped_bit_gives_the_promised_shapes_or_damage(pristine, tmp_path_factory, position, bit):
+    root, manifest = pristine
+    entry = manifest.shards("train")[0]
+    content = bytearray((root / entry.name).read_bytes())
+    content[position % len(content)] ^= 1 << bit
+    path = tmp_path_factory.getbasetemp() / "flipped.tar"
+    path.write_bytes(content)
+    try:
+        records = list(read_records(path, entry, manifest.arrays, RECORD_PAIRS))
+    except DamagedDataError:
+        return
+    assert sum(len(record["u"]) for record in records) == entry.pairs

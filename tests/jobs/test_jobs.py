@@ -1,0 +1,239 @@
+"""The jobs as people type them: the whole way under Ray, a killed worker, damaged data, and mistakes."""
+
+import hashlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import pcl
+from pcl.data.loader import iterate_split
+from pcl.data.manifest import load_manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = ("train.epochs=30", "train.checkpoint_every=37", "train.log_every=10", "workers.start_timeout_s=120")
+LAST = "checkpoint_00000120"
+
+
+def start(job, *arguments, config="configs/gaussian.yaml"):
+    """Start a job in a process of its own, outside any cluster."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    command = [sys.executable, f"jobs/{job}.py", config, *arguments]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def finish(process):
+    """Return exit code, output and errors; a job that hangs is ended."""
+    try:
+        output, errors = process.communicate(timeout=200)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, output, errors
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("jobs")
+
+
+@pytest.fixture(scope="module")
+def shards(folder):
+    code, output, errors = finish(start("write_shards", f"data.shards={folder / 'shards'}"))
+    assert code == 0, errors
+    assert "train: 10,000 pairs in 16 shards" in output
+    return folder / "shards"
+
+
+@pytest.fixture(scope="module")
+def arguments(folder, shards):
+    return (f"data.shards={shards}", f"storage={folder / 'runs'}", *SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def run(folder, arguments):
+    """A run that was never disturbed."""
+    code, output, errors = finish(start("train", *arguments, "name=whole"))
+    assert code == 0, errors
+    assert "120 steps = 30 epochs of 4 steps of 2048 pairs on 2 workers" in output
+    assert output.splitlines()[-1] == f"watch: tensorboard --logdir {folder / 'runs'}"
+    return folder / "runs" / "whole"
+
+
+def test_shards_are_found_finished_and_the_manifest_tells_the_truth(shards):
+    before = {path.name: path.stat().st_mtime_ns for path in shards.iterdir()}
+    code, output, errors = finish(start("write_shards", f"data.shards={shards}"))
+    assert (code, {path.name: path.stat().st_mtime_ns for path in shards.iterdir()}) == (0, before), errors
+    assert output.splitlines()[-1] == f"shards: {shards}"
+    for shard in json.loads((shards / "manifest.json").read_text())["splits"]["train"]:
+        assert hashlib.sha256((shards / shard["name"]).read_bytes()).hexdigest() == shard["sha256"]
+
+
+def test_a_run_leaves_what_the_readme_says(run, shards):
+    assert {"config.yaml", "provenance.json", "tensorboard", LAST} <= {path.name for path in run.iterdir()}
+    assert "learning_rate: 0.03" in (run / "config.yaml").read_text()
+    losses = EventAccumulator(str(run / "tensorboard")).Reload().Scalars("train/loss")
+    assert losses[-1].step == 120
+    assert losses[-1].value < losses[0].value - 0.3
+    u, v = next(iterate_split(shards, load_manifest(shards), "test"))
+    assert pcl.load(run).log_tilting(u, v).diagonal().mean() > 1
+
+
+def test_a_finished_run_is_not_trained_again(run, arguments):
+    code, output, errors = finish(start("train", *arguments, "name=whole"))
+    assert code == 0, errors
+    assert "this run is finished" in output
+
+
+def test_evaluation_agrees_with_what_it_prints(run, arguments):
+    code, output, errors = finish(start("evaluate", *arguments, "name=whole"))
+    assert code == 0, errors
+    metrics = json.loads((run / "evaluations" / LAST / "metrics.json").read_text())
+    learned = [metrics[f"learned_relative_error_{direction}"] for direction in ("u_given_v", "v_given_u")]
+    assert f"{learned[0]:.5f}  {learned[1]:.5f}" in output
+    assert max(learned) < 0.05
+    assert metrics["closed_form_relative_error_v_given_u"] < 1e-20 < metrics["plug_in_relative_error_v_given_u"] < 0.003
+    assert metrics["u_to_v_recall@10"] > 5 * 10 / 10_000
+    assert (run / "evaluations" / LAST / "conditional_means.png").stat().st_size > 10_000
+    tags = EventAccumulator(str(run / "tensorboard")).Reload().Tags()
+    assert "eval/v_to_u_recall@5" in tags["scalars"]
+    assert "eval/conditional_means" in tags["images"]
+
+
+def workers_of(process):
+    """Return the Ray Train workers among a process's descendants."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    return [p for p in family if p.is_running() and any("RayTrainWorker" in part for part in p.cmdline())]
+
+
+def test_a_killed_worker_changes_no_bit(run, arguments, folder):
+    disturbed = folder / "runs" / "killed"
+    process = start("train", *arguments, "name=killed")
+    deadline = time.monotonic() + 120
+    while not (disturbed / "checkpoint_00000037" / "state.pt").is_file():
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        assert process.poll() is None, "the job ended early"
+        time.sleep(0.02)
+    os.kill(workers_of(process)[1].pid, signal.SIGKILL)
+    code, output, errors = finish(process)
+    assert code == 0, errors
+    steps = [int(line.split()[1]) for line in output.splitlines() if line.startswith("step ")]
+    assert any(later < earlier for earlier, later in pairwise(steps)), "nothing was repeated"
+    whole, again = (torch.load(path / LAST / "state.pt", weights_only=True) for path in (run, disturbed))
+    for name, value in whole["model"].items():
+        assert torch.equal(value, again["model"][name]), name
+
+
+def test_a_flipped_bit_ends_the_run_in_one_line(arguments, folder, shards):
+    damaged = folder / "damaged"
+    damaged.mkdir()
+    for path in shards.iterdir():
+        (damaged / path.name).write_bytes(path.read_bytes())
+    content = bytearray((damaged / "train-000003.tar").read_bytes())
+    content[5000] ^= 1
+    (damaged / "train-000003.tar").write_bytes(content)
+    code, _, errors = finish(start("train", *arguments, "name=damaged", f"data.shards={damaged}"))
+    assert code == 1
+    assert errors.count("\n") == 1
+    assert errors.startswith(f"error: {damaged}/train-000003.tar is damaged: its SHA-256 is ")
+
+
+def call(monkeypatch, capsys, job, *argv):
+    """Run a job in this process; return its exit code, output and errors."""
+    monkeypatch.setattr(sys, "argv", [f"jobs/{job}.py", *map(str, argv)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "jobs" / f"{job}.py"), run_name="__main__")
+    captured = capsys.readouterr()
+    return end.value.code, captured.out, captured.err
+
+
+def lie(shards, target, change):
+    """Copy shards with a changed manifest."""
+    target.mkdir()
+    for path in shards.iterdir():
+        (target / path.name).symlink_to(path)
+    manifest = json.loads((shards / "manifest.json").read_text())
+    change(manifest)
+    (target / "manifest.json").unlink()
+    (target / "manifest.json").write_text(json.dumps(manifest))
+
+
+MISTAKES = [
+    ("train.global_batch=20480", 2, "fewer than one global batch of 20480"),
+    ("train.global_batch=2050", 2, "not a multiple of 8 lanes: choose train.global_batch=2048"),
+    ("workers.num_workers=3", 2, "3 workers do not divide 8 lanes: choose workers.num_workers among 1, 2, 4, 8"),
+    ("train.num_lanes=32", 2, "16 shards, fewer than 32 lanes"),
+    ("train.lr=1", 2, "train.lr"),
+    ("train.epochs=many", 2, "train.epochs"),
+    ("train.epochs=0", 2, "train.epochs=0: it must be at least 1"),
+    ("model.encoder_u=lenet", 2, "28 x 28 images"),
+    ("model.encoder_v=identity model.embedding_dim=4", 2, "the identity encoder keeps 5 numbers"),
+    ("epochs", 2, "write key=value"),
+    ("data.gaussian_process.num_train=2000", 2, "data.gaussian_process.num_train"),
+    ("data.shards=nowhere", 2, "write the shards first"),
+    ("train.precision=bf16", 2, "workers.use_gpu=true"),
+]
+
+
+@pytest.mark.parametrize(("mistake", "exit_code", "message"), MISTAKES)
+def test_a_mistake_ends_in_one_line(monkeypatch, capsys, folder, arguments, mistake, exit_code, message):
+    code, output, errors = call(
+        monkeypatch, capsys, "train", ROOT / "configs/gaussian.yaml", *arguments, "name=wrong", *mistake.split()
+    )
+    assert (code, output) == (exit_code, "")
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert not (folder / "runs" / "wrong").exists()
+
+
+def test_a_truncated_or_missing_shard_ends_in_one_line(monkeypatch, capsys, folder, arguments, shards):
+    for name, change in (("short", lambda p: p.write_bytes(p.read_bytes()[:-512])), ("gone", lambda p: p.unlink())):
+        (folder / name).mkdir()
+        for path in shards.iterdir():
+            (folder / name / path.name).write_bytes(path.read_bytes())
+        change(folder / name / "train-000007.tar")
+        overrides = (*arguments, "name=wrong", f"data.shards={folder / name}")
+        code, _, errors = call(monkeypatch, capsys, "train", ROOT / "configs/gaussian.yaml", *overrides)
+        assert code == 1
+        assert "train-000007.tar" in errors
+        assert errors.count("\n") == 1
+        assert not (folder / "runs" / "wrong").exists()
+
+
+def test_a_manifest_that_lies_about_a_size_ends_in_one_line(monkeypatch, capsys, folder, arguments, shards):
+    lie(shards, folder / "lies", lambda manifest: manifest["splits"]["train"][0].update(bytes=1))
+    overrides = (*arguments, "name=wrong", f"data.shards={folder / 'lies'}")
+    code, _, errors = call(monkeypatch, capsys, "train", ROOT / "configs/gaussian.yaml", *overrides)
+    assert code == 1
+    assert "its manifest says 1" in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_name_in_use_is_refused_with_the_differing_keys(monkeypatch, capsys, run, arguments):
+    before = sorted(path.stat().st_mtime_ns for path in run.iterdir())
+    overrides = (*arguments, "name=whole", "train.learning_rate=0.1", "model.tilting=cosine")
+    for job in ("train", "evaluate"):
+        code, _, errors = call(monkeypatch, capsys, job, ROOT / "configs/gaussian.yaml", *overrides)
+        assert code == 2
+        assert "differing: model.tilting, train.learning_rate" in errors
+    assert sorted(path.stat().st_mtime_ns for path in run.iterdir()) == before
+
+
+@pytest.mark.parametrize("job", ["write_shards", "train", "evaluate", "benchmark"])
+def test_help_explains_every_key(monkeypatch, capsys, job):
+    code, output, _ = call(monkeypatch, capsys, job, "--help")
+    assert code == 0
+    assert f"jobs/{job}.py CONFIG [key=value ...]" in output
+    assert "learning_rate: ???" in output

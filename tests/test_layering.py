@@ -1,0 +1,85 @@
+"""Who may import whom (DESIGN): asserted from the imports of every module."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for folder in ("pcl", "jobs")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
+
+# the prefix of a module -> the prefixes of the modules of ours that it may import
+ALLOWED = {
+    "pcl.errors": (),
+    "pcl.tilting": (),
+    "pcl.scores": (),
+    "pcl.losses": ("pcl.scores",),
+    "pcl.conditional": (),
+    "pcl.gaussian": ("pcl.gaussian",),
+    "pcl.encoders": ("pcl.errors",),
+    "pcl.model": ("pcl.conditional", "pcl.encoders", "pcl.tilting"),
+    "pcl.data": ("pcl.data", "pcl.errors", "pcl.gaussian"),
+    "pcl.train": ("pcl.train", "pcl.data.manifest", "pcl.errors", "pcl.losses", "pcl.model"),
+    "pcl.train.session": ("pcl.train", "pcl.data", "pcl.errors", "pcl.losses", "pcl.model", "pcl.config", "pcl.runs"),
+    "pcl.train.worker": ("pcl.train", "pcl.errors", "pcl.config"),
+    "pcl.evaluation": ("pcl.evaluation", "pcl.data", "pcl.gaussian", "pcl.model"),
+    "pcl.config": ("pcl.errors",),
+    "pcl.runs": ("pcl.data.manifest", "pcl.errors", "pcl.model", "pcl.train.checkpoint"),
+    "pcl.cluster": (),
+    "pcl.command": ("pcl.config", "pcl.errors"),
+    "pcl": ("pcl.runs",),
+    "jobs": ("pcl",),
+}
+IMPORT_RAY = {"pcl.cluster", "pcl.train.worker"}
+READ_CONFIGURATION = {"pcl.config", "pcl.command", "pcl.train.session", "pcl.train.worker"}
+
+
+def imports(module: str) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            found.add(node.module or "")
+    return found
+
+
+def within(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module):
+    rule = max((prefix for prefix in ALLOWED if within(module, prefix)), key=len)
+    ours = {name for name in imports(module) if within(name, "pcl") or within(name, "jobs")}
+    forbidden = {name for name in ours if not any(within(name, allowed) for allowed in ALLOWED[rule])}
+    assert not forbidden, f"{module} may import {ALLOWED[rule]}, not {forbidden}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_ray_stays_where_it_belongs(module):
+    uses_ray = any(within(name, "ray") for name in imports(module))
+    assert not uses_ray or module in IMPORT_RAY or within(module, "jobs")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_configuration_is_read_in_few_places(module):
+    reads = "pcl.config" in imports(module)
+    assert not reads or module in READ_CONFIGURATION or within(module, "jobs")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if within(name, "jobs")])
+def test_jobs_are_thin(module):
+    assert len(MODULES[module].read_text().splitlines()) < (110 if module == "jobs.benchmark" else 80)
+
+
+def test_importing_the_mathematics_does_not_import_ray():
+    code = "import pcl, pcl.train.session, pcl.evaluation.report, sys; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

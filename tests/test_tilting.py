@@ -1,0 +1,131 @@
+"""Feature maps against the formulas of the three tiltings, and the bounds of the temperature."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pcl.tilting import TILTINGS, Temperature, feature_dim, feature_maps, log_tilting
+
+FORMULAS = {
+    "cosine": lambda u, v: u @ v / (np.linalg.norm(u) * np.linalg.norm(v)),
+    "inner_product": lambda u, v: u @ v,
+    "squared_distance": lambda u, v: -np.sum((u - v) ** 2) / 2,
+}
+
+
+def embeddings(num_u, num_v, dim, scale=1.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(scale * torch.randn(n, dim, generator=generator, dtype=torch.float64) for n in (num_u, num_v))
+
+
+@pytest.mark.parametrize("tilting", TILTINGS)
+@given(
+    num_u=st.integers(1, 5),
+    num_v=st.integers(1, 5),
+    dim=st.integers(1, 6),
+    scale=st.sampled_from([1e-3, 1.0, 1e3]),
+    temperature=st.floats(0.01, 100),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None, max_examples=50)
+def test_log_tilting_is_its_formula(tilting, num_u, num_v, dim, scale, temperature, seed):
+    u, v = embeddings(num_u, num_v, dim, scale, seed)
+    expected = [[FORMULAS[tilting](a, b) / temperature for b in v.numpy()] for a in u.numpy()]
+    found = log_tilting(u, v, tilting, temperature)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12 * scale**2 / temperature)
+
+
+@pytest.mark.parametrize("tilting", TILTINGS)
+def test_features_keep_leading_axes_and_their_inner_product_is_the_score(tilting):
+    u, v = (part.view(2, 3, 4) for part in embeddings(6, 6, 4))
+    phi_u, phi_v = feature_maps(u, v, tilting)
+    assert phi_u.shape == phi_v.shape == (2, 3, feature_dim(4, tilting))
+    expected = [[FORMULAS[tilting](u[i, j].numpy(), v[i, j].numpy()) for j in range(3)] for i in range(2)]
+    np.testing.assert_allclose((phi_u * phi_v).sum(-1), expected, rtol=1e-12)
+
+
+def test_each_feature_map_depends_on_its_own_modality_alone():
+    for tilting in TILTINGS:
+        u, v = embeddings(3, 3, 4)
+        first, second = feature_maps(u, v, tilting), feature_maps(-2 * v, v, tilting)
+        assert torch.equal(first[1], second[1])
+        assert torch.equal(feature_maps(u, 5 * u, tilting)[0], first[0])
+
+
+def test_cosine_ignores_length_and_lies_between_minus_one_and_one():
+    u, v = embeddings(20, 20, 3)
+    scores = log_tilting(u, v, "cosine", 1.0)
+    torch.testing.assert_close(log_tilting(7 * u, 0.01 * v, "cosine", 1.0), scores)
+    assert scores.abs().max() <= 1 + 1e-12
+    assert torch.isfinite(log_tilting(torch.zeros(1, 3), torch.ones(1, 3), "cosine", 1.0)).all()
+
+
+def test_squared_distance_ignores_rotations_and_common_shifts_and_is_largest_at_zero_distance():
+    u, v = embeddings(5, 6, 3)
+    scores = log_tilting(u, v, "squared_distance", 0.5)
+    rotation = torch.linalg.qr(embeddings(3, 1, 3, seed=1)[0]).Q
+    torch.testing.assert_close(log_tilting(u @ rotation + 2, v @ rotation + 2, "squared_distance", 0.5), scores)
+    assert (scores < 0).all()
+    assert log_tilting(u, u, "squared_distance", 0.5).diagonal().abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("call", [lambda t: feature_dim(2, t), lambda t: feature_maps(*embeddings(1, 1, 2), t)])
+def test_an_unknown_tilting_is_refused_with_the_choices(call):
+    with pytest.raises(ValueError, match=r"'dot' is not known.*cosine, inner_product, squared_distance"):
+        call("dot")
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_temperature_is_a_parameter_only_if_learned(learned):
+    temperature = Temperature(0.07, learned=learned, minimum=0.01, maximum=10.0)
+    assert temperature().item() == pytest.approx(0.07, rel=1e-6)
+    assert temperature().shape == ()
+    assert len(list(temperature.parameters())) == learned
+    assert list(temperature.state_dict()) == ["log_temperature"]
+    temperature.project_()
+    assert temperature().item() == pytest.approx(0.07, rel=1e-6)
+
+
+def test_the_gradient_is_that_of_the_log_temperature():
+    temperature = Temperature(0.5, learned=True, minimum=0.01, maximum=10.0)
+    (3 * temperature()).backward()
+    assert temperature.log_temperature.grad.item() == pytest.approx(1.5, rel=1e-6)
+
+
+@pytest.mark.parametrize(("bound", "outward"), [(0.1, 1.0), (2.0, -1.0)])
+def test_a_learned_temperature_stops_at_a_bound_and_can_leave_it(bound, outward):
+    temperature = Temperature(bound, learned=True, minimum=0.1, maximum=2.0)
+    optimizer = torch.optim.SGD(temperature.parameters(), lr=0.5)
+
+    def step(slope):
+        optimizer.zero_grad()
+        (slope * temperature()).backward()
+        optimizer.step()
+        temperature.project_()
+        return temperature().item()
+
+    for _ in range(3):
+        assert step(outward) == pytest.approx(bound, rel=1e-6)
+        assert temperature.log_temperature.grad.item() == pytest.approx(outward * bound, rel=1e-6)
+    assert step(-outward) == pytest.approx(bound * math.exp(outward * 0.5 * bound), rel=1e-5)
+
+
+def test_one_long_step_is_put_back_to_the_bound():
+    temperature = Temperature(1.0, learned=True, minimum=0.1, maximum=2.0)
+    for value, bound in ((50.0, 2.0), (-50.0, 0.1)):
+        temperature.log_temperature.data.fill_(value)
+        temperature.project_()
+        assert temperature().item() == pytest.approx(bound, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("initial", "minimum", "maximum"),
+    [(1, 0, 2), (1, -1, 2), (0.5, 1, 2), (3, 1, 2), (1, 1, math.inf), (math.nan, 0.1, 2), (1, math.nan, 2), (1, 2, 1)],
+)
+def test_impossible_temperatures_are_refused(initial, minimum, maximum):
+    with pytest.raises(ValueError, match="0 < minimum <= initial <= maximum"):
+        Temperature(initial, learned=True, minimum=minimum, maximum=maximum)

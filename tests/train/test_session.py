@@ -1,0 +1,168 @@
+"""Training sessions without Ray: the number of workers is not part of an experiment, and resuming is exact."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import pcl
+from pcl.config import load_config
+from pcl.errors import BadInputError, DamagedDataError
+from pcl.train.checkpoint import load_checkpoint, save_checkpoint
+from pcl.train.gather import mean_over_workers
+from pcl.train.loop import train_step
+from pcl.train.session import Session
+from tests.processes import run_workers
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = (
+    "train.global_batch=64",
+    "train.num_lanes=4",
+    "train.epochs=6",
+    "train.log_every=10",
+    "train.warmup_steps=5",
+)
+
+
+@pytest.fixture(scope="module")
+def shards(make_shards):
+    root, _ = make_shards(num_train=1500, num_test=40, num_shards=8, record_pairs=50)
+    return root
+
+
+def config(shards, *overrides):
+    data = (f"data.shards={shards}", "data.num_shards=8", "data.record_pairs=50")
+    process = ("num_train=1500", "num_test=40", "num_modes=20")
+    sizes = tuple(f"data.gaussian_process.{item}" for item in process)
+    return load_config(ROOT / "configs" / "gaussian.yaml", (*data, *sizes, *SETTINGS, *overrides))
+
+
+def follow(shards, overrides, num_steps):
+    """Return the losses of the first steps, hashes of this worker's batches, and the final weights."""
+    session = Session(config(shards, *overrides), torch.device("cpu"))
+    losses, digests, stream = [], [], session.loader.batches()
+    for _ in range(num_steps):
+        batch = next(stream)
+        digests.append([row.numpy().tobytes() for row in batch[0]])
+        diagnostics = train_step(session.state, batch, session.loss, session.optimisation, session.gather)
+        losses.append(mean_over_workers(diagnostics, session.gather)["loss"])
+    return losses, digests, session.state.model.state_dict()
+
+
+def digests_of_global_batches(results):
+    steps = zip(*(digests for _, digests, _ in results), strict=True)
+    return [hashlib.sha256(b"".join(row for worker in step for row in worker)).hexdigest() for step in steps]
+
+
+def follow_both(shards):
+    settings = ("train.epochs=8", "train.gradient_clip=1.0")
+    return {p: follow(shards, (f"train.precision={p}", *settings), 100) for p in ("float32", "float64")}
+
+
+def test_the_number_of_workers_changes_nothing(shards):
+    runs = {1: [follow_both(shards)]} | {w: run_workers(follow_both, w, shards) for w in (2, 4)}
+    for num_workers in (2, 4):
+        for precision, tolerance in (("float32", 1e-5), ("float64", 1e-10)):
+            one, many = ([worker[precision] for worker in runs[w]] for w in (1, num_workers))
+            assert digests_of_global_batches(many) == digests_of_global_batches(one)
+            np.testing.assert_allclose(many[0][0], one[0][0], rtol=0, atol=tolerance)
+            for worker in many:
+                for name, value in worker[2].items():
+                    np.testing.assert_array_equal(value, many[0][2][name])
+    losses = runs[1][0]["float64"][0]
+    assert losses[-1] < losses[0] - 0.3
+
+
+def run_to_the_end(shards, overrides, directory, resume_from):
+    """Train a session, keeping every checkpoint; return the final weights."""
+    session = Session(config(shards, *overrides), torch.device("cpu"), resume_from)
+
+    def commit(step, scalars, made):
+        assert np.isfinite(scalars["loss"])
+        if made:
+            os.replace(made / "state.pt", directory / f"{step}.pt")
+
+    session.run(directory, commit)
+    return session.state.model.state_dict()
+
+
+def keep(directory, step):
+    """Make a checkpoint directory of a kept state."""
+    checkpoint = directory / f"checkpoint_{step:08d}"
+    checkpoint.mkdir(exist_ok=True)
+    (checkpoint / "state.pt").write_bytes((directory / f"{step}.pt").read_bytes())
+    return checkpoint
+
+
+def run_twice(shards, overrides, directory):
+    """Return the weights of a run that was never stopped, and of one that went on from step 75."""
+    whole = run_to_the_end(shards, overrides, directory, None)
+    return whole, run_to_the_end(shards, overrides, directory, keep(directory, 75))
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_resuming_mid_epoch_gives_the_same_bits(shards, tmp_path, num_workers):
+    overrides = ("train.checkpoint_every=25", "model.temperature.learned=true", "loss.kind=joint")
+    whole, resumed = (
+        run_twice(shards, overrides, tmp_path)
+        if num_workers == 1
+        else run_workers(run_twice, num_workers, shards, overrides, tmp_path)[0]
+    )
+    steps_per_epoch = 1500 // 4 // 16
+    assert 75 % steps_per_epoch != 0, "the checkpoint must lie within an epoch"
+    for name, value in whole.items():
+        np.testing.assert_array_equal(resumed[name], value)
+
+
+def test_resuming_on_another_number_of_workers_gives_the_same_losses(shards, tmp_path):
+    overrides = ("train.checkpoint_every=25", "train.precision=float64")
+    whole = run_to_the_end(shards, overrides, tmp_path, None)
+    resumed = run_workers(run_to_the_end, 2, shards, overrides, tmp_path, keep(tmp_path, 50))
+    for name, value in whole.items():
+        np.testing.assert_allclose(resumed[0][name], value, rtol=0, atol=1e-10)
+
+
+def test_tensorboard_curves_continue_without_overlap(shards, tmp_path):
+    overrides = ("train.checkpoint_every=50", "train.log_every=10")
+    run_to_the_end(shards, overrides, tmp_path, None)
+    run_to_the_end(shards, overrides, tmp_path, keep(tmp_path, 50))
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    num_steps = 6 * (1500 // 4 // 16)
+    steps = [event.step for event in events.Scalars("train/loss")]
+    assert steps == sorted({*range(10, num_steps + 1, 10), 50, 100, num_steps})
+    assert {"train/learning_rate", "train/gradient_norm", "train/temperature", "train/pairs_per_second"} <= set(
+        events.Tags()["scalars"]
+    )
+
+
+def test_the_finished_model_loads_and_scores(shards, tmp_path):
+    session = Session(config(shards), torch.device("cpu"))
+    directory = tmp_path / "checkpoint_00000000"
+    save_checkpoint(directory, session.state, session.spec, session.experiment_hash)
+    model = pcl.load(directory)
+    u, v = next(session.loader.batches())
+    with torch.no_grad():
+        expected = session.state.model.log_tilting(u, v)
+    torch.testing.assert_close(model.log_tilting(u, v), expected, rtol=0, atol=0)
+    assert load_checkpoint(directory)["step"] == 0
+
+
+def test_a_checkpoint_of_another_experiment_is_refused(shards, tmp_path):
+    session = Session(config(shards), torch.device("cpu"))
+    save_checkpoint(tmp_path, session.state, session.spec, session.experiment_hash)
+    with pytest.raises(DamagedDataError, match="another configuration"):
+        Session(config(shards, "train.learning_rate=0.5"), torch.device("cpu"), tmp_path)
+
+
+def test_shards_of_another_configuration_are_refused(shards):
+    with pytest.raises(BadInputError, match=r"data\.gaussian_process\.num_train"):
+        Session(config(shards, "data.gaussian_process.num_train=1600"), torch.device("cpu"))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(shards, tmp_path):
+    with pytest.raises(FloatingPointError, match=r"lower train\.learning_rate"):
+        run_to_the_end(shards, ("train.learning_rate=1e30", "train.log_every=1"), tmp_path, None)
