@@ -10,7 +10,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from pcl.config import DEFAULTS, Config, load_config
-from pcl.errors import BadInputError, DamagedDataError
+from pcl.errors import BadInputError, DamagedDataError, RunFailedError
 
 T = TypeVar("T")
 
@@ -31,10 +31,12 @@ def job(main: Callable[[Config], None], description: str) -> None:
         sys.exit(0 if arguments else 2)
     try:
         main(load_config(arguments[0], arguments[1:]))
-    except (BadInputError, DamagedDataError) as error:
+    except (BadInputError, DamagedDataError, RunFailedError) as error:
         sys.exit(_complain(error, error.exit_code))
     except FloatingPointError as error:
         sys.exit(_complain(error, 1))
+    except OSError as error:  # no permission, no space: what the machine says is the clearest
+        sys.exit(_complain(f"{error.filename}: {error.strerror}" if error.filename else error, 1))
     except KeyboardInterrupt:
         sys.exit(_complain("interrupted: the same command goes on from what is finished", 130))
 

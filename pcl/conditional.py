@@ -70,7 +70,8 @@ class Conditional:
 
     def variance(self, queries: Tensor, values: Tensor) -> Tensor:
         """Return the weighted variance of values carried by the references, (N, ...) -> (Q, ...)."""
-        return self.mean(queries, values.square()) - self.mean(queries, values).square()
+        centred = values - values.mean(0)  # the variance does not see the shift, its rounding errors do
+        return (self.mean(queries, centred.square()) - self.mean(queries, centred).square()).clamp(min=0)
 
     def effective_sample_size(self, queries: Tensor) -> Tensor:
         r"""Return :math:`1 / \sum_i w_i^2` of every query, shape (Q,), between 1 and N."""

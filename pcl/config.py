@@ -2,8 +2,9 @@
 
 __all__ = ["Config", "data_identity", "experiment", "load_config", "resolved_yaml"]
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -194,8 +195,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             loaded = (
                 OmegaConf.load(layer) if isinstance(layer, Path) or layer is path else OmegaConf.from_dotlist([layer])
             )
+            _check_sections(loaded, Config)
             merged = OmegaConf.merge(merged, loaded)
-        except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
+            OmegaConf.resolve(OmegaConf.merge(merged))
+        except (OmegaConfBaseException, YAMLError, ValueError, TypeError, OSError) as error:
             raise BadInputError(
                 f"{name}: {_one_line(error)}; every key is explained in configs/default.yaml"
             ) from error
@@ -209,6 +212,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     for section, key in ((config, "storage"), (config.data, "root"), (config.data, "shards")):
         setattr(section, key, str(Path(getattr(section, key)).expanduser().resolve()))  # workers change directory
     return config
+
+
+def _check_sections(loaded: Any, schema: type, prefix: str = "") -> None:
+    """Refuse a value where a section belongs: OmegaConf would not name the key."""
+    if not OmegaConf.is_dict(loaded):
+        raise TypeError(f"{prefix.rstrip('.') or 'the file'} holds {loaded!r}: it must be a mapping of keys")
+    for section in fields(schema):
+        if isinstance(section.default_factory, type) and section.name in loaded:
+            _check_sections(loaded[section.name], section.default_factory, f"{prefix}{section.name}.")
 
 
 def _one_line(error: Exception) -> str:
@@ -226,12 +238,16 @@ def _check(config: Any) -> None:
         value = OmegaConf.select(config, key)
         if not value >= least:
             raise BadInputError(f"{key}={value}: it must be at least {least}")
-    if not config.train.learning_rate > 0:
-        raise BadInputError(f"train.learning_rate={config.train.learning_rate}: it must be positive")
-    if config.loss.kind == "conditional" and config.loss.weight_u_given_v + config.loss.weight_v_given_u == 0:
-        raise BadInputError("loss.weight_u_given_v=0 and loss.weight_v_given_u=0: one of them must be positive")
+    if not 0 < config.train.learning_rate < math.inf:
+        raise BadInputError(f"train.learning_rate={config.train.learning_rate}: it must be positive and finite")
+    total = config.loss.weight_u_given_v + config.loss.weight_v_given_u
+    if not 0 < total < math.inf:
+        raise BadInputError(
+            f"loss.weight_u_given_v={config.loss.weight_u_given_v} and loss.weight_v_given_u="
+            f"{config.loss.weight_v_given_u}: both must be finite and one of them positive"
+        )
     temperature = config.model.temperature
-    if not 0 < temperature.minimum <= temperature.initial <= temperature.maximum:
+    if not 0 < temperature.minimum <= temperature.initial <= temperature.maximum < math.inf:
         raise BadInputError(
             f"model.temperature.initial={temperature.initial}: it must lie between minimum={temperature.minimum} > 0 "
             f"and maximum={temperature.maximum}"

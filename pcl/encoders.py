@@ -99,7 +99,7 @@ class OneHot(nn.Module):
 
     def forward(self, labels: Tensor) -> Tensor:
         """Map labels (B,) to (B, E)."""
-        return self.atoms[labels.long()]
+        return self.atoms.index_select(0, labels.long())
 
 
 class Identity(nn.Module):

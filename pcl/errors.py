@@ -1,6 +1,6 @@
-"""The two ways a run ends early, and the exit code of each."""
+"""The ways a job ends early, and the exit code of each."""
 
-__all__ = ["BadInputError", "DamagedDataError"]
+__all__ = ["BadInputError", "DamagedDataError", "RunFailedError"]
 
 
 class BadInputError(ValueError):
@@ -11,5 +11,11 @@ class BadInputError(ValueError):
 
 class DamagedDataError(RuntimeError):
     """Stored data differ from what their manifest promises."""
+
+    exit_code = 1
+
+
+class RunFailedError(RuntimeError):
+    """A run ended for a reason that is not in its input: workers died, or never started."""
 
     exit_code = 1

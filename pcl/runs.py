@@ -23,10 +23,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pcl.data.manifest import differing_keys, write_json
-from pcl.errors import BadInputError
-from pcl.model import PairModel, build_model
-from pcl.train.checkpoint import FILE_NAME, load_checkpoint
+from pcl.data.manifest import differing_keys, is_empty, write_json
+from pcl.errors import BadInputError, DamagedDataError
+from pcl.model import PairModel
+from pcl.train.checkpoint import FILE_NAME, load_model
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's record of the checkpoints that are committed
 
@@ -55,8 +55,8 @@ def check_name(run: Path, experiment: Mapping[str, Any]) -> bool:
     saved = run / "provenance.json"
     if saved.is_file():
         try:
-            found = json.loads(saved.read_text())["experiment"]
-        except (OSError, ValueError, KeyError) as error:
+            found = dict(json.loads(saved.read_text())["experiment"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInputError(f"{saved} cannot be read: choose another name=...") from error
         differing = differing_keys(found, experiment)
         if differing:
@@ -65,7 +65,7 @@ def check_name(run: Path, experiment: Mapping[str, Any]) -> bool:
                 "choose another name=... or delete that folder"
             )
         return True
-    if run.is_dir() and any(run.iterdir()):
+    if run.exists() and not is_empty(run):
         raise BadInputError(f"{run} exists and is not a run: choose another name=... or another storage=...")
     return False
 
@@ -81,13 +81,13 @@ def claim(run: Path, experiment: Mapping[str, Any], config_yaml: str) -> None:
     Raises:
         BadInputError: see ``check_name``.
     """
-    if check_name(run, experiment):
-        return
-    run.mkdir(parents=True, exist_ok=True)
-    temporary = run / f".config.yaml.{os.getpid()}"
-    temporary.write_text(config_yaml)
-    os.replace(temporary, run / "config.yaml")
-    write_json(run / "provenance.json", _provenance() | {"experiment": dict(experiment)})
+    if not check_name(run, experiment):
+        run.mkdir(parents=True, exist_ok=True)
+        write_json(run / "provenance.json", _provenance() | {"experiment": dict(experiment)})
+    if not (run / "config.yaml").is_file():
+        temporary = run / f".config.yaml.{os.getpid()}"
+        temporary.write_text(config_yaml)
+        os.replace(temporary, run / "config.yaml")
 
 
 def _provenance() -> dict[str, Any]:
@@ -105,11 +105,18 @@ def _provenance() -> dict[str, Any]:
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """Return the committed checkpoints of a run, oldest first."""
+    """Return the committed checkpoints of a run, oldest first.
+
+    Raises:
+        DamagedDataError: Ray Train's record of them cannot be read.
+    """
     complete = {path.parent.name: path.parent for path in run.glob(f"checkpoint_*/{FILE_NAME}")}
     if (run / SNAPSHOT).is_file():
-        results = json.loads((run / SNAPSHOT).read_text())["checkpoint_results"]
-        committed = {result["checkpoint_dir_name"] for result in results}
+        try:
+            results = json.loads((run / SNAPSHOT).read_text())["checkpoint_results"]
+            committed = {result["checkpoint_dir_name"] for result in results}
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise DamagedDataError(f"{run / SNAPSHOT} cannot be read: choose another name=...") from error
         complete = {name: path for name, path in complete.items() if name in committed}
     return [complete[name] for name in sorted(complete)]
 
@@ -133,7 +140,4 @@ def load(path: str | Path) -> PairModel:
         if not found:
             raise BadInputError(f"{directory} holds no checkpoint: give a run or a checkpoint directory")
         directory = found[-1]
-    content = load_checkpoint(directory)
-    model = build_model(content["spec"])
-    model.load_state_dict(content["model"])
-    return model.eval().requires_grad_(False)
+    return load_model(directory).eval().requires_grad_(False)

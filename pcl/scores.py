@@ -30,12 +30,13 @@ class _RelativeLogSumExp(torch.autograd.Function):
         for rows in _tiles(queries, candidates):
             scores = queries[rows] @ transposed
             scores -= scores.gather(1, columns[rows, None])
-            largest = scores.amax(1, keepdim=True)
+            scores.scatter_(1, columns[rows, None], -torch.inf)
+            largest = scores.amax(1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)
             weights = scores.sub_(largest).exp_()
-            result[rows] = weights.sum(1).log_().add_(largest[:, 0])
-            weights.scatter_(1, columns[rows, None], 0.0)
             total, squares = weights.sum(1), torch.linalg.vecdot(weights, weights)
-            effective[rows] = total.square() / squares.clamp(min=torch.finfo(squares.dtype).tiny)
+            # log(e^0 + sum over negatives): exact where the positive, whose relative score is 0, dominates
+            result[rows] = torch.logaddexp(total.log() + largest[:, 0], largest.new_zeros(()))
+            effective[rows] = total.square() / squares.clamp(min=1)
         ctx.save_for_backward(queries, candidates, columns, result)
         ctx.mark_non_differentiable(effective)
         return result, effective

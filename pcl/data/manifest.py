@@ -7,6 +7,7 @@ __all__ = [
     "Manifest",
     "ShardEntry",
     "differing_keys",
+    "is_empty",
     "load_manifest",
     "manifest_sha256",
     "write_json",
@@ -15,11 +16,12 @@ __all__ = [
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pcl.errors import BadInputError, DamagedDataError
 
@@ -116,6 +118,11 @@ def differing_keys(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: 
     return names
 
 
+def is_empty(path: Path) -> bool:
+    """Return whether a path is a folder without files, but for the temporary ones of a process that was cut off."""
+    return path.is_dir() and all(file.name.startswith(".") for file in path.iterdir())
+
+
 def manifest_sha256(root: Path) -> str:
     """Return the SHA-256 of a folder's manifest, which stands for all of its shards."""
     return hashlib.sha256((root / FILE_NAME).read_bytes()).hexdigest()
@@ -155,6 +162,7 @@ def load_manifest(root: Path) -> Manifest:
                 },
             }
         )
+        _check_types(manifest)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedDataError(
             f"{path} cannot be understood ({type(error).__name__}: {error}): "
@@ -164,12 +172,25 @@ def load_manifest(root: Path) -> Manifest:
     return manifest
 
 
-def _check_files(root: Path, manifest: Manifest) -> None:
+def _check_types(manifest: Manifest) -> None:
+    for info in manifest.arrays.values():
+        np.dtype(info.dtype)
     for shards in manifest.splits.values():
         for shard in shards:
+            found = (shard.name, shard.pairs, shard.bytes, shard.sha256)
+            if tuple(map(type, found)) != (str, int, int, str) or shard.pairs < 1:
+                raise TypeError(f"a shard is described by {found}")
+
+
+def _check_files(root: Path, manifest: Manifest) -> None:
+    for split, shards in manifest.splits.items():
+        for number, shard in enumerate(shards):
             path = root / shard.name
-            if not re.fullmatch(r"[a-z]+-\d{6}\.tar", shard.name):
-                raise DamagedDataError(f"{root / FILE_NAME} names a shard {shard.name!r}: names are <split>-000000.tar")
+            if shard.name != f"{split}-{number:06d}.tar":
+                raise DamagedDataError(
+                    f"{root / FILE_NAME} names shard {number} of {split} {shard.name!r}: names are <split>-000000.tar, "
+                    "counted from 0; write the shards again"
+                )
             if not path.is_file():
                 raise DamagedDataError(f"{path} is missing: its manifest lists it; write the shards again")
             if path.stat().st_size != shard.bytes:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import urllib.request
 import zlib
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def _download(root: Path, name: str, mirrors: tuple[str, ...]) -> None:
                     while chunk := response.read(1 << 16):
                         content += chunk
                         bar.update(len(chunk))
-        except OSError:
+        except (OSError, ValueError, HTTPException):
             continue
         if hashlib.md5(content, usedforsecurity=False).hexdigest() == FILES[name][0]:
             root.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import tarfile
+import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +29,14 @@ from pcl.data.manifest import (
     Manifest,
     ShardEntry,
     differing_keys,
+    is_empty,
     write_json,
 )
 from pcl.errors import BadInputError, DamagedDataError
 
 BUILD_FILE = "build.json"
+
+UNREADABLE = (tarfile.TarError, tokenize.TokenError, SyntaxError, EOFError, OSError, KeyError, ValueError)
 
 Arrays = dict[str, np.ndarray]
 
@@ -117,7 +121,7 @@ def begin_build(root: Path, identity: Mapping[str, Any]) -> bool:
                     "choose another data.shards or delete that folder"
                 )
             return name == BUILD_FILE
-    if root.is_dir() and any(root.iterdir()):
+    if root.exists() and not is_empty(root):
         raise BadInputError(f"{root} is not empty and has no manifest: choose another data.shards or empty that folder")
     root.mkdir(parents=True, exist_ok=True)
     write_json(root / BUILD_FILE, identity)
@@ -128,7 +132,7 @@ def _identity_of(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text())
         return {"config": content["config"], "source": content["source"]}
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DamagedDataError(
             f"{path} cannot be read: delete the folder {path.parent} and write the shards again"
         ) from error
@@ -287,7 +291,7 @@ def read_records(path: Path, shard: ShardEntry, arrays: Mapping[str, ArrayInfo],
                         )
                 remaining -= min(record_pairs, remaining)
                 yield record
-    except (tarfile.TarError, EOFError, OSError, KeyError, ValueError) as error:
+    except UNREADABLE as error:
         raise DamagedDataError(f"{path} cannot be read ({type(error).__name__}): write the shards again") from error
     if remaining:
         raise DamagedDataError(

@@ -112,7 +112,7 @@ def _labels(
             ["learned conditional", *(f"{value:.4f}" for value in metrics.values())],
         ]
     )
-    scores = log_probabilities - prior.to(log_probabilities)
+    scores = features_u @ conditional.features.T
     result.figures["labels.png"] = labels_figure(u, labels.long(), scores, log_probabilities)
 
 

@@ -11,7 +11,7 @@ Shapes: N pairs, F features.
 
 __all__ = ["identity_of", "retrieval_metrics", "retrieval_ranks"]
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -33,6 +33,25 @@ def identity_of(items: Tensor) -> Tensor:
     numbers: dict[bytes, int] = {}
     rows = items.reshape(len(items), -1).contiguous().numpy()
     return torch.tensor([numbers.setdefault(row.tobytes(), len(numbers)) for row in rows])
+
+
+def _relevance(query_ids: Tensor, candidate_ids: Tensor) -> Callable[[slice, slice], Tensor]:
+    """Return what tells, for a block of queries and candidates, which values occur as a pair."""
+
+    def equal(rows: slice, columns: slice) -> Tensor:
+        same_query = query_ids[rows, None] == query_ids[None, columns]
+        return same_query | (candidate_ids[rows, None] == candidate_ids[None, columns])
+
+    if any(len(torch.unique(ids)) == len(ids) for ids in (query_ids, candidate_ids)):
+        return equal  # enough, and cheaper, where one side has no duplicates
+    num_ids = int(candidate_ids.max()) + 1
+    pairs = torch.unique(query_ids * num_ids + candidate_ids)
+
+    def listed(rows: slice, columns: slice) -> Tensor:
+        wanted = query_ids[rows, None] * num_ids + candidate_ids[None, columns]
+        return pairs[torch.searchsorted(pairs, wanted).clamp(max=len(pairs) - 1)] == wanted
+
+    return listed
 
 
 def retrieval_ranks(
@@ -67,18 +86,18 @@ def retrieval_ranks(
             "query i and candidate i are a pair, so the counts must be equal"
         )
 
+    relevance = _relevance(query_ids, candidate_ids)
+
     def blocks(rows: slice) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(candidates), block_pairs):
             columns = slice(start, start + block_pairs)
-            same_query = query_ids[rows, None] == query_ids[None, columns]
-            relevant = same_query | (candidate_ids[rows, None] == candidate_ids[None, columns])
-            yield queries[rows] @ candidates[columns].T, relevant
+            yield queries[rows] @ candidates[columns].T, relevance(rows, columns)
 
     ranks = []
     for start in range(0, len(queries), block_pairs):
         rows = slice(start, start + block_pairs)
         best = torch.stack([s.masked_fill(~relevant, -torch.inf).amax(1) for s, relevant in blocks(rows)]).amax(0)
-        ahead = torch.stack([((s >= best[:, None]) & ~relevant).sum(1) for s, relevant in blocks(rows)]).sum(0)
+        ahead = torch.stack([(~(s < best[:, None]) & ~relevant).sum(1) for s, relevant in blocks(rows)]).sum(0)
         ranks.append(1 + ahead)
     return torch.cat(ranks)
 

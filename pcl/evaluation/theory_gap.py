@@ -28,12 +28,13 @@ def affine_map(encode: Callable[[Tensor], Tensor], dim: int) -> AffineMap | None
         >>> affine_map(torch.sin, 2) is None
         True
     """
-    probe = torch.linspace(-3, 2, dim, dtype=torch.float64)[None]
+    probe = 10 * torch.randn(64, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     offset = encode(torch.zeros(1, dim, dtype=torch.float64))[0]
     candidate = AffineMap((encode(torch.eye(dim, dtype=torch.float64)) - offset).T, offset)
     return candidate if torch.allclose(encode(probe), candidate(probe), rtol=1e-8, atol=1e-8) else None
 
 
+@torch.no_grad()
 def learned_means(model: PairModel, law: GaussianPair) -> ConditionalMeans | None:
     """Return the model's conditional means under the true marginals, exactly; None if they have no closed form.
 
@@ -70,6 +71,7 @@ def closed_form_means(law: GaussianPair, embedding_dim: int, loss: str, tilting:
     }
 
 
+@torch.no_grad()
 def reference_errors(
     model: PairModel, law: GaussianPair, u: Tensor, v: Tensor, queries_u: Tensor, queries_v: Tensor
 ) -> dict[str, float]:

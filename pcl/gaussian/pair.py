@@ -33,16 +33,17 @@ class AffineMap:
 
 
 def _check_covariance(name: str, matrix: Tensor) -> None:
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"{name} has shape {tuple(matrix.shape)}: a covariance is square")
     if not torch.isfinite(matrix).all():
         raise ValueError(f"{name} holds values that are not finite")
     asymmetry = (matrix - matrix.T).abs().max().item()
     if asymmetry > 1e-10 * matrix.abs().max().item():
         raise ValueError(f"{name} is not symmetric: it differs from its transpose by {asymmetry:.1e}")
-    smallest = torch.linalg.eigvalsh(matrix)[0].item()
-    if smallest <= 0:
-        raise ValueError(f"{name} is not positive definite: its smallest eigenvalue is {smallest:.1e}")
+    scale = matrix.diagonal().clamp(min=torch.finfo(matrix.dtype).tiny).sqrt()
+    smallest = torch.linalg.eigvalsh(matrix / scale / scale[:, None])[0].item()
+    if smallest <= len(matrix) * torch.finfo(matrix.dtype).eps:
+        raise ValueError(
+            f"{name} is not positive definite: the smallest eigenvalue of its correlation matrix is {smallest:.1e}"
+        )
 
 
 class GaussianPair:
@@ -68,6 +69,9 @@ class GaussianPair:
 
     def __init__(self, c_uu: Tensor, c_uv: Tensor, c_vv: Tensor) -> None:
         self.c_uu, self.c_uv, self.c_vv = (c.detach().to("cpu", torch.float64) for c in (c_uu, c_uv, c_vv))
+        for name, matrix in (("c_uu", self.c_uu), ("c_vv", self.c_vv)):
+            if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+                raise ValueError(f"{name} has shape {tuple(matrix.shape)}: a covariance is square")
         if self.c_uv.shape != (len(self.c_uu), len(self.c_vv)):
             raise ValueError(
                 f"c_uv has shape {tuple(self.c_uv.shape)}: with {len(self.c_uu)} components of u and "

@@ -1,20 +1,33 @@
 """Checkpoints: one file of tensors and plain values, loaded without executing anything."""
 
-__all__ = ["FILE_NAME", "checkpoint_name", "load_checkpoint", "restore", "save_checkpoint"]
+__all__ = ["FILE_NAME", "checkpoint_name", "load_checkpoint", "load_model", "restore", "save_checkpoint"]
 
 import os
 import pickle
 import platform
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pcl.errors import DamagedDataError
-from pcl.model import ModelSpec
+from pcl.model import ModelSpec, PairModel, build_model
 from pcl.train.loop import TrainingState
 
 FILE_NAME = "state.pt"
+KEYS = {"model", "optimizer", "step", "spec", "config_hash", "versions"}
+UNREADABLE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
 
 
 def checkpoint_name(step: int) -> str:
@@ -63,12 +76,36 @@ def load_checkpoint(directory: Path) -> dict[str, Any]:
     """
     path = directory / FILE_NAME
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums itself
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise DamagedDataError(
-            f"{path} cannot be read ({type(error).__name__}): delete that checkpoint and resume from the one before"
-        ) from error
+        if not isinstance(content, dict) or not content.keys() >= KEYS:
+            raise ValueError
+    except UNREADABLE as error:
+        raise _damaged(path, error) from error
     return content
+
+
+def _damaged(path: Path, error: Exception) -> DamagedDataError:
+    return DamagedDataError(
+        f"{path} cannot be read ({type(error).__name__}): delete that checkpoint and resume from the one before"
+    )
+
+
+def load_model(directory: Path) -> PairModel:
+    """Build the model of a checkpoint, on the CPU.
+
+    Raises:
+        DamagedDataError: the checkpoint cannot be read or does not hold such a model.
+    """
+    content = load_checkpoint(directory)
+    try:
+        model = build_model(content["spec"])
+        model.load_state_dict(content["model"])
+    except UNREADABLE as error:
+        raise _damaged(directory / FILE_NAME, error) from error
+    return model
 
 
 def restore(state: TrainingState, directory: Path, config_hash: str) -> None:
@@ -80,6 +117,9 @@ def restore(state: TrainingState, directory: Path, config_hash: str) -> None:
     content = load_checkpoint(directory)
     if content["config_hash"] != config_hash:
         raise DamagedDataError(f"{directory} belongs to another configuration: give the run another name")
-    state.model.load_state_dict(content["model"])
-    state.optimizer.load_state_dict(content["optimizer"])
+    try:
+        state.model.load_state_dict(content["model"])
+        state.optimizer.load_state_dict(content["optimizer"])
+    except UNREADABLE as error:
+        raise _damaged(directory / FILE_NAME, error) from error
     state.step = content["step"]

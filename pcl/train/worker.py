@@ -12,7 +12,7 @@ import torch
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from pcl.config import Config
-from pcl.errors import BadInputError, DamagedDataError
+from pcl.errors import BadInputError, DamagedDataError, RunFailedError
 from pcl.train.checkpoint import checkpoint_name
 from pcl.train.loop import Scalars
 from pcl.train.session import Session
@@ -71,7 +71,7 @@ def fit(config: Config, run: Path) -> None:
     Raises:
         BadInputError: the cluster cannot start the workers within ``workers.start_timeout_s``.
         DamagedDataError: a shard differs from its manifest.
-        ray.train.TrainingFailedError: workers died more often than ``workers.max_failures``.
+        RunFailedError: workers died more often than ``workers.max_failures``, or did not start in time.
     """
     workers = config.workers
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(workers.start_timeout_s))
@@ -98,7 +98,18 @@ def fit(config: Config, run: Path) -> None:
     except ray.train.TrainingFailedError as error:
         if (final := final_error(error)) is not None:
             raise final from error
-        raise
+        raise RunFailedError(
+            f"training ended early ({_reason(error)}): Ray's logs, in /tmp/ray/session_latest/logs, hold the "
+            "traceback; the same command goes on from the newest checkpoint"
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return the kind of a failure and the last line of what it says: the exception without its traceback."""
+    failures = list(getattr(error, "worker_failures", {}).values())
+    cause = failures[0] if failures else error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return ": ".join([type(cause).__name__, *lines[-1:]])
 
 
 def check_resources(num_workers: int, cpus_per_worker: int, *, use_gpu: bool) -> None:

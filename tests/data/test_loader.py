@@ -188,7 +188,19 @@ def test_a_window_is_whole_records_in_random_order(make_shards, shuffle_pairs):
     assert len(shards_of_first_window) == (2 if window > 40 else 1)
 
 
-def test_epochs_and_seeds_deal_and_shuffle_anew(shards):
+def test_no_two_windows_are_shuffled_alike(make_shards):
+    shards = read_shards(*make_shards(num_train=160, num_shards=4, record_pairs=10))
+    orders = [
+        tuple(pair.position for pair in lane[start : start + 10])
+        for seed in (0, 1)
+        for epoch in (0, 1)
+        for lane in epoch_of_lanes(shards, epoch, num_lanes=2, lane_batch=1, shuffle_pairs=10, seed=seed)
+        for start in range(0, 80, 10)
+    ]
+    assert len(set(orders)) == len(orders) == 64
+
+
+def test_epochs_and_seeds_deal_anew(shards):
     streams = [
         epoch_of_lanes(shards, epoch, num_lanes=4, lane_batch=5, seed=seed)
         for epoch, seed in [(0, 0), (1, 0), (2, 0), (0, 1)]

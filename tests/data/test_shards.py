@@ -133,6 +133,7 @@ def test_a_build_that_was_cut_off_continues(tmp_path, monkeypatch):
         patch.setattr(source, "pairs", pairs)
         with pytest.raises(KilledError):
             build_shard(source, plans[3], root, RECORD_PAIRS)
+    (root / f".{plans[4].name}.1").write_bytes(b"half of a shard by a process that was killed")
 
     assert not (root / plans[3].name).exists()
     with pytest.raises(BadInputError, match="write the shards first"):
