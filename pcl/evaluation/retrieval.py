@@ -49,7 +49,8 @@ def _relevance(query_ids: Tensor, candidate_ids: Tensor) -> Callable[[slice, sli
 
     def listed(rows: slice, columns: slice) -> Tensor:
         wanted = query_ids[rows, None] * num_ids + candidate_ids[None, columns]
-        return pairs[torch.searchsorted(pairs, wanted).clamp(max=len(pairs) - 1)] == wanted
+        nearest: Tensor = pairs[torch.searchsorted(pairs, wanted).clamp(max=len(pairs) - 1)]
+        return nearest == wanted
 
     return listed
 
