@@ -77,7 +77,7 @@ def test_configuration_is_read_in_few_places(module):
 
 @pytest.mark.parametrize("module", [name for name in MODULES if within(name, "jobs")])
 def test_jobs_are_thin(module):
-    assert len(MODULES[module].read_text().splitlines()) < (110 if module == "jobs.benchmark" else 80)
+    assert len(MODULES[module].read_text().splitlines()) < 80
 
 
 def test_importing_the_mathematics_does_not_import_ray():
