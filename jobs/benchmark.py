@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -15,6 +16,8 @@ from pcl.config import Config
 from pcl.data.loader import iterate_split
 from pcl.train.session import Session, load_shards, make_loader
 from pcl.train.worker import fit
+
+ROUNDS = 3  # bare loop and whole path in turn: the speed of a shared machine drifts
 
 
 def rate(step: Callable[[int], object], num_steps: int, global_batch: int) -> float:
@@ -60,11 +63,16 @@ def main(config: Config) -> None:
     rates = [rate(lambda _: next(stream), 5 * steps, batch), rate(in_memory, 5 * steps, batch)]
     print(f"loader, one core, shuffled: {rates[0]:,.0f} pairs/s; its first epoch, verified: {first:,.0f}")
     print(f"in memory, one core, shuffled: {rates[1]:,.0f} pairs/s", flush=True)
-    before, one = rate(bare, 2 * steps, batch), path_rate(config, 1)
-    after, two = rate(bare, 2 * steps, batch), path_rate(config, 2)
-    print(f"bare loop in memory, before and after: {before:,.0f} and {after:,.0f} pairs/s")
-    print(f"whole path, one worker: {one:,.0f} pairs/s = {2 * one / (before + after):.2f} of the bare loop")
-    print(f"whole path, two workers: {two:,.0f} pairs/s = {two / one:.2f} of one worker")
+
+    bare_rates, path_rates = [rate(bare, 2 * steps, batch)], []
+    for _ in range(ROUNDS):
+        path_rates.append(path_rate(config, 1))
+        bare_rates.append(rate(bare, 2 * steps, batch))
+        print(f"bare loop in memory: {bare_rates[-1]:,.0f} pairs/s; whole path: {path_rates[-1]:,.0f}", flush=True)
+    one = median(path_rates)
+    print(f"whole path with one worker: {one / median(bare_rates):.2f} of the bare loop (medians)")
+    two = path_rate(config, 2)
+    print(f"whole path with two workers: {two:,.0f} pairs/s, {two / one:.2f} of one worker")
 
 
 if __name__ == "__main__":

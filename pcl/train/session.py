@@ -2,6 +2,7 @@
 
 __all__ = ["Session", "make_loader", "model_spec", "num_steps", "prepare"]
 
+import ctypes
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,17 @@ def model_spec(config: Config, manifest: Manifest) -> ModelSpec:
     }
 
 
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed: faulting the activations in anew costs up to a fifth of every step on CPUs."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # another C library
+        return
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(mmap_threshold, 2**30)
+
+
 class Session:
     """One worker's training of one run.
 
@@ -126,6 +138,8 @@ class Session:
     """
 
     def __init__(self, config: Config, device: torch.device, resume_from: Path | None = None) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
         self.config, self.gather = config, make_gather()
         manifest = load_shards(config)
         self.loader = make_loader(config, manifest, self.gather.worker_rank, self.gather.num_workers)
