@@ -36,4 +36,4 @@ check: .venv/test
 	@touch $@
 
 clean:
-	rm -rf .venv runs shards
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,5 +1,6 @@
 """Evaluate the newest checkpoint of a run: tables, metrics.json, figures, TensorBoard."""
 
+import math
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -8,7 +9,7 @@ import pcl
 from pcl.command import job
 from pcl.config import Config
 from pcl.data.manifest import write_json
-from pcl.errors import BadInputError
+from pcl.errors import BadInputError, RunFailedError
 from pcl.evaluation.report import evaluate, format_table
 from pcl.runs import check_name, checkpoints
 from pcl.train.session import full_experiment, load_shards
@@ -22,27 +23,35 @@ def main(config: Config) -> None:
         raise BadInputError(f"{run} holds no checkpoint: train first, with jobs/train.py and the same config")
     checkpoint = checkpoints(run)[-1]
     step = int(checkpoint.name.removeprefix("checkpoint_"))
+    part = config.evaluation.split if not config.evaluation.max_pairs else f"{config.evaluation.split}_first"
+    tag, folder = "eval", run / "evaluations" / checkpoint.name
+    if part != "test":  # another split, or a part of it, leaves the evaluation of the test split alone
+        tag, folder = f"eval_{part}", folder / part
     result = evaluate(
         pcl.load(checkpoint),
         Path(config.data.shards),
         manifest,
         split=config.evaluation.split,
         loss=config.loss.kind,
+        weights=(config.loss.weight_u_given_v, config.loss.weight_v_given_u),
         recall_at=config.evaluation.recall_at,
         block_pairs=config.evaluation.block_pairs,
         max_pairs=config.evaluation.max_pairs,
     )
+    if not all(map(math.isfinite, result.metrics.values())):
+        wrong = [name for name, value in result.metrics.items() if not math.isfinite(value)]
+        raise RunFailedError(f"{checkpoint} has metrics that are not finite ({', '.join(wrong)}): train again")
     for table in result.tables:
         print(f"\n{format_table(table)}")
-    folder = run / "evaluations" / checkpoint.name
     folder.mkdir(parents=True, exist_ok=True)
+    about = {"step": step, "split": config.evaluation.split, "max_pairs": config.evaluation.max_pairs}
+    write_json(folder / "metrics.json", about | result.metrics)
     with SummaryWriter(str(run / "tensorboard")) as writer:
         for name, value in result.metrics.items():
-            writer.add_scalar(f"eval/{name}", value, step)
+            writer.add_scalar(f"{tag}/{name}", value, step)
         for name, figure in result.figures.items():
             figure.savefig(folder / name, dpi=120)
-            writer.add_figure(f"eval/{Path(name).stem}", figure, step)
-    write_json(folder / "metrics.json", {"step": step, "split": config.evaluation.split} | result.metrics)
+            writer.add_figure(f"{tag}/{Path(name).stem}", figure, step)
     print(f"\nmetrics and figures: {folder}\nwatch: tensorboard --logdir {config.storage}")
 
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from pcl.cluster import connected
 from pcl.command import job
 from pcl.config import Config, resolved_yaml
-from pcl.runs import checkpoints, claim
+from pcl.runs import check_name, checkpoints, claim
 from pcl.train.checkpoint import checkpoint_name
 from pcl.train.session import full_experiment, num_steps, prepare
 
@@ -19,7 +19,7 @@ def main(config: Config) -> None:
     """Check everything that can be checked, then train."""
     manifest, loader = prepare(config, config.workers.num_workers)
     steps, run = num_steps(config, loader), Path(config.storage) / config.name
-    claim(run, full_experiment(config), resolved_yaml(config))
+    check_name(run, full_experiment(config))
     used = loader.steps_per_epoch * config.train.global_batch
     print(
         f"training {config.name}: {steps} steps = {config.train.epochs} epochs of {loader.steps_per_epoch} steps of "
@@ -39,11 +39,13 @@ def main(config: Config) -> None:
 
 def fit_with_progress(config: Config, run: Path, steps: int) -> None:
     """Train, and follow the file in which worker 0 writes how far it is."""
-    from pcl.train.worker import fit  # imports ray.train, which takes seconds: after the checks
+    from pcl.train.worker import check_resources, fit  # imports ray.train, which takes seconds: after the checks
 
     stop = threading.Event()
     watcher = threading.Thread(target=follow, args=(run / "progress.json", steps, stop), daemon=True)
     with connected(num_cpus=config.workers.num_workers * config.workers.cpus_per_worker):
+        check_resources(config)
+        claim(run, full_experiment(config), resolved_yaml(config))
         (run / "progress.json").unlink(missing_ok=True)
         watcher.start()
         try:

@@ -64,4 +64,8 @@ def run_tasks(function: Callable[..., R], shared: Any, items: Sequence[T]) -> It
     pending = list(waiting)
     while pending:
         (done,), pending = ray.wait(pending)
-        yield waiting[done], ray.get(done)
+        try:
+            result = ray.get(done)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None  # what happened, without the traceback of the task
+        yield waiting[done], result

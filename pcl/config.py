@@ -254,8 +254,19 @@ def _check(config: Any) -> None:
         )
     if not config.evaluation.recall_at or min(config.evaluation.recall_at) < 1:
         raise BadInputError(f"evaluation.recall_at={list(config.evaluation.recall_at)}: give at least one K >= 1")
-    if "/" in config.name or config.name in ("", ".", ".."):
+    if "/" in config.name or config.name in ("", ".", "..") or not config.name.isprintable():
         raise BadInputError(f"name={config.name!r}: it names a folder inside storage and holds no slash")
+    if "://" in config.storage + config.data.shards + config.data.root:
+        raise BadInputError(
+            "storage, data.shards and data.root are folders, local or shared: addresses are not supported"
+        )
+    if config.train.final_factor > 1 or not config.train.weight_decay < math.inf:
+        raise BadInputError(
+            f"train.final_factor={config.train.final_factor} and train.weight_decay={config.train.weight_decay}: "
+            "the factor must be at most 1 and the decay finite"
+        )
+    if max(config.seed, config.data.seed) >= 2**63:
+        raise BadInputError(f"seed={config.seed}, data.seed={config.data.seed}: seeds must be less than 2^63")
     if config.train.precision == "bf16" and not config.workers.use_gpu:
         raise BadInputError("train.precision=bf16 needs workers.use_gpu=true: on CPUs choose float32")
 

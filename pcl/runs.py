@@ -15,11 +15,12 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,9 @@ def claim(run: Path, experiment: Mapping[str, Any], config_yaml: str) -> None:
         BadInputError: see ``check_name``.
     """
     if not check_name(run, experiment):
+        content = _provenance() | {"experiment": dict(experiment)}
         run.mkdir(parents=True, exist_ok=True)
-        write_json(run / "provenance.json", _provenance() | {"experiment": dict(experiment)})
+        write_json(run / "provenance.json", content)
     if not (run / "config.yaml").is_file():
         temporary = run / f".config.yaml.{os.getpid()}"
         temporary.write_text(config_yaml)
@@ -91,17 +93,31 @@ def claim(run: Path, experiment: Mapping[str, Any], config_yaml: str) -> None:
 
 
 def _provenance() -> dict[str, Any]:
-    git = ["git", "-C", str(Path(__file__).parent)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
+    commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "commit": commit or None,
-        "uncommitted_changes": bool(status.strip()) if commit else None,
+        "uncommitted_changes": bool(status) if commit else None,
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("pcl", "torch", "numpy", "webdataset")},
+        "versions": {name: _version(name) for name in ("pcl", "torch", "ray", "numpy", "webdataset")},
     }
+
+
+def _git(*arguments: str) -> str:
+    """Return what git says of the code, nothing where there is no git or no repository."""
+    if shutil.which("git") is None:
+        return ""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    """Return a package's version, None for what is on the path but not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def checkpoints(run: Path) -> list[Path]:

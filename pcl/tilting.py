@@ -3,7 +3,7 @@
 Shapes: B pairs, E embedding, F features (E or E + 2).
 """
 
-__all__ = ["TILTINGS", "Temperature", "feature_dim", "feature_maps", "log_tilting"]
+__all__ = ["TILTINGS", "Temperature", "feature_maps", "log_tilting"]
 
 import math
 
@@ -16,17 +16,6 @@ TILTINGS = ("cosine", "inner_product", "squared_distance")
 def _check(tilting: str) -> None:
     if tilting not in TILTINGS:
         raise ValueError(f"tilting {tilting!r} is not known; choose one of {', '.join(TILTINGS)}")
-
-
-def feature_dim(embedding_dim: int, tilting: str) -> int:
-    """Return the number of features F that a tilting makes of E embedding dimensions.
-
-    Example:
-        >>> feature_dim(10, "cosine"), feature_dim(10, "squared_distance")
-        (10, 12)
-    """
-    _check(tilting)
-    return embedding_dim + 2 if tilting == "squared_distance" else embedding_dim
 
 
 def feature_maps(embedding_u: Tensor, embedding_v: Tensor, tilting: str) -> tuple[Tensor, Tensor]:

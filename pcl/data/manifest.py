@@ -15,6 +15,7 @@ __all__ = [
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -173,13 +174,33 @@ def load_manifest(root: Path) -> Manifest:
 
 
 def _check_types(manifest: Manifest) -> None:
-    for info in manifest.arrays.values():
+    if set(manifest.arrays) != {"u", "v"} or set(manifest.statistics) != {"u", "v"}:
+        raise ValueError("arrays and statistics are those of u and v")
+    if not isinstance(manifest.config, dict) or "name" not in manifest.source:
+        raise ValueError("config is a mapping, and source has a name")
+    if type(manifest.record_pairs) is not int or manifest.record_pairs < 1:
+        raise ValueError(f"record_pairs is {manifest.record_pairs!r}, not a positive integer")
+    for name, info in manifest.arrays.items():
         np.dtype(info.dtype)
+        _check_statistics(info, manifest.statistics[name])
     for shards in manifest.splits.values():
         for shard in shards:
             found = (shard.name, shard.pairs, shard.bytes, shard.sha256)
             if tuple(map(type, found)) != (str, int, int, str) or shard.pairs < 1:
                 raise TypeError(f"a shard is described by {found}")
+
+
+def _check_statistics(info: ArrayInfo, statistics: Mapping[str, Any]) -> None:
+    if not math.isfinite(info.scale_factor):
+        raise ValueError(f"a scale_factor is {info.scale_factor}")
+    if info.statistics == "counts":
+        if any(type(count) is not int or count < 0 for count in statistics["counts"]):
+            raise ValueError("counts are not non-negative integers")
+        return
+    mean, std = (np.asarray(statistics[name], np.float64) for name in ("mean", "std"))
+    wanted = info.shape if info.statistics == "component" else ()
+    if mean.shape != wanted or std.shape != wanted or not (np.isfinite(mean).all() and (std >= 0).all()):
+        raise ValueError(f"mean and std are not finite numbers of shape {wanted}")
 
 
 def _check_files(root: Path, manifest: Manifest) -> None:

@@ -5,6 +5,7 @@ __all__ = ["MnistSource", "parse_idx"]
 import gzip
 import hashlib
 import os
+import sys
 import urllib.request
 import zlib
 from http.client import HTTPException
@@ -30,7 +31,6 @@ FILES = {
     "t10k-images-idx3-ubyte": ("9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
     "t10k-labels-idx1-ubyte": ("ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637"),
 }
-PREFIX = {"train": "train", "test": "t10k"}
 
 
 def parse_idx(content: bytes) -> np.ndarray:
@@ -80,7 +80,9 @@ def _download(root: Path, name: str, mirrors: tuple[str, ...]) -> None:
             with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=30) as response:
                 size = int(response.headers.get("Content-Length", 0))
                 content = bytearray()
-                with tqdm(total=size, unit="B", unit_scale=True, desc=name) as bar:
+                if not sys.stderr.isatty():
+                    print(f"downloading {name}.gz, {size / 1e6:.1f} MB", flush=True)  # noqa: T201
+                with tqdm(total=size, unit="B", unit_scale=True, desc=name, disable=not sys.stderr.isatty()) as bar:
                     while chunk := response.read(1 << 16):
                         content += chunk
                         bar.update(len(chunk))

@@ -150,8 +150,8 @@ def build_shard(source: Source, plan: ShardPlan, root: Path, record_pairs: int) 
     Returns:
         The manifest's entry, and for each array its count, mean and sum of squared deviations (or label counts).
     """
-    path = root / plan.name
-    if not path.is_file():
+    path, record = root / plan.name, root / f".{plan.name}.sha256"
+    if not (path.is_file() and record.is_file() and record.read_text() == _sha256(path)):
         temporary = path.with_name(f".{plan.name}.{os.getpid()}")
         with temporary.open("wb") as stream:
             with webdataset.TarWriter(stream, encoder=False, mtime=0.0) as tar:
@@ -161,10 +161,10 @@ def build_shard(source: Source, plan: ShardPlan, root: Path, record_pairs: int) 
                     tar.write({"__key__": f"{plan.index:06d}-{number:06d}", **encoded})
             stream.flush()
             os.fsync(stream.fileno())
+        digest = _sha256(temporary)
         os.replace(temporary, path)
-    with path.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    entry = ShardEntry(plan.name, plan.stop - plan.start, path.stat().st_size, sha256)
+        record.write_text(digest)  # a build that continues trusts a shard only if it is what was written
+    entry = ShardEntry(plan.name, plan.stop - plan.start, path.stat().st_size, _sha256(path))
     records = list(read_records(path, entry, source.arrays, record_pairs))
     moments = {
         name: _moments(np.concatenate([record[name] for record in records]), info)
@@ -203,11 +203,16 @@ def finish_build(
         record_pairs=record_pairs,
         splits={split: [entry for plan, entry, _ in built if plan.split == split] for split in SPLITS},
     )
-    for leftover in root.glob(".*.tar.*"):  # of tasks that were cut off
+    for leftover in root.glob(".*.tar.*"):  # hashes, and temporary files of tasks that were cut off
         leftover.unlink()
     manifest.save(root)
     (root / BUILD_FILE).unlink(missing_ok=True)
     return manifest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _to_npy(array: np.ndarray) -> bytes:
@@ -250,8 +255,7 @@ def verify(path: Path, shard: ShardEntry) -> None:
         DamagedDataError: they differ, or the file cannot be read.
     """
     try:
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = _sha256(path)
     except OSError as error:
         raise DamagedDataError(f"{path} cannot be read ({error.strerror}): write the shards again") from error
     if found != shard.sha256:

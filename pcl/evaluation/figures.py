@@ -23,7 +23,7 @@ def conditional_means_figure(means: dict[str, ConditionalMeans], u: Tensor, v: T
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     axes = figure.subplots(1, 4)
     styles = {"exact": ("k-", 1.5, 4), "learned": ("C0o", 1.0, 6), "plug-in": ("C1x", 1.0, 6)}
-    for i, axis in enumerate(axes[:3]):
+    for i, axis in enumerate(axes[: min(3, len(u))]):
         axis.plot(points, u[i], color="0.75", marker=".", lw=1, label="observed u")
         for name, (style, width, size) in styles.items():
             axis.plot(points, means[name]["u_given_v"](v[i : i + 1].double())[0], style, lw=width, ms=size, label=name)
@@ -48,10 +48,10 @@ def labels_figure(images: Tensor, labels: Tensor, scores: Tensor, log_probabilit
         scores: log tilting of every image and label, shape (N, K).
         log_probabilities: of the labels given the images, shape (N, K).
     """
-    num_labels, num_shown = scores.shape[1], 12
+    num_labels, num_shown = scores.shape[1], min(12, len(images))
     figure = Figure(figsize=(11, 5), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.35, 1), squeeze=False)[0]
-    grid = left.subplots(num_labels, num_shown)
+    grid = left.subplots(num_labels, num_shown, squeeze=False)
     left.suptitle(f"the {num_shown} images with the largest score for each label (wrong ones in red)", fontsize=9)
     for label in range(num_labels):
         for axis, i in zip(grid[label], scores[:, label].topk(num_shown).indices.tolist(), strict=True):

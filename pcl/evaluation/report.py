@@ -3,6 +3,7 @@
 __all__ = ["Evaluation", "evaluate", "format_table"]
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import Manifest
+from pcl.errors import BadInputError
 from pcl.evaluation.classification import classification_metrics
 from pcl.evaluation.figures import conditional_means_figure, labels_figure
 from pcl.evaluation.retrieval import identity_of, retrieval_metrics, retrieval_ranks
@@ -47,6 +49,7 @@ def evaluate(
     *,
     split: str,
     loss: str,
+    weights: Sequence[float],
     recall_at: Sequence[int],
     block_pairs: int,
     max_pairs: int = 0,
@@ -59,6 +62,7 @@ def evaluate(
         manifest: its manifest.
         split: which split to evaluate on.
         loss: that the model was trained with, for its closed form.
+        weights: of the conditional loss, (lambda_u, lambda_v).
         recall_at: K of R@K.
         block_pairs: pairs encoded and scored at a time.
         max_pairs: evaluate the first pairs only; 0: all.
@@ -75,7 +79,8 @@ def evaluate(
         _labels(result, model, u, v, features_u, manifest.statistics["v"]["counts"])
     if manifest.source["name"] == "gaussian_process":
         train = _read(root, manifest, "train", 0)
-        _theory(result, model, GaussianProcessPair(**manifest.source["process"]), loss, train, (u, v))
+        process = GaussianProcessPair(**manifest.source["process"])
+        _theory(result, model, process, (loss, weights), train, (u, v))
     return result
 
 
@@ -120,19 +125,22 @@ def _theory(
     result: Evaluation,
     model: PairModel,
     process: GaussianProcessPair,
-    loss: str,
+    loss: tuple[str, Sequence[float]],
     train: tuple[Tensor, Tensor],
     test: tuple[Tensor, Tensor],
 ) -> None:
     """Compare conditional means with the exact ones, beside the plug-in estimator and the closed form."""
-    law = process.law()
-    estimate = plug_in(*train)
+    try:
+        law, estimate = process.law(), plug_in(*train)
+    except ValueError as error:
+        raise BadInputError(f"the theory gap cannot be computed: {error}") from error
     means = {"exact": pair_means(law), "plug-in": pair_means(estimate)}
     learned = learned_means(model, law)
     if learned is not None:
         means["learned"] = learned
         dim = model.encode_u(test[0][:1]).shape[1]
-        means["closed form"] = closed_form_means(law, dim, loss, model.tilting)
+        with suppress(ValueError):  # unequal weights have no closed form
+            means["closed form"] = closed_form_means(law, dim, loss[0], model.tilting, loss[1])
     errors = {
         name: {direction: relative_error(maps[direction], law, direction) for direction in DIRECTIONS}
         for name, maps in means.items()

@@ -3,7 +3,7 @@
 __all__ = ["ConditionalMeans", "affine_map", "closed_form_means", "learned_means", "pair_means", "reference_errors"]
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -61,10 +61,16 @@ def pair_means(law: GaussianPair) -> ConditionalMeans:
     return {direction: law.conditional(direction)[0] for direction in DIRECTIONS}
 
 
-def closed_form_means(law: GaussianPair, embedding_dim: int, loss: str, tilting: str) -> ConditionalMeans:
-    """Return the conditional means of the best linear encoders of a rank (THEORY 5)."""
+def closed_form_means(
+    law: GaussianPair, embedding_dim: int, loss: str, tilting: str, weights: Sequence[float] = (1.0, 1.0)
+) -> ConditionalMeans:
+    """Return the conditional means of the best linear encoders of a rank (THEORY 5).
+
+    Raises:
+        ValueError: no closed form is known.
+    """
     zero = torch.zeros(embedding_dim, dtype=torch.float64)
-    g, h = (AffineMap(matrix, zero) for matrix in optimal_encoders(law, embedding_dim, loss, tilting))
+    g, h = (AffineMap(matrix, zero) for matrix in optimal_encoders(law, embedding_dim, loss, tilting, weights))
     return {
         "u_given_v": model_conditional(g, h, law.c_uu, tilting)[0],
         "v_given_u": model_conditional(h, g, law.c_vv, tilting)[0],

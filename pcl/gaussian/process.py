@@ -9,6 +9,7 @@ on (0, 1); u = w at n uniform points plus noise, v = the first m coefficients (a
 
 __all__ = ["GaussianProcessPair"]
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,10 +47,13 @@ class GaussianProcessPair:
     num_modes: int = 1000
 
     def __post_init__(self) -> None:
-        if self.num_points < 1 or not 1 <= self.num_coefficients <= self.num_modes or self.noise_std < 0:
+        numbers = (self.noise_std, self.inverse_length, self.smoothness)
+        counts = self.num_points >= 1 and 1 <= self.num_coefficients <= self.num_modes
+        if not counts or not all(map(math.isfinite, numbers)) or self.noise_std < 0:
             raise ValueError(
                 f"{self.num_points} points, {self.num_coefficients} of {self.num_modes} coefficients, noise "
-                f"{self.noise_std}: needed are num_points >= 1, 1 <= num_coefficients <= num_modes, noise_std >= 0"
+                f"{self.noise_std}: needed are num_points >= 1, 1 <= num_coefficients <= num_modes, noise_std >= 0, "
+                "and finite inverse_length and smoothness"
             )
 
     @property

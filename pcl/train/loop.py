@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pcl.losses import Gather, Loss
 from pcl.model import PairModel
+from pcl.tilting import feature_maps
 from pcl.train.gather import average_gradients, mean_over_workers
 
 Scalars = dict[str, float]
@@ -98,12 +99,13 @@ def train_step(
     # every random number of a step (dropout, say) follows from the seed, the step and the worker: nothing to save
     _seed(device, hash((optimisation.seed, state.step, gather.worker_rank)) & (2**63 - 1))
 
-    # encoders -> feature maps, in bf16 if asked; scores and losses always in the model's own precision
+    # encoders in bf16 if asked; feature maps, scores and losses always in the model's own precision
     u, v = (part.to(device, non_blocking=True) for part in batch)
     with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.bf16):
-        features_u, features_v = model(u, v)
+        embedding_u, embedding_v = model.encode_u(u), model.encode_v(v)
     dtype = model.temperature.log_temperature.dtype
-    value, diagnostics = loss(features_u.to(dtype), features_v.to(dtype), model.temperature(), gather=gather)
+    features_u, features_v = feature_maps(embedding_u.to(dtype), embedding_v.to(dtype), model.tilting)
+    value, diagnostics = loss(features_u, features_v, model.temperature(), gather=gather)
 
     # the mean of the workers' gradients is the gradient of the loss on the global batch
     optimizer.zero_grad(set_to_none=True)

@@ -70,7 +70,17 @@ def prepare(config: Config, num_workers: int) -> tuple[Manifest, LaneLoader]:
     """
     manifest = load_shards(config)
     loader = make_loader(config, manifest, num_workers=num_workers)
-    build_model(model_spec(config, manifest))
+    model = build_model(model_spec(config, manifest), config.seed)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise BadInputError(
+            "the model has nothing to learn: choose another model.encoder_u or encoder_v, or "
+            "model.temperature.learned=true"
+        )
+    steps = num_steps(config, loader)
+    if config.train.warmup_steps >= steps:
+        raise BadInputError(
+            f"train.warmup_steps={config.train.warmup_steps} and the training has {steps} steps: warm up for fewer"
+        )
     return manifest, loader
 
 

@@ -1,8 +1,10 @@
 """Ray Train calls the loop: the function that runs on every worker, and the trainer that starts the workers."""
 
-__all__ = ["fit", "train_function"]
+__all__ = ["check_resources", "fit", "train_function"]
 
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +71,12 @@ def fit(config: Config, run: Path) -> None:
         run: the run's directory; its parent is Ray Train's storage path.
 
     Raises:
-        BadInputError: the cluster cannot start the workers within ``workers.start_timeout_s``.
+        KeyboardInterrupt: interrupted.
         DamagedDataError: a shard differs from its manifest.
         RunFailedError: workers died more often than ``workers.max_failures``, or did not start in time.
     """
     workers = config.workers
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(workers.start_timeout_s))
-    check_resources(workers.num_workers, workers.cpus_per_worker, use_gpu=workers.use_gpu)
     trainer = TorchTrainer(
         train_function,
         train_loop_config={"config": config, "run": str(run)},
@@ -93,8 +94,11 @@ def fit(config: Config, run: Path) -> None:
             callbacks=[StopAtFinalErrors()],
         ),
     )
+    handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit()
+    except SystemExit as error:  # Ray's own handler of an interruption
+        raise KeyboardInterrupt from error
     except ray.train.TrainingFailedError as error:
         if (final := final_error(error)) is not None:
             raise final from error
@@ -102,6 +106,9 @@ def fit(config: Config, run: Path) -> None:
             f"training ended early ({_reason(error)}): Ray's logs, in /tmp/ray/session_latest/logs, hold the "
             "traceback; the same command goes on from the newest checkpoint"
         ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 def _reason(error: BaseException) -> str:
@@ -112,17 +119,18 @@ def _reason(error: BaseException) -> str:
     return ": ".join([type(cause).__name__, *lines[-1:]])
 
 
-def check_resources(num_workers: int, cpus_per_worker: int, *, use_gpu: bool) -> None:
+def check_resources(config: Config) -> None:
     """Refuse what the cluster has not got.
 
     Raises:
         BadInputError: fewer CPUs or GPUs than the workers need.
     """
-    have = ray.cluster_resources()
-    need = {"CPU": num_workers * cpus_per_worker} | ({"GPU": num_workers} if use_gpu else {})
+    workers, have = config.workers, ray.cluster_resources()
+    need = {"CPU": workers.num_workers * workers.cpus_per_worker}
+    need |= {"GPU": workers.num_workers} if workers.use_gpu else {}
     for resource, amount in need.items():
         if have.get(resource, 0) < amount:
             raise BadInputError(
-                f"{num_workers} workers need {amount} {resource}s and the cluster has {have.get(resource, 0):g}: "
+                f"{workers.num_workers} workers need {amount} {resource}s, the cluster has {have.get(resource, 0):g}: "
                 "choose fewer workers (workers.num_workers) or a larger cluster"
             )

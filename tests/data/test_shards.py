@@ -145,6 +145,19 @@ def test_a_build_that_was_cut_off_continues(tmp_path, monkeypatch):
     assert contents(root) == contents(tmp_path / "undisturbed")
 
 
+def test_a_shard_damaged_before_the_build_continued_is_written_again(tmp_path):
+    source, root = make_table(), tmp_path / "cut"
+    begin(root, source)
+    plan = plan_shards(source, NUM_SHARDS)[0]
+    build_shard(source, plan, root, RECORD_PAIRS)
+    content = bytearray((root / plan.name).read_bytes())
+    content[1200] ^= 1
+    (root / plan.name).write_bytes(content)
+    build(root, source)
+    build(tmp_path / "undisturbed", source)
+    assert contents(root) == contents(tmp_path / "undisturbed")
+
+
 def test_a_finished_build_is_not_redone(tmp_path):
     build(tmp_path, make_table())
     before = {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.iterdir()]}

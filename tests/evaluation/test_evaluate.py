@@ -1,0 +1,78 @@
+"""A whole evaluation in this process: real digits, and Gaussian pairs with and without a closed form."""
+
+import pytest
+import torch
+
+from pcl.config import load_config
+from pcl.data.manifest import load_manifest
+from pcl.data.mnist import MnistSource
+from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
+from pcl.evaluation.report import evaluate
+from pcl.evaluation.theory_gap import closed_form_means
+from pcl.gaussian import GaussianProcessPair, optimal_encoders, relative_error
+from pcl.model import build_model
+from pcl.train.session import model_spec
+from tests.train.test_session import ROOT
+
+SETTINGS = {"split": "test", "loss": "conditional", "recall_at": [1, 5], "block_pairs": 64}
+
+
+class FewDigits(MnistSource):
+    """The first pairs of each split."""
+
+    def num_pairs(self, split):
+        return {"train": 400, "test": 200}[split]
+
+
+def test_digits_have_labels_retrieval_and_a_figure(mnist_root, tmp_path):
+    source = FewDigits(mnist_root)
+    begin_build(tmp_path, {"config": {}, "source": source.provenance()})
+    built = [(plan, *build_shard(source, plan, tmp_path, 100)) for plan in plan_shards(source, 2)]
+    finish_build(tmp_path, source, {}, 100, built)
+    manifest = load_manifest(tmp_path)
+    overrides = (f"data.shards={tmp_path}", f"data.root={mnist_root}")
+    config = load_config(ROOT / "configs" / "mnist.yaml", overrides)
+    model = build_model(model_spec(config, manifest)).eval()
+    result = evaluate(model, tmp_path, manifest, weights=(0, 2), **SETTINGS)
+    u = torch.tensor(source.images["test"][:200])
+    labels = torch.tensor(source.labels["test"][:200]).long()
+    prior = torch.bincount(torch.tensor(source.labels["train"][:400]).long()) / 400
+    with torch.no_grad():
+        log_probabilities = torch.log_softmax(model.log_tilting(u, torch.arange(10)) + prior.log(), 1)
+    accuracy = (log_probabilities.argmax(1) == labels).double().mean().item()
+    nll = torch.nn.functional.nll_loss(log_probabilities, labels).item()
+    assert result.metrics["label_accuracy"] == pytest.approx(accuracy)
+    assert result.metrics["label_negative_log_likelihood"] == pytest.approx(nll, rel=1e-5)
+    assert set(result.figures) == {"labels.png"}
+    few = evaluate(model, tmp_path, manifest, weights=(0, 2), max_pairs=3, **SETTINGS)
+    assert 0 <= few.metrics["u_to_v_recall@1"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("tilting", "weights", "rows"),
+    [
+        ("inner_product", (1, 1), {"learned", "plug_in", "closed_form"}),
+        ("squared_distance", (0.5, 1.5), {"learned", "plug_in"}),
+        ("cosine", (1, 1), {"learned", "plug_in"}),
+    ],
+)
+def test_gaussian_pairs_are_compared_with_what_is_known(make_shards, tilting, weights, rows):
+    root, manifest = make_shards(num_train=160, num_test=40)
+    config = load_config(ROOT / "configs" / "gaussian.yaml", (f"data.shards={root}", f"model.tilting={tilting}"))
+    model = build_model(model_spec(config, manifest)).eval()
+    result = evaluate(model, root, manifest, weights=weights, max_pairs=2, **SETTINGS)
+    names = {key.split("_relative_error_")[0] for key in result.metrics if "_relative_error_" in key}
+    assert names == rows
+    assert 0 < result.metrics["plug_in_relative_error_v_given_u"] < 1
+    assert result.metrics["learned_relative_error_v_given_u"] > 0
+
+
+@pytest.mark.parametrize(("weights", "direction"), [((2, 0), "u_given_v"), ((0, 2), "v_given_u")])
+def test_the_one_sided_squared_distance_is_exact_in_its_direction(weights, direction):
+    law = GaussianProcessPair().law()
+    means = closed_form_means(law, 5, "conditional", "squared_distance", weights)
+    assert relative_error(means[direction], law, direction) < 1e-20
+    g, h = optimal_encoders(law, 5, "conditional", "squared_distance", weights)
+    target, prior = (g, law.c_uu) if direction == "u_given_v" else (h, law.c_vv)
+    covariance = torch.linalg.inv(target.T @ target + torch.linalg.inv(prior))
+    torch.testing.assert_close(covariance, law.conditional(direction)[1], rtol=1e-9, atol=1e-12)

@@ -1,0 +1,76 @@
+"""One step at a time: schedule, clipping, decay, mixed precision and bounds of the temperature."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from pcl.losses import OneWorker, conditional_loss
+from pcl.model import build_model
+from pcl.train.loop import Optimisation, TrainingState, learning_rate_factor, make_optimizer, train_step
+
+SPEC = {
+    "embedding_dim": 4,
+    "encoder_u": {"kind": "linear", "shape": [6]},
+    "encoder_v": {"kind": "linear", "shape": [6]},
+    "tilting": "squared_distance",
+    "temperature": {"initial": 0.5, "learned": True, "minimum": 0.4, "maximum": 0.6},
+    "dtype": "float32",
+}
+
+
+def step(optimisation, batch, spec=SPEC):
+    model = build_model(spec, seed=0)
+    state = TrainingState(model, make_optimizer(model, optimisation))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    return state, before, train_step(state, batch, conditional_loss, optimisation, OneWorker())
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(32, 6, generator=generator), torch.randn(32, 6, generator=generator)
+
+
+def test_schedule_warms_up_and_ends_at_the_final_factor():
+    optimisation = Optimisation(num_steps=100, learning_rate=1.0, warmup_steps=10, final_factor=0.1)
+    factors = [learning_rate_factor(i, optimisation) for i in range(101)]
+    assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert factors[55] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 45 / 90)) / 2)
+    assert factors[100] == pytest.approx(0.1)
+    assert all(later <= earlier for earlier, later in pairwise(factors[10:]))
+
+
+def test_the_gradient_is_clipped_and_its_norm_reported(batch):
+    clipped, _, diagnostics = step(Optimisation(10, 0.1, gradient_clip=1e-3), batch)
+    free, _, unclipped = step(Optimisation(10, 0.1), batch)
+    norms = [torch.stack([p.grad.norm() for p in state.model.parameters()]).norm().item() for state in (clipped, free)]
+    assert norms[0] == pytest.approx(1e-3, rel=1e-3)
+    assert diagnostics["gradient_norm"].item() == pytest.approx(norms[1], rel=1e-5)
+    assert unclipped["gradient_norm"].item() == pytest.approx(norms[1], rel=1e-5)
+
+
+def test_a_learned_temperature_stays_between_its_bounds(batch):
+    state, _, _ = step(Optimisation(10, 10.0, schedule="constant"), batch)
+    assert state.model.temperature().item() in (pytest.approx(0.4), pytest.approx(0.6))
+
+
+def test_bf16_is_for_the_encoders_only():
+    spec = SPEC | {"tilting": "squared_distance"}
+    same = torch.randn(32, 6, generator=torch.Generator().manual_seed(1)) * 10
+    model = build_model(spec, seed=0)
+    model.encoder_v.load_state_dict(model.encoder_u.state_dict())
+    optimisation = Optimisation(10, 1e-9, bf16=True)
+    state = TrainingState(model, make_optimizer(model, optimisation))
+    diagnostics = train_step(state, (same, same), conditional_loss, optimisation, OneWorker())
+    assert abs(diagnostics["positive_score"].item()) < 1e-3  # -|z - z|^2 / 2, were it not for bf16 squares
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_steps_are_reproducible_and_leave_no_queue_of_seeds(batch):
+    first, before, _ = step(Optimisation(10, 0.1), batch)
+    again, _, _ = step(Optimisation(10, 0.1), batch)
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name])
+    assert not torch.equal(before["encoder_u.1.map.weight"], first.model.encoder_u[1].map.weight)
