@@ -29,6 +29,7 @@ from pcl.errors import BadInputError, DamagedDataError
 from pcl.model import PairModel
 from pcl.train.checkpoint import FILE_NAME, load_model
 
+PROVENANCE = "provenance.json"
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's record of the checkpoints that are committed
 
 
@@ -53,7 +54,7 @@ def check_name(run: Path, experiment: Mapping[str, Any]) -> bool:
         BadInputError: the name is in use by another experiment (the message lists the keys), or the directory exists
             and is not a run.
     """
-    saved = run / "provenance.json"
+    saved = run / PROVENANCE
     if saved.is_file():
         try:
             found = dict(json.loads(saved.read_text())["experiment"])
@@ -85,7 +86,7 @@ def claim(run: Path, experiment: Mapping[str, Any], config_yaml: str) -> None:
     if not check_name(run, experiment):
         content = _provenance() | {"experiment": dict(experiment)}
         run.mkdir(parents=True, exist_ok=True)
-        write_json(run / "provenance.json", content)
+        write_json(run / PROVENANCE, content)
     if not (run / "config.yaml").is_file():
         temporary = run / f".config.yaml.{os.getpid()}"
         temporary.write_text(config_yaml)
@@ -121,7 +122,9 @@ def _version(package: str) -> str | None:
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """Return the committed checkpoints of a run, oldest first.
+    """Return the committed checkpoints of a run, oldest first; a plain folder of checkpoints has no other kind.
+
+    A checkpoint that was uploaded and not yet committed when the run ended is not resumed from, so it does not count.
 
     Raises:
         DamagedDataError: Ray Train's record of them cannot be read.
@@ -134,6 +137,8 @@ def checkpoints(run: Path) -> list[Path]:
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise DamagedDataError(f"{run / SNAPSHOT} cannot be read: choose another name=...") from error
         complete = {name: path for name, path in complete.items() if name in committed}
+    elif (run / PROVENANCE).is_file():
+        complete = {}
     return [complete[name] for name in sorted(complete)]
 
 

@@ -260,3 +260,13 @@ def test_a_pickled_object_is_refused_and_not_executed(tmp_path):
     with pytest.raises(DamagedDataError, match=r"state\.pt"):
         pcl.load(tmp_path)
     assert not sung.exists()
+
+
+def test_a_checkpoint_that_was_never_committed_does_not_count(tmp_path):
+    run = tmp_path / "run"
+    claim(run, {"seed": 0}, "seed: 0\n")
+    (run / "checkpoint_00000100").mkdir()
+    (run / "checkpoint_00000100" / "state.pt").write_bytes(b"uploaded when the run was interrupted")
+    assert checkpoints(run) == []
+    with pytest.raises(BadInputError, match="holds no checkpoint"):
+        pcl.load(run)
