@@ -1,6 +1,6 @@
 """From a configuration to a running loop, on one worker; without Ray, so it runs under torchrun or alone."""
 
-__all__ = ["Session", "make_loader", "model_spec", "num_steps", "prepare"]
+__all__ = ["Session", "full_experiment", "load_shards", "make_loader", "model_spec", "num_steps", "prepare"]
 
 import ctypes
 import tempfile
