@@ -33,6 +33,7 @@ check: .venv/test
 
 .venv/test: .venv/demo
 	$(INSTALL) -e '.[test]'
+	$(INSTALL) --no-deps open_clip_torch  # its loss.py is loaded alone: the package wants torchvision
 	@touch $@
 
 clean:

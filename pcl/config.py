@@ -67,12 +67,27 @@ class ModelConfig:
 
 
 @dataclass
+class KernelConfig:
+    """``loss.kernel``."""
+
+    kind: str = MISSING
+    bandwidth_u: float = MISSING
+    bandwidth_v: float = MISSING
+    degree: int = MISSING
+    offset: float = MISSING
+
+
+@dataclass
 class LossConfig:
     """``loss``."""
 
     kind: str = MISSING
     weight_u_given_v: float = MISSING
     weight_v_given_u: float = MISSING
+    exclude_positive: bool = MISSING
+    exact_normaliser: bool = MISSING
+    mode: str = MISSING
+    kernel: KernelConfig = field(default_factory=KernelConfig)
 
 
 @dataclass
@@ -137,7 +152,9 @@ CHOICES = {
     "model.encoder_u": ("linear", "lenet", "one_hot", "identity"),
     "model.encoder_v": ("linear", "lenet", "one_hot", "identity"),
     "model.tilting": ("cosine", "inner_product", "squared_distance"),
-    "loss.kind": ("conditional", "joint"),
+    "loss.kind": ("conditional", "joint", "conditional_mmd", "joint_mmd"),
+    "loss.mode": ("auto", "plain", "tiled", "one_sided"),
+    "loss.kernel.kind": ("gaussian", "polynomial"),
     "train.schedule": ("cosine", "constant"),
     "train.precision": ("float32", "bf16", "float64"),
     "evaluation.split": ("train", "test"),
@@ -150,6 +167,7 @@ AT_LEAST = {
     "model.embedding_dim": 1,
     "loss.weight_u_given_v": 0,
     "loss.weight_v_given_u": 0,
+    "loss.kernel.degree": 1,
     "train.epochs": 1,
     "train.global_batch": 2,
     "train.num_lanes": 1,
@@ -246,6 +264,10 @@ def _check(config: Any) -> None:
             f"loss.weight_u_given_v={config.loss.weight_u_given_v} and loss.weight_v_given_u="
             f"{config.loss.weight_v_given_u}: both must be finite and one of them positive"
         )
+    if config.loss.exact_normaliser and config.loss.kind == "joint_mmd":
+        raise BadInputError("loss.exact_normaliser=true: the joint_mmd loss has none, choose another loss.kind")
+    if min(config.loss.kernel.bandwidth_u, config.loss.kernel.bandwidth_v, config.loss.kernel.offset) < 0:
+        raise BadInputError("loss.kernel: bandwidth_u, bandwidth_v and offset must be at least 0")
     temperature = config.model.temperature
     if not 0 < temperature.minimum <= temperature.initial <= temperature.maximum < math.inf:
         raise BadInputError(

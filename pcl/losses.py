@@ -1,63 +1,125 @@
 r"""Contrastive losses as densities: their normalisers are log *mean* exp, so values compare across batch sizes.
 
-Every loss sees the rows of one worker and a ``gather`` that concatenates the rows of all workers. What worker r
-returns is L_r with L = (1/W) sum_r L_r; when the backward of the gather sums over workers, the mean of the workers'
-gradients is the gradient of L on the global batch (tests: equal to one process to 1e-12).
+Every loss sees the rows of one worker. What worker r returns is L_r with L = (1/W) sum_r L_r; since collectives sum
+over workers in their backward pass, the mean of the workers' gradients is the gradient of L on the global batch.
 
 Shapes: b pairs on this worker, B = W b pairs in the global batch, F features.
 """
 
-__all__ = ["LOSSES", "Diagnostics", "Gather", "OneWorker", "conditional_loss", "joint_loss", "make_loss"]
+__all__ = ["Diagnostics", "NotFiniteError", "Pairs", "check_weights", "checked", "conditional_loss", "joint_loss"]
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
-from pcl.scores import relative_log_sum_exp
-
-LOSSES = ("conditional", "joint")
+from pcl.scores import Atoms, normalisers, row_normalisers
+from pcl.workers import OneWorker, Workers
 
 Diagnostics = dict[str, Tensor]
-Loss = Callable[..., tuple[Tensor, Diagnostics]]
 
 
-class Gather(Protocol):
-    """Concatenates the rows of all workers in the order of their ranks; its backward sums over workers."""
-
-    worker_rank: int
-    num_workers: int
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Return shape (B, ...) from every worker's (b, ...)."""
-        ...
+class NotFiniteError(ValueError):
+    """A loss is NaN or infinite."""
 
 
-class OneWorker:
-    """The gather of a single process: the identity.
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of a global batch as one worker sees them.
 
-    Example:
-        >>> OneWorker()(torch.ones(2, 3)).shape
-        torch.Size([2, 3])
+    Attributes:
+        queries: features of u over the temperature, shape (b, F).
+        candidates: features of v, shape (b, F).
+        positives: their scores, shape (b,).
+        temperature: tau, a scalar.
+        size: B.
+        workers: of the training.
     """
 
-    worker_rank = 0
-    num_workers = 1
+    queries: Tensor
+    candidates: Tensor
+    positives: Tensor
+    temperature: Tensor
+    size: int
+    workers: Workers
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Return the rows as they are."""
-        return rows
+    @classmethod
+    def of(
+        cls,
+        features_u: Tensor,
+        features_v: Tensor,
+        temperature: float | Tensor,
+        workers: Workers | None,
+        least: int = 1,
+    ) -> "Pairs":
+        """Check the inputs of a loss and score the positives.
+
+        Raises:
+            ValueError: the shapes differ, or the global batch has fewer than ``least`` pairs.
+        """
+        if features_u.shape != features_v.shape or features_u.ndim != 2:
+            raise ValueError(
+                f"features of u have shape {tuple(features_u.shape)} and those of v {tuple(features_v.shape)}: "
+                "pairs need as many of each, (b, F)"
+            )
+        workers = workers or OneWorker()
+        size = len(features_u) * workers.num_workers
+        if size < least:
+            raise ValueError(f"a batch of {size} pairs: this loss needs at least {least}")
+        tau = torch.as_tensor(temperature, dtype=features_u.dtype, device=features_u.device)
+        return cls(features_u / tau, features_v, (features_u * features_v).sum(-1) / tau, tau, size, workers)
+
+    def log_mean(self, negatives: Tensor, exclude_positive: bool) -> Tensor:
+        r"""Return the log-mean-exp of each normaliser relative to the positive score, shape (b,).
+
+        .. math:: \log \frac1B \Big( e^{s_{ii}} + \sum_{j \ne i} e^{s_{ij}} \Big) - s_{ii}
+
+        Args:
+            negatives: log-sum-exps over the negatives, shape (b,).
+            exclude_positive: leave the positive out, and divide by B - 1.
+        """
+        relative = negatives - self.positives
+        if exclude_positive:
+            return relative - math.log(self.size - 1)
+        return softplus(relative) - math.log(self.size)
+
+    def diagnostics(self, effective: Tensor) -> Diagnostics:
+        """Return what every loss reports: the mean positive score, the effective negatives, the temperature."""
+        return {
+            "positive_score": self.positives.mean().detach(),
+            "effective_negatives": effective.mean(),
+            "temperature": self.temperature.detach(),
+        }
 
 
-def _direction(queries: Tensor, candidates: Tensor, gather: Gather, *, needs_grad: bool) -> tuple[Tensor, Tensor]:
-    """Return -log rho(positive|query) of every query up to log B, (b,), and its effective number of negatives, (b,)."""
-    with torch.set_grad_enabled(needs_grad and torch.is_grad_enabled()):
-        first = gather.worker_rank * len(queries)
-        columns = torch.arange(first, first + len(queries), device=queries.device)
-        return relative_log_sum_exp(queries, gather(candidates), columns)
+def check_weights(weights: Sequence[float]) -> None:
+    """Refuse weights that do not make a loss.
+
+    Raises:
+        ValueError: a weight is negative or not finite, or both are zero.
+    """
+    if not (min(weights) >= 0 and 0 < sum(weights) < math.inf):
+        raise ValueError(f"loss weights {tuple(weights)}: both must be >= 0 and finite, and one > 0")
+
+
+def checked(loss: Tensor, temperature: Tensor) -> Tensor:
+    """Return a loss that is finite, with a positive temperature.
+
+    Raises:
+        NotFiniteError: the loss is NaN or infinite.
+        ValueError: the temperature is not positive.
+    """
+    if not bool(torch.isfinite(loss) & (temperature > 0)):
+        if not temperature > 0:
+            raise ValueError(f"temperature {temperature.item():g}: it divides the scores and must be positive")
+        raise NotFiniteError(
+            f"the loss is {loss.item()}: scores hold NaN or infinite values; look for them in the data and the "
+            "embeddings, clip gradients or lower the learning rate"
+        )
+    return loss
 
 
 def conditional_loss(
@@ -66,7 +128,11 @@ def conditional_loss(
     temperature: float | Tensor = 1.0,
     *,
     weights: Sequence[float] = (1.0, 1.0),
-    gather: Gather | None = None,
+    workers: Workers | None = None,
+    exclude_positive: bool = False,
+    atoms_u: Atoms | None = None,
+    atoms_v: Atoms | None = None,
+    mode: str = "auto",
 ) -> tuple[Tensor, Diagnostics]:
     r"""Weighted conditional loss; ``weights=(1, 1)`` is the CLIP loss minus log B.
 
@@ -80,14 +146,20 @@ def conditional_loss(
         features_v: feature maps of their partners v, shape (b, F).
         temperature: tau > 0 that divides every score.
         weights: (lambda_u, lambda_v), the weights of ``u_given_v`` and ``v_given_u``.
-        gather: concatenates all workers' rows; one worker when None.
+        workers: of the training; one when None.
+        exclude_positive: leave the positive out of the normaliser, whose mean is then over B - 1 scores.
+        atoms_u: all values of a finite u: the normaliser of ``u_given_v`` is exact, not the batch's.
+        atoms_v: all values of a finite v, for ``v_given_u``.
+        mode: how scores are formed, see ``pcl.scores.choose_mode``; it changes no value.
 
     Returns:
         This worker's share L_r (the loss is the mean over workers), and detached diagnostics: each direction,
-        the mean positive score, the effective number of negatives :math:`(\sum w)^2 / \sum w^2`, the temperature.
+        the mean positive score, the effective number of negatives :math:`(\sum w)^2 / \sum w^2` of ``v_given_u``,
+        the temperature.
 
     Raises:
-        ValueError: a weight is negative, or both are zero.
+        ValueError: a weight is negative, or both are zero; the temperature is not positive; shapes differ; scores are
+            NaN; there is no negative and the positive is excluded.
 
     References:
         arXiv:2505.24134, section 3.13 and Theorem 2.8.
@@ -98,23 +170,24 @@ def conditional_loss(
         >>> round(loss.item(), 4), round(math.log(4), 4)  # perfect pairs among 4: -log 4
         (-1.3863, 1.3863)
     """
-    gather = gather or OneWorker()
-    lambda_u, lambda_v = weights
-    if min(weights) < 0 or max(weights) <= 0:
-        raise ValueError(f"loss weights {tuple(weights)}: both must be >= 0 and one > 0")
-    tau = torch.as_tensor(temperature, dtype=features_u.dtype, device=features_u.device)
-    log_batch = math.log(len(features_u) * gather.num_workers)
-    relative_u, effective_u = _direction(features_v / tau, features_u, gather, needs_grad=lambda_u > 0)
-    relative_v, effective_v = _direction(features_u / tau, features_v, gather, needs_grad=lambda_v > 0)
-    u_given_v, v_given_u = relative_u.mean() - log_batch, relative_v.mean() - log_batch
-    loss = lambda_u / 2 * u_given_v + lambda_v / 2 * v_given_u
+    check_weights(weights)
+    pairs = Pairs.of(features_u, features_v, temperature, workers, least=2 if exclude_positive else 1)
+    needed = weights[0] > 0 and atoms_u is None, weights[1] > 0 and atoms_v is None
+    over_u, over_v, effective = normalisers(pairs.queries, pairs.candidates, pairs.workers, mode, needed)
+    directions = []
+    for atoms, negatives, given in (
+        (atoms_u, over_u, features_v / pairs.temperature),
+        (atoms_v, over_v, pairs.queries),
+    ):
+        exact = None if atoms is None else atoms.log_normaliser(given) - pairs.positives
+        directions.append((pairs.log_mean(negatives, exclude_positive) if exact is None else exact).mean())
+    terms = [weight / 2 * direction for weight, direction in zip(weights, directions, strict=True) if weight > 0]
+    loss = checked(torch.stack(terms).sum(), pairs.temperature)
     return loss, {
         "loss": loss.detach(),
-        "loss_u_given_v": u_given_v.detach(),
-        "loss_v_given_u": v_given_u.detach(),
-        "positive_score": (features_u * features_v).sum(-1).mean().detach() / tau.detach(),
-        "effective_negatives": (effective_u + effective_v).mean() / 2,
-        "temperature": tau.detach(),
+        "loss_u_given_v": directions[0].detach(),
+        "loss_v_given_u": directions[1].detach(),
+        **pairs.diagnostics(effective),
     }
 
 
@@ -123,59 +196,56 @@ def joint_loss(
     features_v: Tensor,
     temperature: float | Tensor = 1.0,
     *,
-    gather: Gather | None = None,
+    workers: Workers | None = None,
+    exclude_positive: bool = False,
+    atoms_u: Atoms | None = None,
+    atoms_v: Atoms | None = None,
+    mode: str = "auto",
 ) -> tuple[Tensor, Diagnostics]:
     r"""Joint loss: one normaliser over all scores of the global batch.
 
     .. math:: L = -\tfrac1B \sum_i s_{ii} + \log \tfrac1{B^2} \sum_{ij} e^{s_{ij}}
 
-    Each worker sums the exponentials of its b rows; the W partial log-sum-exps are gathered like features are.
-
     Args:
         features_u: feature maps of this worker's u, shape (b, F).
         features_v: feature maps of their partners v, shape (b, F).
         temperature: tau > 0 that divides every score.
-        gather: concatenates all workers' rows; one worker when None.
+        workers: of the training; one when None.
+        exclude_positive: leave the B positives out of the normaliser, whose mean is then over B (B - 1) scores.
+        atoms_u: all values of a finite u: the normaliser takes its exact marginal, not the batch's.
+        atoms_v: all values of a finite v, likewise.
+        mode: how scores are formed, see ``pcl.scores.choose_mode``; it changes no value.
 
     Returns:
         This worker's share L_r (the loss is the mean over workers), and detached diagnostics.
+
+    Raises:
+        ValueError: as for ``conditional_loss``.
 
     References:
         arXiv:2505.24134, equation 52.
 
     Example:
-        >>> u, v = torch.randn(8, 3, generator=torch.manual_seed(0)), torch.randn(8, 3)
+        >>> u, v = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), torch.ones(8, 3)
         >>> bool(conditional_loss(u, v)[0] <= joint_loss(u, v)[0])  # Theorem 3.10
         True
     """
-    gather = gather or OneWorker()
-    tau = torch.as_tensor(temperature, dtype=features_u.dtype, device=features_u.device)
-    log_batch = math.log(len(features_u) * gather.num_workers)
-    relative, effective = _direction(features_u / tau, features_v, gather, needs_grad=True)
-    positives = (features_u * features_v).sum(-1) / tau
-    log_total = torch.logsumexp(gather(torch.logsumexp(relative + positives, 0)[None]), 0)
-    loss = log_total - 2 * log_batch - positives.mean()
-    return loss, {
-        "loss": loss.detach(),
-        "positive_score": positives.mean().detach(),
-        "effective_negatives": effective.mean(),
-        "temperature": tau.detach(),
-    }
+    pairs = Pairs.of(features_u, features_v, temperature, workers, least=2 if exclude_positive else 1)
+    over_v, effective = row_normalisers(pairs.queries, pairs.candidates, pairs.workers, mode)
+    if atoms_u is not None and atoms_v is not None:
+        over_atoms = atoms_v.log_normaliser(atoms_u.features / pairs.temperature)
+        log_normaliser = torch.logsumexp(over_atoms + atoms_u.log_probabilities.to(over_atoms), 0)
+    elif (atoms := atoms_v or atoms_u) is not None:
+        over_atoms = atoms.log_normaliser(pairs.queries if atoms_u is None else features_v / pairs.temperature)
+        log_normaliser = _log_total(over_atoms, pairs.workers) - math.log(pairs.size)
+    else:
+        scores = over_v if exclude_positive else torch.cat([over_v, pairs.positives])
+        count = pairs.size * (pairs.size - 1 if exclude_positive else pairs.size)
+        log_normaliser = _log_total(scores, pairs.workers) - math.log(count)
+    loss = checked(log_normaliser - pairs.positives.mean(), pairs.temperature)
+    return loss, {"loss": loss.detach(), **pairs.diagnostics(effective)}
 
 
-def make_loss(kind: str, weights: Sequence[float] = (1.0, 1.0)) -> Loss:
-    """Return ``conditional_loss`` with its weights, or ``joint_loss``.
-
-    Raises:
-        ValueError: the kind is not one of ``LOSSES``.
-
-    Example:
-        >>> loss, _ = make_loss("joint")(torch.zeros(2, 3), torch.zeros(2, 3))
-        >>> abs(loss.item()) < 1e-6
-        True
-    """
-    if kind == "conditional":
-        return partial(conditional_loss, weights=tuple(weights))
-    if kind == "joint":
-        return joint_loss
-    raise ValueError(f"loss {kind!r} is not known; choose one of {', '.join(LOSSES)}")
+def _log_total(values: Tensor, workers: Workers) -> Tensor:
+    """Return the log-sum-exp of the values of all workers, a scalar."""
+    return workers.log_sum_exp(torch.logsumexp(values, 0))

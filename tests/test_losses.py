@@ -1,16 +1,31 @@
-"""Losses against dense formulas in float64, InfoNCE, and what the theory says of them."""
+"""Losses against dense formulas in float64, InfoNCE, open_clip, and what the theory says of them."""
 
+import importlib.util
 import math
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcl.losses import conditional_loss, joint_loss, make_loss
+from pcl import mmd, scores
+from pcl.kernels import gaussian_kernel, polynomial_kernel
+from pcl.losses import NotFiniteError, conditional_loss, joint_loss
+from pcl.mmd import conditional_mmd_loss, joint_mmd_loss
+from pcl.objective import LOSSES, make_loss
+from pcl.scores import MODES, Atoms
 from pcl.tilting import TILTINGS, feature_maps
+from pcl.workers import OneWorker
+from tests import reference
+from tests.reference import value_and_gradients
 
 WEIGHTS = [(1.0, 1.0), (2.0, 0.0), (0.0, 2.0), (0.5, 1.5), (3.0, 1.0)]
+KINDS = [("conditional", w) for w in WEIGHTS] + [("joint", None)]
+KINDS += [("conditional_mmd", w) for w in WEIGHTS] + [("joint_mmd", None)]
+KERNELS = gaussian_kernel(1.5), polynomial_kernel(2)
 
 
 def embeddings(batch=7, dim=3, scale=1.0, seed=0):
@@ -18,93 +33,109 @@ def embeddings(batch=7, dim=3, scale=1.0, seed=0):
     return tuple(scale * torch.randn(batch, dim, generator=generator, dtype=torch.float64) for _ in range(2))
 
 
-def dense_scores(u, v, tilting, temperature):
-    if tilting == "cosine":
-        u, v = u / u.norm(dim=1, keepdim=True), v / v.norm(dim=1, keepdim=True)
-    if tilting == "squared_distance":
-        return -(u[:, None] - v[None]).square().sum(-1) / (2 * temperature)
-    return torch.einsum("ie,je->ij", u, v) / temperature
+def items(batch, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(batch, n, generator=generator, dtype=torch.float64) for n in (4, 2))
 
 
-def dense_directions(s):
-    """Return the two one-sided losses in their density form, s[i, j] = s(u_i, v_j)."""
-    return (
-        -(s.diagonal() - s.exp().mean(0).log()).mean(),
-        -(s.diagonal() - s.exp().mean(1).log()).mean(),
-    )
-
-
-def dense_conditional(s, weights):
-    u_given_v, v_given_u = dense_directions(s)
-    return weights[0] / 2 * u_given_v + weights[1] / 2 * v_given_u
-
-
-def dense_joint(s):
-    return -s.diagonal().mean() + s.exp().mean().log()
-
-
-def value_and_gradients(function, *inputs):
-    leaves = [part.detach().clone().requires_grad_() for part in inputs]
-    value = function(*leaves)
-    return [value.detach(), *torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)]
-
-
-@pytest.mark.parametrize("kind", [*WEIGHTS, "joint"], ids=str)
+@pytest.mark.parametrize("exclude_positive", [False, True], ids=["", "negatives"])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("tilting", TILTINGS)
-@pytest.mark.parametrize("batch", [1, 2, 7])
-def test_values_and_gradients_are_those_of_the_formula(kind, tilting, batch):
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_values_and_gradients_are_those_of_the_formula(kind, tilting, batch, exclude_positive):
+    least = ("mmd" in kind[0]) + exclude_positive + 1
+    if batch < least:
+        with pytest.raises(ValueError, match=f"a batch of {batch} pairs: this loss needs at least {least}"):
+            make_loss(kind[0], exclude_positive=exclude_positive, kernels=KERNELS)(
+                *embeddings(batch), values=items(batch)
+            )
+        return
     u, v = embeddings(batch)
+    values = items(batch)
+    grams = [kernel(part, part) for kernel, part in zip(KERNELS, values, strict=True)]
     log_temperature = torch.tensor(-0.3, dtype=torch.float64)
-
-    def ours(u, v, log_temperature):
-        features, temperature = feature_maps(u, v, tilting), log_temperature.exp()
-        if kind == "joint":
-            return joint_loss(*features, temperature)[0]
-        return conditional_loss(*features, temperature, weights=kind)[0]
+    weights = kind[1] or (1.0, 1.0)
 
     def theirs(u, v, log_temperature):
-        s = dense_scores(u, v, tilting, log_temperature.exp())
-        return dense_joint(s) if kind == "joint" else dense_conditional(s, kind)
+        s = reference.scores(u, v, tilting, log_temperature.exp())
+        options = {"kernel_u": grams[0], "kernel_v": grams[1], "exclude_positive": exclude_positive}
+        return reference.loss(kind[0], s, weights=weights, **options)
 
-    found, expected = (value_and_gradients(f, u, v, log_temperature) for f in (ours, theirs))
-    for part, truth in zip(found, expected, strict=True):
-        torch.testing.assert_close(part, truth, rtol=1e-12, atol=1e-12)
+    expected = value_and_gradients(theirs, u, v, log_temperature)
+    for mode, tile in [("plain", 512), ("auto", 512), ("tiled", 512), ("tiled", 2), ("one_sided", 3)]:
+        loss = make_loss(kind[0], weights, exclude_positive=exclude_positive, kernels=KERNELS, mode=mode)
+
+        def ours(u, v, log_temperature, loss=loss):
+            return loss(*feature_maps(u, v, tilting), log_temperature.exp(), values=values)[0]
+
+        with patch.dict(scores.TILE_ROWS, cpu=tile), patch.dict(mmd.BLOCK_ELEMENTS, cpu=tile * batch):
+            found = value_and_gradients(ours, u, v, log_temperature)
+        for part, truth in zip(found, expected, strict=True):
+            torch.testing.assert_close(part, truth, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("tilting", TILTINGS)
 def test_diagnostics_are_detached_and_are_what_they_are_called(tilting):
     u, v = (part.requires_grad_() for part in embeddings())
     temperature = torch.tensor(0.6, dtype=torch.float64, requires_grad=True)
-    s = dense_scores(u, v, tilting, 0.6).detach()
-    negatives = s.exp() * (1 - torch.eye(len(s)))
-    effective = [negatives.sum(a) ** 2 / negatives.square().sum(a) for a in (0, 1)]
-    u_given_v, v_given_u = dense_directions(s)
-    expected = {
-        "loss": 0.25 * u_given_v + 0.75 * v_given_u,
-        "loss_u_given_v": u_given_v,
-        "loss_v_given_u": v_given_u,
-        "positive_score": s.diagonal().mean(),
-        "effective_negatives": torch.cat(effective).mean(),
-        "temperature": torch.tensor(0.6),
+    s = reference.scores(u, v, tilting, 0.6).detach()
+    negatives = reference.off_diagonal(s).exp()
+    u_given_v, v_given_u = reference.directions(s)
+    shared = {
+        "positive_score": s.diagonal().mean().item(),
+        "effective_negatives": (negatives.sum(1) ** 2 / negatives.square().sum(1)).mean().item(),
+        "temperature": 0.6,
     }
+    one_sided = {"loss_u_given_v": u_given_v.item(), "loss_v_given_u": v_given_u.item()}
     features = feature_maps(u, v, tilting)
-    found = conditional_loss(*features, temperature, weights=(0.5, 1.5))[1]
-    joint = joint_loss(*features, temperature)[1]
-    assert not any(value.requires_grad for value in [*found.values(), *joint.values()])
-    assert {k: t.item() for k, t in found.items()} == pytest.approx({k: t.item() for k, t in expected.items()})
-    shared = {k: expected[k].item() for k in ("positive_score", "temperature")}
-    shared |= {"loss": dense_joint(s).item(), "effective_negatives": effective[1].mean().item()}
-    assert {k: t.item() for k, t in joint.items()} == pytest.approx(shared)
+    for mode in MODES:
+        found = conditional_loss(*features, temperature, weights=(0.5, 1.5), mode=mode)[1]
+        joint = joint_loss(*features, temperature, mode=mode)[1]
+        assert not any(value.requires_grad for value in [*found.values(), *joint.values()])
+        loss = 0.25 * u_given_v.item() + 0.75 * v_given_u.item()
+        assert {k: t.item() for k, t in found.items()} == pytest.approx(shared | one_sided | {"loss": loss})
+        joint_value = reference.joint(s).item()
+        assert {k: t.item() for k, t in joint.items()} == pytest.approx(shared | {"loss": joint_value})
 
 
 @pytest.mark.parametrize("tilting", TILTINGS)
 def test_the_two_sided_loss_is_info_nce_minus_log_batch(tilting):
     u, v = embeddings(11)
-    s, labels = dense_scores(u, v, tilting, 0.2), torch.arange(11)
+    s, labels = reference.scores(u, v, tilting, 0.2), torch.arange(11)
     cross_entropy = torch.nn.functional.cross_entropy
     expected = (cross_entropy(s, labels) + cross_entropy(s.T, labels)) / 2 - math.log(11)
     found = conditional_loss(*feature_maps(u, v, tilting), 0.2)[0]
     assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def clip_loss():
+    """Return the ClipLoss of open_clip, its file loaded alone: the package needs torchvision."""
+    try:
+        path = Path(distribution("open_clip_torch").locate_file("open_clip/loss.py"))
+    except PackageNotFoundError:
+        pytest.fail("open_clip_torch is not installed: make .venv/test installs it")
+    spec = importlib.util.spec_from_file_location("open_clip_loss", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ClipLoss()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_clip_loss_is_that_of_open_clip(mode):
+    u, v = embeddings(33, 6)
+    log_scale = torch.tensor(2.0, dtype=torch.float64)
+
+    def theirs(u, v, log_scale):
+        u, v = (part / part.norm(dim=1, keepdim=True) for part in (u, v))
+        return clip_loss()(u, v, log_scale.exp()) - math.log(33)
+
+    def ours(u, v, log_scale):
+        return conditional_loss(*feature_maps(u, v, "cosine"), (-log_scale).exp(), mode=mode)[0]
+
+    with patch.dict(scores.TILE_ROWS, cpu=10):
+        found, expected = (value_and_gradients(f, u, v, log_scale) for f in (ours, theirs))
+    for part, truth in zip(found, expected, strict=True):
+        torch.testing.assert_close(part, truth, rtol=1e-12, atol=1e-12)
 
 
 @given(
@@ -145,55 +176,157 @@ def test_a_one_sided_loss_ignores_functions_of_the_modality_given(weights, invar
 
 
 @pytest.mark.parametrize(("weights", "side"), [((2.0, 0.0), 0), ((0.0, 2.0), 1)])
-def test_a_direction_without_weight_is_reported_and_passes_no_gradient(weights, side):
-    calls = []
-
-    class Watch:
-        worker_rank, num_workers = 0, 1
-
-        def __call__(self, rows):
-            calls.append(torch.is_grad_enabled())
-            return rows
-
+@pytest.mark.parametrize("mode", ["plain", "tiled"])
+def test_a_direction_without_weight_is_reported_and_passes_no_gradient(weights, side, mode):
     u, v = embeddings()
-    found = value_and_gradients(lambda u, v: conditional_loss(u, v, weights=weights, gather=Watch())[0], u, v)
-    expected = value_and_gradients(lambda u, v: dense_directions(u @ v.T)[side], u, v)
+    found = value_and_gradients(lambda u, v: conditional_loss(u, v, weights=weights, mode=mode)[0], u, v)
+    expected = value_and_gradients(lambda u, v: reference.directions(u @ v.T)[side], u, v)
     for part, truth in zip(found, expected, strict=True):
         torch.testing.assert_close(part, truth, rtol=1e-12, atol=1e-12)
-    assert calls == [weight > 0 for weight in weights]
-    diagnostics = conditional_loss(u, v, weights=weights)[1]
+    diagnostics = conditional_loss(u, v, weights=weights, mode=mode)[1]
     other = ("loss_v_given_u", "loss_u_given_v")[side]
-    assert diagnostics[other].item() == pytest.approx(dense_directions(u @ v.T)[1 - side].item(), rel=1e-12)
+    assert diagnostics[other].item() == pytest.approx(reference.directions(u @ v.T)[1 - side].item(), rel=1e-12)
+
+
+def labelled(batch=9, num_labels=3, seed=0):
+    """Return embeddings of u, of the labels' atoms, the labels, and their probabilities."""
+    generator = torch.Generator().manual_seed(seed)
+    u, atoms = (torch.randn(n, 4, generator=generator, dtype=torch.float64) for n in (batch, num_labels))
+    probabilities = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    return u, atoms, torch.randint(num_labels, (batch,), generator=generator), probabilities
+
+
+@pytest.mark.parametrize("tilting", TILTINGS)
+@pytest.mark.parametrize("side", ["u", "v"])
+def test_exact_normalisers_are_sums_over_all_atoms(tilting, side):
+    u, atoms, labels, probabilities = labelled()
+    own, every = feature_maps(u, atoms, tilting) if side == "v" else feature_maps(atoms, u, tilting)[::-1]
+    s = reference.scores(u, atoms, tilting, 0.7)
+    exact = (s.exp() * probabilities).sum(1).log() - s.gather(1, labels[:, None])[:, 0]
+    finite = {f"atoms_{side}": Atoms(every, probabilities.log() + 3)}
+    pair = (own, every[labels]) if side == "v" else (every[labels], own)
+    weights = (0.0, 2.0) if side == "v" else (2.0, 0.0)
+    assert conditional_loss(*pair, 0.7, weights=weights, **finite)[0].item() == pytest.approx(exact.mean().item())
+    other = conditional_loss(*pair, 0.7, weights=weights[::-1], **finite)[0]
+    assert other == conditional_loss(*pair, 0.7, weights=weights[::-1])[0]
+    log_mean = (s.exp() * probabilities).sum(1).mean().log() - s.gather(1, labels[:, None]).mean()
+    assert joint_loss(*pair, 0.7, **finite)[0].item() == pytest.approx(log_mean.item())
+
+
+def test_two_finite_modalities_have_an_exact_joint_normaliser():
+    u, v = embeddings(4)
+    prior_u, prior_v = torch.softmax(torch.arange(4.0).double(), 0), torch.full((4,), 0.25).double()
+    finite = {"atoms_u": Atoms(u, prior_u.log()), "atoms_v": Atoms(v, prior_v.log())}
+    expected = (prior_u[:, None] * prior_v * (u @ v.T / 0.7).exp()).sum().log() - (u * v).sum(1).mean() / 0.7
+    assert joint_loss(u, v, 0.7, **finite)[0].item() == pytest.approx(expected.item())
+
+
+def test_the_exact_normaliser_is_the_limit_of_large_batches():
+    u, atoms, _, probabilities = labelled()
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor([500, 300, 200]))
+    features = torch.cat([u, u])[torch.arange(1000) % 18], atoms[labels]
+    for weights in ((0.0, 2.0), (2.0, 0.0)):
+        batch = conditional_loss(*features, weights=weights)[0]
+        exact = conditional_loss(*features, weights=weights, atoms_v=Atoms(atoms, probabilities.log()))[0]
+        assert batch.item() == pytest.approx(exact.item(), rel=1e-12)  # the frequencies of this batch are exact
+
+
+def test_exact_normalisers_of_the_mmd_loss_are_sums_over_all_atoms():
+    u, atoms, labels, probabilities = labelled()
+    values = torch.eye(3, dtype=torch.float64)
+    finite = Atoms(atoms, probabilities.log(), values)
+    weights = torch.softmax(u @ atoms.T + probabilities.log(), 1)
+    expected = 0.0
+    for w, label in zip(weights, labels, strict=True):
+        kernel = KERNELS[0](values, values)
+        expected += (w @ kernel @ w / 2 - w @ kernel[label]) / len(u)
+    loss = {"values": (u, values[labels]), "kernels": KERNELS[:1] * 2}
+    found = conditional_mmd_loss(u, atoms[labels], weights=(0.0, 2.0), atoms_v=finite, **loss)[0]
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+    swapped = {"values": (values[labels], u), "kernels": KERNELS[:1] * 2}
+    found = conditional_mmd_loss(atoms[labels], u, weights=(2.0, 0.0), atoms_u=finite, **swapped)[0]
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+    with pytest.raises(ValueError, match="atoms without values"):
+        conditional_mmd_loss(u, atoms[labels], atoms_v=Atoms(atoms, probabilities), **loss)
 
 
 def test_the_gradient_of_an_easy_batch_survives_single_precision():
     u, v = embeddings(256, 64)
     v, temperature = u + 0.1 * v, torch.tensor(0.058, dtype=torch.float64)
 
-    def loss(u, v, temperature):
-        return conditional_loss(*feature_maps(u, v, "cosine"), temperature)[0]
-
     def dense(u, v, temperature):
-        return dense_conditional(dense_scores(u, v, "cosine", temperature), (1, 1))
+        return reference.conditional(reference.scores(u, v, "cosine", temperature))
 
-    single = value_and_gradients(loss, u.float(), v.float(), temperature.float())
     double = value_and_gradients(dense, u.float().double(), v.float().double(), temperature.float().double())
     assert 0.5e-4 < double[0] + math.log(256) < 2e-4
-    assert single[0].item() == pytest.approx(double[0].item(), abs=1e-6)
-    for part, truth in zip(single[1:], double[1:], strict=True):
-        assert part.dtype == torch.float32
-        assert torch.linalg.norm(part.double() - truth) < 0.003 * torch.linalg.norm(truth)
+    for mode in ("plain", "tiled"):
+
+        def loss(u, v, temperature, mode=mode):
+            value, _ = conditional_loss(*feature_maps(u, v, "cosine"), temperature, mode=mode)
+            return value + math.log(256)
+
+        single = value_and_gradients(loss, u.float(), v.float(), temperature.float())
+        for part, truth in zip(single[1:], double[1:], strict=True):
+            assert part.dtype == torch.float32
+            assert torch.linalg.norm(part.double() - truth) < 0.003 * torch.linalg.norm(truth)
 
 
-@pytest.mark.parametrize("weights", [(-1.0, 2.0), (2.0, -0.1), (0.0, 0.0)])
+@pytest.mark.parametrize("loss", [1e-4, 1e-7])
+@pytest.mark.parametrize("mode", ["plain", "tiled"])
+def test_a_tiny_loss_survives_single_precision(loss, mode):
+    batch = 512
+    u = math.log(batch / loss) * torch.eye(batch)
+    u += 0.3 * torch.randn(batch, batch, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.cross_entropy(u.double(), torch.arange(batch))
+    negatives = scores.normalisers(u, torch.eye(batch), OneWorker(), mode)[1]
+    found = torch.nn.functional.softplus(negatives - u.diagonal()).mean()
+    assert 0.5 * loss < expected < 2 * loss
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(expected.item(), rel=0.003)
+
+
+@pytest.mark.parametrize("weights", [(-1.0, 2.0), (2.0, -0.1), (0.0, 0.0), (math.inf, 1.0), (math.nan, 1.0)])
 def test_impossible_weights_are_refused(weights):
-    with pytest.raises(ValueError, match="loss weights"):
-        conditional_loss(*embeddings(), weights=weights)
+    for kind in ("conditional", "conditional_mmd"):
+        with pytest.raises(ValueError, match="loss weights"):
+            make_loss(kind, weights, kernels=KERNELS)(*embeddings(), values=items(7))
 
 
-def test_make_loss_chooses_by_name():
+@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("temperature", [0.0, -1.0, torch.tensor(-0.5, dtype=torch.float64)])
+def test_a_temperature_that_is_not_positive_is_refused(kind, temperature):
+    with pytest.raises(ValueError, match=r"temperature -?[0-9.]+: it divides the scores and must be positive"):
+        make_loss(kind, kernels=KERNELS)(*embeddings(), temperature, values=items(7))
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_scores_that_are_not_numbers_are_refused(kind, mode, value):
     u, v = embeddings()
-    assert make_loss("conditional", [2, 0])(u, v)[0] == conditional_loss(u, v, weights=(2, 0))[0]
-    assert make_loss("joint")(u, v)[0] == joint_loss(u, v)[0]
-    with pytest.raises(ValueError, match=r"'clip' is not known; choose one of conditional, joint"):
-        make_loss("clip")
+    v[2, 1] = value
+    with pytest.raises(NotFiniteError, match="scores hold NaN or infinite values"):
+        make_loss(kind, mode=mode, kernels=KERNELS)(u, v, values=items(7))
+
+
+@pytest.mark.parametrize("loss", [conditional_loss, joint_loss])
+def test_pairs_need_as_many_of_each(loss):
+    u, v = embeddings()
+    with pytest.raises(ValueError, match=r"shape \(7, 3\) and those of v \(6, 3\)"):
+        loss(u, v[:6])
+    with pytest.raises(ValueError, match="shape"):
+        loss(u[0], v[0])
+
+
+def test_the_joint_mmd_loss_is_smallest_at_the_true_tilting():
+    """Two correlated labels: the density of the joint law is a tilting of the atoms, and no other is better."""
+    generator = torch.Generator().manual_seed(0)
+    joint = torch.tensor([[0.4, 0.1], [0.1, 0.4]], dtype=torch.float64)
+    pairs = torch.multinomial(joint.flatten(), 400, replacement=True, generator=generator)
+    u, v = torch.eye(2, dtype=torch.float64)[pairs // 2], torch.eye(2, dtype=torch.float64)[pairs % 2]
+    kernels = gaussian_kernel(1.0), gaussian_kernel(1.0)
+    losses = {
+        strength: joint_mmd_loss(strength * u, v, values=(u, v), kernels=kernels)[0].item()
+        for strength in (0.0, 0.7, math.log(4), 2.2, 4.0)
+    }
+    assert min(losses, key=losses.get) == math.log(4)

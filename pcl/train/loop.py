@@ -4,16 +4,18 @@ __all__ = ["Optimisation", "TrainingState", "learning_rate_factor", "make_optimi
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pcl.losses import Gather, Loss
+from pcl.losses import NotFiniteError
 from pcl.model import PairModel
+from pcl.objective import FiniteModality, Loss
 from pcl.tilting import feature_maps
-from pcl.train.gather import average_gradients, mean_over_workers
+from pcl.train.collectives import average_gradients, mean_over_workers
+from pcl.workers import Workers
 
 Scalars = dict[str, float]
 
@@ -91,13 +93,18 @@ def _seed(device: torch.device, seed: int) -> None:
 
 
 def train_step(
-    state: TrainingState, batch: tuple[Tensor, Tensor], loss: Loss, optimisation: Optimisation, gather: Gather
+    state: TrainingState,
+    batch: tuple[Tensor, Tensor],
+    loss: Loss,
+    optimisation: Optimisation,
+    workers: Workers,
+    finite: Sequence[FiniteModality] = (),
 ) -> dict[str, Tensor]:
     """Do one step on this worker's share of a global batch, and return its diagnostics."""
     model, optimizer = state.model, state.optimizer
     device = model.temperature.log_temperature.device
     # every random number of a step (dropout, say) follows from the seed, the step and the worker: nothing to save
-    _seed(device, hash((optimisation.seed, state.step, gather.worker_rank)) & (2**63 - 1))
+    _seed(device, hash((optimisation.seed, state.step, workers.worker_rank)) & (2**63 - 1))
 
     # encoders in bf16 if asked; feature maps, scores and losses always in the model's own precision
     u, v = (part.to(device, non_blocking=True) for part in batch)
@@ -105,13 +112,14 @@ def train_step(
         embedding_u, embedding_v = model.encode_u(u), model.encode_v(v)
     dtype = model.temperature.log_temperature.dtype
     features_u, features_v = feature_maps(embedding_u.to(dtype), embedding_v.to(dtype), model.tilting)
-    value, diagnostics = loss(features_u, features_v, model.temperature(), gather=gather)
+    atoms = dict(part.atoms(model.features_u, model.features_v, device) for part in finite)
+    value, diagnostics = loss(features_u, features_v, model.temperature(), workers=workers, values=(u, v), **atoms)
 
     # the mean of the workers' gradients is the gradient of the loss on the global batch
     optimizer.zero_grad(set_to_none=True)
     value.backward()  # type: ignore[no-untyped-call]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    average_gradients(parameters, gather)
+    average_gradients(parameters, workers)
     largest = optimisation.gradient_clip or math.inf
     norm = torch.nn.utils.clip_grad_norm_(parameters, largest)
 
@@ -130,26 +138,28 @@ def train(
     loss: Loss,
     optimisation: Optimisation,
     *,
-    gather: Gather,
+    workers: Workers,
     global_batch: int,
     log_every: int,
     checkpoint_every: int,
     log: Callable[[int, Scalars], None],
     report: Callable[[TrainingState, Scalars], None],
+    finite: Sequence[FiniteModality] = (),
 ) -> Scalars:
     """Train from ``state.step`` to ``optimisation.num_steps``.
 
     Args:
         state: changed in place.
         batches: this worker's batches from ``state.step`` on.
-        loss: of feature maps, see ``pcl.losses``.
+        loss: of feature maps, see ``pcl.objective``.
         optimisation: how.
-        gather: over the workers.
+        workers: of the training.
         global_batch: B, for the pairs per second.
         log_every: steps between two calls of ``log``.
         checkpoint_every: steps between two calls of ``report``; the last step is always reported.
         log: receives the step and its scalars, means over workers, on every worker.
         report: receives the state and the last scalars; called equally often on every worker.
+        finite: modalities whose normaliser is exact.
 
     Returns:
         The last scalars.
@@ -164,15 +174,14 @@ def train(
         asked = time.perf_counter()
         batch = next(stream)
         waited_s += time.perf_counter() - asked
-        diagnostics = train_step(state, batch, loss, optimisation, gather)
+        try:
+            diagnostics = train_step(state, batch, loss, optimisation, workers, finite)
+        except NotFiniteError as error:
+            raise FloatingPointError(f"step {state.step + 1}: {error}") from error
         is_last = state.step == optimisation.num_steps
         is_checkpoint = is_last or state.step % checkpoint_every == 0
         if is_checkpoint or state.step % log_every == 0:
-            scalars = mean_over_workers(diagnostics, gather)
-            if not math.isfinite(scalars["loss"]):
-                raise FloatingPointError(
-                    f"the loss is {scalars['loss']} at step {state.step}: lower train.learning_rate, or clip gradients"
-                )
+            scalars = mean_over_workers(diagnostics, workers)
             elapsed_s = time.perf_counter() - last_time
             scalars |= {
                 "learning_rate": state.optimizer.param_groups[0]["lr"],

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from pcl.config import Config, data_identity, experiment
-from pcl.data.loader import LaneLoader
+from pcl.data.loader import LaneLoader, iterate_split
 from pcl.data.manifest import Manifest, differing_keys, load_manifest, manifest_sha256
+from pcl.encoders import OneHot, Standardise
 from pcl.errors import BadInputError
-from pcl.losses import make_loss
+from pcl.kernels import on_features
 from pcl.model import ModelSpec, build_model
+from pcl.objective import FiniteModality, Loss, make_kernel, make_loss
 from pcl.runs import experiment_hash
 from pcl.train.checkpoint import restore, save_checkpoint
-from pcl.train.gather import broadcast_state, make_gather
+from pcl.train.collectives import broadcast_state, make_workers
 from pcl.train.loop import Optimisation, Scalars, TrainingState, make_optimizer, train
 from pcl.train.tensorboard import Journal
 
@@ -76,6 +79,8 @@ def prepare(config: Config, num_workers: int) -> tuple[Manifest, LaneLoader]:
             "the model has nothing to learn: choose another model.encoder_u or encoder_v, or "
             "model.temperature.learned=true"
         )
+    loss_of(config, manifest, torch.device("cpu"))
+    finite_modalities(config, manifest)
     steps = num_steps(config, loader)
     if config.train.warmup_steps >= steps:
         raise BadInputError(
@@ -123,6 +128,62 @@ def model_spec(config: Config, manifest: Manifest) -> ModelSpec:
     }
 
 
+def finite_modalities(config: Config, manifest: Manifest) -> list[FiniteModality]:
+    """Return the modalities whose normaliser is exact, with the frequencies of the training split.
+
+    Raises:
+        BadInputError: exact normalisers are asked for and no modality consists of labels.
+    """
+    if not config.loss.exact_normaliser:
+        return []
+    counts = {name: manifest.statistics[name].get("counts") for name in ("u", "v")}
+    finite = [
+        FiniteModality(name, torch.arange(len(count)), torch.tensor(count, dtype=torch.float64).log())
+        for name, count in counts.items()
+        if count is not None
+    ]
+    if not finite:
+        raise BadInputError(
+            f"loss.exact_normaliser=true and neither u nor v of {config.data.source} are labels: only a modality with "
+            "few values has an exact normaliser"
+        )
+    return finite
+
+
+def loss_of(config: Config, manifest: Manifest, device: torch.device) -> Loss:
+    """Return the loss; the kernels of an MMD loss act on standardised data and on labels as one-hot vectors.
+
+    Raises:
+        BadInputError: a kernel does not fit the data.
+    """
+    kernels = None
+    if config.loss.kind.endswith("mmd"):
+        kernel = config.loss.kernel
+        kernels = []
+        items = next(iterate_split(Path(config.data.shards), manifest, "train"))
+        for name, some, bandwidth in zip("uv", items, (kernel.bandwidth_u, kernel.bandwidth_v), strict=True):
+            info, statistics = manifest.arrays[name], manifest.statistics[name]
+            features: nn.Module
+            if "counts" in statistics:
+                features = OneHot(info.shape, len(statistics["counts"]))
+            else:
+                features = Standardise(info.scale_factor, statistics["mean"], statistics["std"])
+            try:
+                chosen = make_kernel(
+                    kernel.kind, features(some), bandwidth=bandwidth, degree=kernel.degree, offset=kernel.offset
+                )
+            except ValueError as error:
+                raise BadInputError(f"loss.kernel for {name}: {error}") from error
+            kernels.append(on_features(chosen, features.to(device)))
+    return make_loss(
+        config.loss.kind,
+        (config.loss.weight_u_given_v, config.loss.weight_v_given_u),
+        exclude_positive=config.loss.exclude_positive,
+        mode=config.loss.mode,
+        kernels=None if kernels is None else (kernels[0], kernels[1]),
+    )
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep what is freed: faulting the activations in anew costs up to a fifth of every step on CPUs."""
     try:
@@ -150,9 +211,9 @@ class Session:
     def __init__(self, config: Config, device: torch.device, resume_from: Path | None = None) -> None:
         if device.type == "cpu":
             keep_freed_memory()
-        self.config, self.gather = config, make_gather()
+        self.config, self.workers = config, make_workers()
         manifest = load_shards(config)
-        self.loader = make_loader(config, manifest, self.gather.worker_rank, self.gather.num_workers)
+        self.loader = make_loader(config, manifest, self.workers.worker_rank, self.workers.num_workers)
         self.spec = model_spec(config, manifest)
         self.experiment_hash = experiment_hash(full_experiment(config))
         self.optimisation = Optimisation(
@@ -166,9 +227,10 @@ class Session:
             bf16=config.train.precision == "bf16",
             seed=config.seed,
         )
-        self.loss = make_loss(config.loss.kind, (config.loss.weight_u_given_v, config.loss.weight_v_given_u))
+        self.loss = loss_of(config, manifest, device)
+        self.finite = finite_modalities(config, manifest)
         model = build_model(self.spec, config.seed).to(device)
-        broadcast_state(model, self.gather)
+        broadcast_state(model, self.workers)
         self.state = TrainingState(model, make_optimizer(model, self.optimisation))
         if resume_from is not None:
             restore(self.state, resume_from, self.experiment_hash)
@@ -180,7 +242,7 @@ class Session:
             run: the run's directory, for TensorBoard and the progress file of worker 0.
             commit: takes the step, its scalars and, on worker 0, a directory with the checkpoint that it must keep.
         """
-        leads = self.gather.worker_rank == 0
+        leads = self.workers.worker_rank == 0
         journal = Journal(run, self.state.step, self.optimisation.num_steps) if leads else None
 
         def log(step: int, scalars: Scalars) -> None:
@@ -198,10 +260,11 @@ class Session:
             self.loader.batches(self.state.step),
             self.loss,
             self.optimisation,
-            gather=self.gather,
+            workers=self.workers,
             global_batch=self.config.train.global_batch,
             log_every=self.config.train.log_every,
             checkpoint_every=self.config.train.checkpoint_every,
             log=log,
             report=report,
+            finite=self.finite,
         )

@@ -6,9 +6,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pcl.losses import OneWorker, conditional_loss
 from pcl.model import build_model
-from pcl.train.loop import Optimisation, TrainingState, learning_rate_factor, make_optimizer, train_step
+from pcl.objective import make_loss
+from pcl.train.loop import Optimisation, TrainingState, learning_rate_factor, make_optimizer, train, train_step
+from pcl.workers import OneWorker
 
 SPEC = {
     "embedding_dim": 4,
@@ -24,7 +25,7 @@ def step(optimisation, batch, spec=SPEC):
     model = build_model(spec, seed=0)
     state = TrainingState(model, make_optimizer(model, optimisation))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    return state, before, train_step(state, batch, conditional_loss, optimisation, OneWorker())
+    return state, before, train_step(state, batch, make_loss("conditional"), optimisation, OneWorker())
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_bf16_is_for_the_encoders_only():
     model.encoder_v.load_state_dict(model.encoder_u.state_dict())
     optimisation = Optimisation(10, 1e-9, bf16=True)
     state = TrainingState(model, make_optimizer(model, optimisation))
-    diagnostics = train_step(state, (same, same), conditional_loss, optimisation, OneWorker())
+    diagnostics = train_step(state, (same, same), make_loss("conditional"), optimisation, OneWorker())
     assert abs(diagnostics["positive_score"].item()) < 1e-3  # -|z - z|^2 / 2, were it not for bf16 squares
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
@@ -74,3 +75,16 @@ def test_steps_are_reproducible_and_leave_no_queue_of_seeds(batch):
     for name, value in first.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name])
     assert not torch.equal(before["encoder_u.1.map.weight"], first.model.encoder_u[1].map.weight)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_the_step(batch):
+    u, v = batch
+    batches = [(u, v), (u, v.clone().fill_(math.nan))]
+    optimisation = Optimisation(2, 0.1)
+    model = build_model(SPEC, seed=0)
+    state = TrainingState(model, make_optimizer(model, optimisation))
+    options = {"workers": OneWorker(), "global_batch": 32, "log_every": 1, "checkpoint_every": 1}
+    quiet = {"log": lambda *_: None, "report": lambda *_: None}
+    with pytest.raises(FloatingPointError, match=r"step 2: the loss is nan: .*lower the learning rate"):
+        train(state, batches, make_loss("conditional"), optimisation, **options, **quiet)
+    assert all(torch.isfinite(p).all() for p in model.parameters())

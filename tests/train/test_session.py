@@ -13,7 +13,7 @@ import pcl
 from pcl.config import load_config
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.train.checkpoint import load_checkpoint, save_checkpoint
-from pcl.train.gather import mean_over_workers
+from pcl.train.collectives import mean_over_workers
 from pcl.train.loop import train_step
 from pcl.train.session import Session
 from tests.processes import run_workers
@@ -48,8 +48,8 @@ def follow(shards, overrides, num_steps):
     for _ in range(num_steps):
         batch = next(stream)
         digests.append([row.numpy().tobytes() for row in batch[0]])
-        diagnostics = train_step(session.state, batch, session.loss, session.optimisation, session.gather)
-        losses.append(mean_over_workers(diagnostics, session.gather)["loss"])
+        diagnostics = train_step(session.state, batch, session.loss, session.optimisation, session.workers)
+        losses.append(mean_over_workers(diagnostics, session.workers)["loss"])
     return losses, digests, session.state.model.state_dict()
 
 

@@ -1,0 +1,118 @@
+"""Collectives of data-parallel training: gathers and sums whose gradients are exact, and means over workers.
+
+With L = (1/W) sum_r L_r the mean of the workers' gradients is the gradient of L when the backward of every collective
+*sums* over workers: each worker's loss sees what all of them gave.
+
+Shapes: b pairs on this worker, B = W b pairs in the global batch.
+"""
+
+__all__ = ["GroupWorkers", "average_gradients", "broadcast_state", "make_workers", "mean_over_workers"]
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from pcl.workers import OneWorker, Workers
+
+
+class _GatherRows(torch.autograd.Function):
+    """Concatenate the rows of all workers; backward: sum over workers, each keeps the gradient of its own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        gathered = rows.new_empty(dist.get_world_size() * len(rows), *rows.shape[1:])
+        dist.all_gather(list(gathered.chunk(dist.get_world_size())), rows.contiguous())
+        return gathered
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        chunks = list(gradient.contiguous().chunk(dist.get_world_size()))
+        own = torch.empty_like(chunks[0])
+        dist.reduce_scatter(own, chunks)
+        return own
+
+
+class _LogSumExpOverWorkers(torch.autograd.Function):
+    """All-reduce of the largest and of the sum of exponentials; backward: sum over workers of the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        largest = values.clone()
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        total = (values - largest).exp_()
+        dist.all_reduce(total)
+        result = total.log_().add_(largest)
+        ctx.save_for_backward(values, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        values, result = ctx.saved_tensors
+        gradient = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        weighted: Tensor = gradient.mul_((values - result).exp_())
+        return weighted
+
+
+class GroupWorkers:
+    """The workers of the default process group, seen from this one.
+
+    Raises:
+        RuntimeError: no process group has been initialised.
+    """
+
+    def __init__(self) -> None:
+        self.worker_rank = dist.get_rank()
+        self.num_workers = dist.get_world_size()
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return (B, ...) from (b, ...); every worker must call it equally often and with equal b."""
+        gathered: Tensor = _GatherRows.apply(rows)  # type: ignore[no-untyped-call]
+        return gathered
+
+    def log_sum_exp(self, values: Tensor) -> Tensor:
+        """Return the log-sum-exp over workers, element by element, the same on every worker."""
+        result: Tensor = _LogSumExpOverWorkers.apply(values)  # type: ignore[no-untyped-call]
+        return result
+
+
+def make_workers() -> Workers:
+    """Return the workers of the process group this process is in, or the one that it is alone."""
+    return GroupWorkers() if dist.is_available() and dist.is_initialized() else OneWorker()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], workers: Workers) -> None:
+    """Replace each worker's gradients by their mean over workers, in one all-reduce per dtype.
+
+    The buffer's layout is that of the parameters, always: summing in another order would change bits on a resume.
+    """
+    if workers.num_workers == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    for dtype in {g.dtype: None for g in gradients}:
+        group = [g for g in gradients if g.dtype == dtype]
+        flat = torch.cat([g.flatten() for g in group])
+        dist.all_reduce(flat)
+        flat /= workers.num_workers
+        for gradient, mean in zip(group, torch.split(flat, [g.numel() for g in group]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
+def broadcast_state(module: nn.Module, workers: Workers) -> None:
+    """Give every worker the parameters and buffers of worker 0."""
+    if workers.num_workers > 1:
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, 0)
+
+
+def mean_over_workers(values: dict[str, Tensor], workers: Workers) -> dict[str, float]:
+    """Return the mean over workers of scalars by name."""
+    stacked = torch.stack([value.detach().double().reshape(()) for value in values.values()])
+    if workers.num_workers > 1:
+        dist.all_reduce(stacked)
+        stacked /= workers.num_workers
+    return dict(zip(values, stacked.tolist(), strict=True))

@@ -1,0 +1,290 @@
+"""Collectives on real processes: W workers give the loss and the gradients of one process, to 1e-12."""
+
+from contextlib import ExitStack
+from functools import cache
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from pcl import mmd, scores
+from pcl.kernels import gaussian_kernel, polynomial_kernel
+from pcl.losses import conditional_loss
+from pcl.model import PairModel
+from pcl.objective import make_loss
+from pcl.tilting import TILTINGS, Temperature
+from pcl.train.collectives import GroupWorkers, average_gradients, broadcast_state, make_workers, mean_over_workers
+from pcl.workers import OneWorker
+from tests import reference
+from tests.processes import run_workers
+
+WEIGHTS = [(1.0, 1.0), (2.0, 0.0), (0.0, 2.0), (0.5, 1.5)]
+LOSSES = [(kind, w) for kind in ("conditional", "conditional_mmd") for w in WEIGHTS]
+LOSSES += [("joint", (1.0, 1.0)), ("joint_mmd", (1.0, 1.0))]
+CASES = [
+    (kind, weights, tilting, mode, exclude_positive)
+    for kind, weights in LOSSES
+    for tilting in TILTINGS
+    for mode in ("plain", "tiled", "one_sided")
+    for exclude_positive in (False, True)
+]
+WRONG_CASE = ("conditional", (1.0, 1.0), "cosine", "plain", False)
+GLOBAL_BATCH = 8
+KERNELS = gaussian_kernel(1.5), polynomial_kernel(2)
+TILE = 3  # divides neither the local nor the global batch
+
+
+class DetachedWorkers(GroupWorkers):
+    """A wrong gather: the rows of the other workers carry no gradient."""
+
+    def gather(self, rows):
+        gathered = [torch.empty_like(rows) for _ in range(self.num_workers)]
+        dist.all_gather(gathered, rows.detach())
+        gathered[self.worker_rank] = rows
+        return torch.cat(gathered)
+
+
+class AveragingWorkers(GroupWorkers):
+    """A wrong gather: its backward takes the mean over workers instead of the sum."""
+
+    def gather(self, rows):
+        gathered = super().gather(rows)
+        return gathered.detach() + (gathered - gathered.detach()) / self.num_workers
+
+
+def make_model(tilting, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoders = [nn.Sequential(nn.Linear(n, 8), nn.Tanh(), nn.Linear(8, 4)) for n in (3, 5)]
+    temperature = Temperature(0.5, learned=True, minimum=0.01, maximum=10.0)
+    return PairModel(*encoders, tilting, temperature).double()
+
+
+def make_batch():
+    generator = torch.Generator().manual_seed(1)
+    return tuple(torch.randn(GLOBAL_BATCH, n, generator=generator, dtype=torch.float64) for n in (3, 5))
+
+
+def loss_and_gradients(case, workers):
+    kind, weights, tilting, mode, exclude_positive = case
+    model = make_model(tilting)
+    u, v = (part.chunk(workers.num_workers)[workers.worker_rank] for part in make_batch())
+    loss = make_loss(kind, weights, exclude_positive=exclude_positive, mode=mode, kernels=KERNELS)
+    with patch.dict(scores.TILE_ROWS, cpu=TILE), patch.dict(mmd.BLOCK_ELEMENTS, cpu=TILE * GLOBAL_BATCH):
+        value, diagnostics = loss(*model(u, v), model.temperature(), workers=workers, values=(u, v))
+        value.backward()
+    average_gradients(model.parameters(), workers)
+    return mean_over_workers(diagnostics, workers), {name: p.grad for name, p in model.named_parameters()}
+
+
+@cache
+def expected_loss_and_gradients(kind, weights, tilting, exclude_positive):
+    """Evaluate the formula in one process on whole matrices."""
+    model = make_model(tilting)
+    u, v = make_batch()
+    s = reference.scores(model.encode_u(u), model.encode_v(v), tilting, model.temperature())
+    grams = {"kernel_u": KERNELS[0](u, u), "kernel_v": KERNELS[1](v, v)}
+    value = reference.loss(kind, s, weights=weights, exclude_positive=exclude_positive, **grams)
+    value.backward()
+    return value.item(), {name: p.grad for name, p in model.named_parameters()}
+
+
+def sent_bytes(workers, mode, embedding_dim, local_batch):
+    """Return the bytes that this worker sends in one forward and backward pass, by the rings of the collectives."""
+    sent, share = 0, (workers.num_workers - 1) / workers.num_workers
+
+    def watched(function, rings):
+        def call(*tensors, **options):
+            nonlocal sent
+            part = max((t for t in tensors if isinstance(t, torch.Tensor | list)), key=_num_bytes)
+            sent += rings * share * _num_bytes(part)
+            return function(*tensors, **options)
+
+        return call
+
+    u, v = (torch.randn(local_batch, embedding_dim, requires_grad=True) for _ in range(2))
+    rings = {"all_gather": 1, "reduce_scatter": 1, "all_reduce": 2}
+    with ExitStack() as stack:
+        for name, number in rings.items():
+            stack.enter_context(patch.object(dist, name, watched(getattr(dist, name), number)))
+        conditional_loss(u, v, mode=mode, workers=workers)[0].backward()
+    return sent
+
+
+def _num_bytes(part):
+    return sum(t.numel() * t.element_size() for t in (part if isinstance(part, list) else [part]))
+
+
+def collectives(workers):
+    r = workers.worker_rank
+    rows = [torch.arange(6.0).view(2, 3) + 10 * r, torch.tensor([r, -r]), torch.full((1, 2, 2), float(r))]
+    leaf = torch.ones(2, 3, requires_grad=True)
+    factors = torch.arange(workers.num_workers * 6.0).view(-1, 3)
+    (workers.gather(leaf) * factors * (r + 1)).sum().backward()  # worker r weighs the sum by r + 1
+
+    single, double, frozen = (nn.Parameter(torch.zeros(2, dtype=t)) for t in (torch.float32, torch.float64, None))
+    single.grad, double.grad = torch.tensor([1.0, r]), torch.tensor([r, 1 + 2.0**-40], dtype=torch.float64)
+    average_gradients([single, frozen, double], workers)
+
+    model = make_model("cosine", seed=r)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    broadcast_state(model, workers)
+    return {
+        "type": type(workers).__name__,
+        "position": (workers.worker_rank, workers.num_workers),
+        "gathered": [workers.gather(part) for part in rows],
+        "leaf": leaf.grad,
+        "averaged": [single.grad, double.grad, frozen.grad],
+        "before": before,
+        "after": model.state_dict(),
+        "means": mean_over_workers({"rank": torch.tensor(r), "float": torch.tensor([2.0 * r])}, workers),
+    }
+
+
+def on_worker():
+    workers = make_workers()
+    return {
+        "exact": [loss_and_gradients(case, workers) for case in CASES],
+        "wrong": [loss_and_gradients(WRONG_CASE, wrong())[1] for wrong in (DetachedWorkers, AveragingWorkers)],
+        "collectives": collectives(workers),
+        "log_sum_exp": log_sum_exps(workers),
+        "sent": {mode: sent_bytes(workers, mode, 256, 64) for mode in ("tiled", "one_sided")},
+    }
+
+
+def log_sum_exps(workers):
+    values = torch.tensor([0.5, -900.0, torch.finfo(torch.float64).min, 2.0], dtype=torch.float64)
+    values = (values + torch.tensor([1.0, 3.0, 0.0, 0.0]) * workers.worker_rank).requires_grad_()
+    total = workers.log_sum_exp(values)
+    (total * torch.arange(4.0) * (workers.worker_rank + 1)).sum().backward()
+    return total, values.grad
+
+
+def fail_on_worker_1():
+    if dist.get_rank() == 1:
+        raise KeyError("only here")
+    dist.barrier()
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def workers(request):
+    return run_workers(on_worker, request.param)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_loss_and_every_gradient_are_those_of_the_formula(workers, case):
+    expected, gradients = expected_loss_and_gradients(*case[:3], case[4])
+    assert all(gradient.abs().max() > 1e-6 for name, gradient in gradients.items() if not name.endswith("2.bias"))
+    for worker in workers:
+        diagnostics, found = worker["exact"][CASES.index(case)]
+        assert diagnostics["loss"] == pytest.approx(expected, rel=1e-12, abs=1e-12)
+        assert found.keys() == gradients.keys()
+        for name, gradient in gradients.items():
+            np.testing.assert_allclose(found[name], gradient, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["conditional", "joint", "conditional_mmd", "joint_mmd"])
+def test_diagnostics_do_not_depend_on_workers_and_mode(workers, kind):
+    cases = [case for case in CASES if case[0] == kind and case[1:3] == ((1.0, 1.0), "cosine") and not case[4]]
+    expected = loss_and_gradients(cases[0], OneWorker())[0]
+    for case in cases:
+        for worker in workers:
+            assert worker["exact"][CASES.index(case)][0] == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+def test_the_log_sum_exp_over_workers_and_its_gradient(workers):
+    num_workers = len(workers)
+    base = np.array([0.5, -900.0, np.finfo(float).min, 2.0])
+    every = base + np.array([1.0, 3.0, 0.0, 0.0]) * np.arange(num_workers)[:, None]
+    expected = np.logaddexp.reduce(every)
+    factors = np.arange(4.0) * sum(range(1, num_workers + 1))
+    for rank, worker in enumerate(workers):
+        total, gradient = worker["log_sum_exp"]
+        np.testing.assert_allclose(total, expected, rtol=1e-14)
+        softmax = np.exp(every - expected)[rank]
+        known = [0, 1, 3]  # the lowest number has lost the digits of its share
+        np.testing.assert_allclose(gradient[known], (factors * softmax)[known], rtol=1e-13)
+
+
+def test_the_one_sided_gather_sends_half(workers):
+    num_workers, size, dim = len(workers), 64 * len(workers), 256
+    share = 4 * size * (num_workers - 1) / num_workers  # bytes of a float32 vector of the global batch on a ring
+    for worker in workers:
+        assert worker["sent"]["tiled"] == 4 * dim * share  # two modalities, gathered and reduce-scattered
+        assert worker["sent"]["one_sided"] == (2 * dim + 6) * share  # one; three all-reduces of column vectors
+        assert worker["sent"]["one_sided"] / worker["sent"]["tiled"] < 0.506
+
+
+@pytest.mark.parametrize("wrong", [0, 1], ids=["detached", "averaging"])
+def test_a_gather_whose_backward_does_not_sum_is_seen(workers, wrong):
+    _, gradients = expected_loss_and_gradients(*WRONG_CASE[:3], WRONG_CASE[4])
+    truth = np.concatenate([gradient.flatten() for gradient in gradients.values()])
+    found = np.concatenate([workers[0]["wrong"][wrong][name].flatten() for name in gradients])
+    assert np.linalg.norm(found - truth) > 0.01 * np.linalg.norm(truth)
+
+
+def test_rows_are_gathered_in_the_order_of_the_ranks(workers):
+    num_workers = len(workers)
+    blocks = [np.arange(6.0).reshape(2, 3) + 10 * r for r in range(num_workers)]
+    for rank, worker in enumerate(workers):
+        found = worker["collectives"]
+        assert found["type"] == "GroupWorkers"
+        assert found["position"] == (rank, num_workers)
+        matrix, integers, cube = found["gathered"]
+        np.testing.assert_array_equal(matrix, np.concatenate(blocks))
+        np.testing.assert_array_equal(integers, [sign * r for r in range(num_workers) for sign in (1, -1)])
+        np.testing.assert_array_equal(cube[:, 1, 1], range(num_workers))
+
+
+def test_the_backward_of_the_gather_sums_over_workers(workers):
+    num_workers = len(workers)
+    factors = np.arange(num_workers * 6.0).reshape(num_workers, 2, 3) * sum(range(1, num_workers + 1))
+    for rank, worker in enumerate(workers):
+        np.testing.assert_array_equal(worker["collectives"]["leaf"], factors[rank])
+
+
+def test_gradients_are_averaged_in_their_own_dtype(workers):
+    mean_rank = (len(workers) - 1) / 2
+    for worker in workers:
+        single, double, frozen = worker["collectives"]["averaged"]
+        assert (single.dtype, double.dtype, frozen) == (np.float32, np.float64, None)
+        np.testing.assert_array_equal(single, [1, mean_rank])
+        np.testing.assert_array_equal(double, [mean_rank, 1 + 2.0**-40])
+
+
+def test_every_worker_gets_the_state_of_worker_0(workers):
+    states = [worker["collectives"] for worker in workers]
+    for found in states:
+        assert found["after"].keys() == states[0]["before"].keys()
+        for name, value in states[0]["before"].items():
+            np.testing.assert_array_equal(found["after"][name], value, err_msg=name)
+    assert not np.array_equal(states[0]["before"]["encoder_u.0.weight"], states[1]["before"]["encoder_u.0.weight"])
+
+
+def test_scalars_are_means_over_workers(workers):
+    mean_rank = (len(workers) - 1) / 2
+    assert all(w["collectives"]["means"] == {"rank": mean_rank, "float": 2 * mean_rank} for w in workers)
+
+
+def test_one_process_without_a_group_changes_nothing():
+    workers = make_workers()
+    assert isinstance(workers, OneWorker)
+    found = collectives(workers)
+    torch.testing.assert_close(found["gathered"][0], torch.arange(6.0).view(2, 3), rtol=0, atol=0)
+    torch.testing.assert_close(found["averaged"][0], torch.tensor([1.0, 0.0]), rtol=0, atol=0)
+    assert found["means"] == {"rank": 0.0, "float": 0.0}
+    assert all(torch.equal(found["after"][name], value) for name, value in found["before"].items())
+
+
+def test_the_gather_of_a_group_needs_a_group():
+    with pytest.raises((RuntimeError, ValueError), match="process group"):
+        GroupWorkers()
+
+
+def test_the_error_of_a_worker_reaches_this_process():
+    with pytest.raises(KeyError, match="only here") as caught:
+        run_workers(fail_on_worker_1, 2)
+    assert "in fail_on_worker_1" in "".join(caught.value.__notes__)
