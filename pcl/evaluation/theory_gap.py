@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pcl.gaussian import AffineMap, GaussianPair, model_conditional, optimal_encoders
-from pcl.gaussian.pair import DIRECTIONS
+from pcl.gaussian import DIRECTIONS, AffineMap, GaussianPair, model_conditional, optimal_encoders
 from pcl.model import PairModel
 
 ConditionalMeans = dict[str, AffineMap]
@@ -64,13 +63,24 @@ def pair_means(law: GaussianPair) -> ConditionalMeans:
 def closed_form_means(
     law: GaussianPair, embedding_dim: int, loss: str, tilting: str, weights: Sequence[float] = (1.0, 1.0)
 ) -> ConditionalMeans:
-    """Return the conditional means of the best linear encoders of a rank (THEORY 5).
+    """Return the conditional means of the best linear encoders of a rank (arXiv:2505.24134, section 5).
+
+    Args:
+        law: the true law, with n components of u and m of v.
+        embedding_dim: E; what exceeds min(n, m) has nothing left to encode.
+        loss: ``conditional`` or ``joint``.
+        tilting: ``inner_product`` or ``squared_distance``.
+        weights: (lambda_u, lambda_v) of the conditional loss.
+
+    Returns:
+        The mean maps of ``u_given_v`` and ``v_given_u``.
 
     Raises:
-        ValueError: no closed form is known.
+        ValueError: the loss or tilting has no Gaussian form, or a weight is impossible.
     """
-    zero = torch.zeros(embedding_dim, dtype=torch.float64)
-    g, h = (AffineMap(matrix, zero) for matrix in optimal_encoders(law, embedding_dim, loss, tilting, weights))
+    rank = min(embedding_dim, *law.cross.shape)
+    zero = torch.zeros(rank, dtype=torch.float64)
+    g, h = (AffineMap(matrix, zero) for matrix in optimal_encoders(law, rank, loss, tilting, weights))
     return {
         "u_given_v": model_conditional(g, h, law.c_uu, tilting)[0],
         "v_given_u": model_conditional(h, g, law.c_vv, tilting)[0],

@@ -1,18 +1,30 @@
-r"""Linear encoders of Gaussian pairs: the optimum in closed form, and the conditionals a pair of encoders implies.
+r"""The optimal linear encoders of a Gaussian pair, for every population loss, tilting and rank.
 
-With :math:`g_u = G u + g_0`, :math:`g_v = H v + h_0` (tau absorbed), :math:`A = G^T H`, :math:`B = G^T G`.
+In white coordinates let :math:`M = \hat G \hat G^T`, :math:`N = \hat H \hat H^T` (both E x E), and let s_i be the
+singular values of :math:`N^{1/2} M^{1/2}` and R the cross-covariance of the data. Every loss rewards the encoders by
+:math:`\operatorname{tr}(\hat G R \hat H^T) \le \sum_i \sigma_i s_i` (von Neumann), with equality if they act on
+matching canonical pairs, and what it charges is bounded by a sum over pairs that is attained there too:
+
+- conditional loss, in the singular basis of :math:`N^{1/2} M^{1/2}`, by Jensen's inequality for
+  :math:`\operatorname{tr}((I + M)^{-1} M^{1/2} N M^{1/2})` and Hadamard's for :math:`\det(I + M)`;
+- joint loss, squared distance, by :math:`s_i(M^{1/2} N^{1/2}) \le \lambda_i(M + N) / 2`;
+- inner product, because the charge is a function of the singular values s_i alone.
+
+So the problem splits into one scalar problem for each canonical pair. Its minimum falls with sigma (its slope is
+minus a positive multiple of s), so the best E pairs are the first.
 
 Shapes: n = dim u, m = dim v, E embedding.
 """
 
-__all__ = ["model_conditional", "optimal_encoders"]
+__all__ = ["optimal_encoders"]
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from pcl.gaussian.pair import AffineMap, GaussianPair
+from pcl.gaussian.checks import LOSSES, TILTINGS, check_choice, check_weights
+from pcl.gaussian.pair import GaussianPair
 
 
 def optimal_encoders(
@@ -26,31 +38,35 @@ def optimal_encoders(
 
     .. math::
         G = \operatorname{diag}(\gamma)\, U_r^T C_{uu}^{-1/2}, \qquad
-        H = \operatorname{diag}(\eta)\, V_r^T C_{vv}^{-1/2}
+        H = \operatorname{diag}(\eta)\, V_r^T C_{vv}^{-1/2}, \qquad
+        C_{uu}^{-1/2} C_{uv} C_{vv}^{-1/2} = U \operatorname{diag}(\sigma) V^T
 
     - inner product, conditional loss, any weights: :math:`\gamma\eta = \sigma`;
     - inner product, joint loss: :math:`\gamma\eta = (\sqrt{1 + 4\sigma^2} - 1) / (2\sigma)`;
+    - squared distance, joint loss: :math:`\gamma^2 = \eta^2 = \sigma / (2 (1 - \sigma))`;
     - squared distance, conditional loss, equal weights: :math:`\gamma^2 = \eta^2 = p - 1`,
       :math:`p = (1 + \sqrt{1 + 8(1 - \sigma)}) / (4 (1 - \sigma))`;
     - squared distance, u_given_v alone: :math:`\gamma = \sigma/\sqrt{1 - \sigma^2}`,
-      :math:`\eta = 1/\sqrt{1 - \sigma^2}`; exchanged for v_given_u alone;
-    - squared distance, joint loss: :math:`\gamma^2 = \eta^2 = \sigma / (2 (1 - \sigma))`.
+      :math:`\eta = 1/\sqrt{1 - \sigma^2}`, exchanged for v_given_u alone: at rank E the remaining loss is the mutual
+      information :math:`-\tfrac12 \sum_{i > E} \log(1 - \sigma_i^2)` of the pairs left out;
+    - squared distance, conditional loss, unequal weights: a scalar root, found to machine precision.
 
     Args:
         pair: the law, canonical correlations sigma.
-        embedding_dim: E, at most min(n, m) of them can be used; further rows are zero.
+        embedding_dim: E, from 1 to min(n, m).
         loss: ``conditional`` or ``joint``.
         tilting: ``inner_product`` or ``squared_distance``.
-        weights: (lambda_u, lambda_v) of the conditional loss.
+        weights: (lambda_u, lambda_v) of the conditional loss; the joint loss has none.
 
     Returns:
-        G of shape (E, n) and H of shape (E, m), float64.
+        G of shape (E, n) and H of shape (E, m), float64. They are unique only up to an invertible (inner product) or
+        orthogonal (squared distance) change of basis of the embedding.
 
     Raises:
-        ValueError: E < 1, or no closed form is known for the loss, tilting and weights.
+        ValueError: the loss or tilting is not known, a weight is impossible, or E is not a rank of the pair.
 
     References:
-        arXiv:2505.24134, Theorems 5.1 and 5.6; THEORY 5.1, 5.3.
+        arXiv:2505.24134, Theorems 5.1, 5.3 (u_given_v alone, full rank) and 5.6; the module derives the others.
 
     Example:
         >>> pair = GaussianPair(torch.eye(2), 0.5 * torch.eye(2), torch.eye(2))
@@ -58,73 +74,86 @@ def optimal_encoders(
         >>> torch.allclose(g.T @ h, 0.5 * torch.eye(2, dtype=torch.float64))
         True
     """
-    if embedding_dim < 1:
-        raise ValueError(f"embedding_dim {embedding_dim}: at least 1 is needed")
-    left, sigma, right, root_u, root_v = pair.whitened()
-    gamma, eta = _gains(sigma, loss, tilting, weights)
-    matrix_rank = min(embedding_dim, len(sigma))
-    g = torch.zeros(embedding_dim, len(pair.c_uu), dtype=torch.float64)
-    h = torch.zeros(embedding_dim, len(pair.c_vv), dtype=torch.float64)
-    g[:matrix_rank] = gamma[:matrix_rank, None] * left[:, :matrix_rank].T @ root_u
-    h[:matrix_rank] = eta[:matrix_rank, None] * right[:, :matrix_rank].T @ root_v
-    return g, h
+    check_choice("loss", loss, LOSSES)
+    check_choice("tilting", tilting, TILTINGS)
+    directions_u, sigma, directions_v = pair.canonical_pairs()
+    if not 1 <= embedding_dim <= len(sigma):
+        raise ValueError(
+            f"embedding_dim {embedding_dim}: {len(pair.c_uu)} components of u and {len(pair.c_vv)} of v have "
+            f"{len(sigma)} canonical pairs, so encoders have a rank from 1 to {len(sigma)}; take the smaller number"
+        )
+    gamma, eta = _gains(sigma[:embedding_dim], loss, tilting, weights)
+    return gamma[:, None] * directions_u[:embedding_dim], eta[:, None] * directions_v[:embedding_dim]
 
 
 def _gains(sigma: Tensor, loss: str, tilting: str, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Return gamma and eta of every canonical pair."""
-    lambda_u, lambda_v = weights
-    one_sided = loss == "conditional" and tilting == "squared_distance" and 0 in (lambda_u, lambda_v)
-    if one_sided and max(weights) > 0:
-        large = (1 - sigma**2).rsqrt()
+    if loss == "joint":
+        product = 2 * sigma / (1 + (1 + 4 * sigma**2).sqrt())
+        gain = (product if tilting == "inner_product" else sigma / (2 * (1 - sigma))).sqrt()
+        return gain, gain
+    lambda_u, lambda_v = check_weights(weights)
+    if tilting == "inner_product":
+        return sigma.sqrt(), sigma.sqrt()
+    if lambda_u == lambda_v:
+        gain = _equal_weights(sigma).sqrt()
+        return gain, gain
+    if 0 in (lambda_u, lambda_v):
+        large = ((1 - sigma) * (1 + sigma)).rsqrt()
         return (sigma * large, large) if lambda_v == 0 else (large, sigma * large)
-    squares = {
-        ("conditional", "inner_product"): sigma,
-        ("joint", "inner_product"): 2 * sigma / (1 + (1 + 4 * sigma**2).sqrt()),
-        ("conditional", "squared_distance"): (1 + (1 + 8 * (1 - sigma)).sqrt()) / (4 * (1 - sigma)) - 1,
-        ("joint", "squared_distance"): sigma / (2 * (1 - sigma)),
-    }
-    unequal = loss == "conditional" and tilting == "squared_distance" and lambda_u != lambda_v
-    if (loss, tilting) not in squares or unequal:
-        raise ValueError(f"no closed form for the {loss!r} loss with the {tilting!r} tilting and weights {weights}")
-    gain = squares[loss, tilting].clamp(min=0).sqrt()
-    return gain, gain
+    return _unequal_weights(sigma, lambda_u / (lambda_u + lambda_v), lambda_v / (lambda_u + lambda_v))
 
 
-def model_conditional(
-    encoder_u: AffineMap, encoder_v: AffineMap, prior: Tensor, tilting: str
-) -> tuple[AffineMap, Tensor]:
-    r"""Return the conditional mean map and covariance of u given v under a tilted Gaussian marginal N(0, C_uu).
+def _equal_weights(sigma: Tensor) -> Tensor:
+    """Return p - 1, written without a difference: it vanishes with sigma."""
+    root = (1 + 8 * (1 - sigma)).sqrt()
+    return (root - 3 + 4 * sigma) / (4 * (1 - sigma))
+
+
+def _unequal_weights(sigma: Tensor, weight_u: float, weight_v: float) -> tuple[Tensor, Tensor]:
+    r"""Return gamma and eta of the squared distance with the conditional loss of weights p + q = 1, both positive.
+
+    With :math:`b = \gamma^2, c = \eta^2` one canonical pair costs, up to a constant of the data and a factor 4,
 
     .. math::
-        \text{inner product: } u|v \sim N(C_{uu} G^T (H v + h_0),\; C_{uu}), \qquad
-        \text{squared distance: } u|v \sim N(S G^T (H v + h_0 - g_0),\; S),\; S = (B + C_{uu}^{-1})^{-1}
+        p \Big[ b - \log(1 + b) + \frac{bc}{1 + b} \Big] + q \Big[ c - \log(1 + c) + \frac{bc}{1 + c} \Big]
+        - 2 \sigma \sqrt{bc}.
 
-    For v given u exchange the encoders and give C_vv.
+    It is convex in :math:`(b, c, s)` if bc in the fractions and the root is replaced by s^2 <= bc, and lowering b or c
+    shows that nothing is gained by s^2 < bc: so there is one stationary point with b, c > 0, the minimum. Stationary
+    in b, it has
 
-    Args:
-        encoder_u: G (E, n) and g_0 (E,), the square root of the temperature divided out.
-        encoder_v: H (E, m) and h_0 (E,), likewise.
-        prior: C_uu, shape (n, n).
-        tilting: ``inner_product`` or ``squared_distance``.
+    .. math::
+        \sigma = p \Big[ \sqrt{\tfrac bc} \frac{b}{1 + b} + \frac{\sqrt{bc}}{(1 + b)^2} \Big]
+        + q \frac{\sqrt{bc}}{1 + c}
 
-    Raises:
-        ValueError: the tilting has no Gaussian conditional.
+    and the difference to the same in c is, with d = c - b,
 
-    References:
-        arXiv:2505.24134, equations 40 and 47.
+    .. math:: p \Big(\frac{b}{1 + b}\Big)^2 (1 - d) = q \Big(\frac{c}{1 + c}\Big)^2 (1 + d).
 
-    Example:
-        >>> identity = AffineMap(torch.eye(1).double(), torch.zeros(1).double())
-        >>> mean, covariance = model_conditional(identity, identity, torch.eye(1).double(), "squared_distance")
-        >>> mean.matrix.item(), covariance.item()
-        (0.5, 0.5)
+    Hence d runs from 0 to p - q as sigma runs from 0 to 1. With the odds o of d / (p - q), P = 1 + 2po and
+    Q = 1 + 2qo, the curve is explicit without a difference of near numbers, even as q vanishes:
+
+    .. math:: b \Big(b + \frac{P}{1 + o}\Big) = \frac{o}{1 + o} \sqrt{qP} \, \big(\sqrt{qP} + \sqrt{pQ}\big)
+
+    and the same for c with p and q exchanged; sigma increases in o, which is bisected on a logarithmic scale.
     """
-    g, h = encoder_u.matrix, encoder_v.matrix
-    if tilting == "inner_product":
-        matrix, offset, covariance = g.T @ h, g.T @ encoder_v.offset, prior
-    elif tilting == "squared_distance":
-        matrix, offset = g.T @ h, g.T @ (encoder_v.offset - encoder_u.offset)
-        covariance = torch.linalg.inv(g.T @ g + torch.linalg.inv(prior))
-    else:
-        raise ValueError(f"the {tilting!r} tilting of a Gaussian has no Gaussian conditional")
-    return AffineMap(covariance @ matrix, covariance @ offset), covariance
+    low, high = torch.full_like(sigma, -600.0), torch.full_like(sigma, 600.0)
+    for _ in range(80):  # 1200 / 2^80 is below the spacing of the numbers
+        middle = (low + high) / 2
+        b, c = _stationary_curve(middle.exp(), weight_u, weight_v)
+        mean = (b * c).sqrt()
+        reached = weight_u * ((b / c).sqrt() * b / (1 + b) + mean / (1 + b) ** 2) + weight_v * mean / (1 + c)
+        low, high = torch.where(reached < sigma, middle, low), torch.where(reached < sigma, high, middle)
+    b, c = _stationary_curve(high.exp(), weight_u, weight_v)
+    return b.sqrt(), c.sqrt()
+
+
+def _stationary_curve(odds: Tensor, weight_u: float, weight_v: float) -> tuple[Tensor, Tensor]:
+    large_u, large_v = 1 + 2 * weight_u * odds, 1 + 2 * weight_v * odds
+    root_b, root_c = (weight_v * large_u).sqrt(), (weight_u * large_v).sqrt()
+    squares = []
+    for own, root in ((large_u, root_b), (large_v, root_c)):
+        linear, constant = own / (1 + odds), odds / (1 + odds) * root * (root_b + root_c)
+        squares.append(2 * constant / (linear + (linear**2 + 4 * constant).sqrt()))
+    return squares[0], squares[1]

@@ -52,7 +52,7 @@ def test_digits_have_labels_retrieval_and_a_figure(mnist_root, tmp_path):
     ("tilting", "weights", "rows"),
     [
         ("inner_product", (1, 1), {"learned", "plug_in", "closed_form"}),
-        ("squared_distance", (0.5, 1.5), {"learned", "plug_in"}),
+        ("squared_distance", (0.5, 1.5), {"learned", "plug_in", "closed_form"}),
         ("cosine", (1, 1), {"learned", "plug_in"}),
     ],
 )

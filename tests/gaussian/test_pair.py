@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import block_diag, eigh
+from sklearn.cross_decomposition import CCA
 
-from pcl.gaussian import AffineMap, GaussianPair, plug_in, relative_error
-from pcl.gaussian.pair import DIRECTIONS
+from pcl.gaussian import DIRECTIONS, AffineMap, GaussianPair, plug_in, relative_error
 
 SIZES = [(1, 1), (4, 2), (2, 5), (3, 3)]
 
@@ -67,15 +67,30 @@ def test_canonical_correlations_solve_the_generalised_eigenproblem(n, m):
 
 
 @pytest.mark.parametrize(("n", "m"), SIZES)
-def test_whitened_factors_make_the_cross_covariance(n, m):
+def test_canonical_variates_are_standard_and_correlated_pair_by_pair(n, m):
     pair = random_pair(n, m)
-    left, sigma, right, root_u, root_v = (part.numpy() for part in pair.whitened())
-    np.testing.assert_allclose(root_u @ pair.c_uu.numpy() @ root_u, np.eye(n), atol=1e-11)
-    np.testing.assert_allclose(root_v @ pair.c_vv.numpy() @ root_v, np.eye(m), atol=1e-11)
-    np.testing.assert_allclose(left.T @ left, np.eye(min(n, m)), atol=1e-12)
-    np.testing.assert_allclose(right.T @ right, np.eye(min(n, m)), atol=1e-12)
-    product = np.linalg.inv(root_u) @ (left * sigma) @ right.T @ np.linalg.inv(root_v)
+    directions_u, sigma, directions_v = (part.numpy() for part in pair.canonical_pairs())
+    assert (directions_u.shape, directions_v.shape) == ((min(n, m), n), (min(n, m), m))
+    for directions, covariance in ((directions_u, pair.c_uu), (directions_v, pair.c_vv)):
+        np.testing.assert_allclose(directions @ covariance.numpy() @ directions.T, np.eye(min(n, m)), atol=1e-12)
+    np.testing.assert_allclose(directions_u @ pair.c_uv.numpy() @ directions_v.T, np.diag(sigma), atol=1e-12)
+    np.testing.assert_allclose(sigma, pair.canonical_correlations(), rtol=1e-12)
+    product = pair.c_uu.numpy() @ (directions_u.T * sigma) @ directions_v @ pair.c_vv.numpy()
     np.testing.assert_allclose(product, pair.c_uv, rtol=1e-10, atol=1e-11)
+
+
+def test_canonical_pairs_are_those_of_canonical_correlation_analysis():
+    u, v = sample(random_pair(4, 3), 2_000)
+    pair = plug_in(u, v)
+    analysis = CCA(n_components=3, scale=False, max_iter=10_000, tol=1e-14)
+    variates = analysis.fit_transform(u.numpy(), v.numpy())
+    expected = [np.corrcoef(x, y)[0, 1] for x, y in zip(*(part.T for part in variates), strict=True)]
+    np.testing.assert_allclose(pair.canonical_correlations(), expected, atol=1e-9)
+    directions_u, _, directions_v = pair.canonical_pairs()
+    for data, directions, variate in ((u, directions_u, variates[0]), (v, directions_v, variates[1])):
+        found = (data - data.mean(0)) @ directions.T
+        correlations = [np.corrcoef(x, y)[0, 1] for x, y in zip(found.T, variate.T, strict=True)]
+        np.testing.assert_allclose(np.abs(correlations), 1, atol=1e-9)
 
 
 @pytest.mark.parametrize(("n", "m"), SIZES)
@@ -138,6 +153,31 @@ def test_a_badly_scaled_covariance_is_not_taken_for_a_singular_one():
     pair = GaussianPair(*split(scale[:, None] * correlation * scale, 2))
     expected = GaussianPair(*split(correlation, 2)).mutual_information()
     assert pair.mutual_information() == pytest.approx(expected, rel=1e-6)
+
+
+def test_scales_beyond_the_digits_of_a_number_do_not_matter():
+    scale = torch.tensor([1e12, 1.0, 1e-12], dtype=torch.float64)
+    correlation = torch.full((3, 3), 0.5, dtype=torch.float64).fill_diagonal_(1)
+    pair = GaussianPair(*split(scale[:, None] * correlation * scale, 2))
+    expected = GaussianPair(*split(correlation, 2))
+    np.testing.assert_allclose(pair.canonical_correlations(), expected.canonical_correlations(), rtol=1e-12)
+    np.testing.assert_allclose(pair.canonical_pairs()[0] * scale[:2], expected.canonical_pairs()[0], rtol=1e-12)
+
+
+def test_a_component_that_both_share_up_to_rounding_is_refused_or_has_finite_information():
+    """Such a covariance may pass for positive definite, yet its canonical correlations must not round to 1."""
+    refused = 0
+    for seed in range(100):
+        generator = torch.Generator().manual_seed(seed)
+        basis, _ = torch.linalg.qr(torch.randn(7, 7, generator=generator, dtype=torch.float64))
+        factor = basis * torch.logspace(0, -13.7, 7, dtype=torch.float64)
+        try:
+            information = GaussianPair(*split(factor @ factor.T, 4)).mutual_information()
+        except ValueError as error:
+            refused += "share a component" in str(error) or "not positive definite" in str(error)
+        else:
+            assert np.isfinite(information)
+    assert refused > 5
 
 
 def test_an_unknown_direction_is_refused():
