@@ -70,7 +70,8 @@ class Pairs:
         if size < least:
             raise ValueError(f"a batch of {size} pairs: this loss needs at least {least}")
         tau = torch.as_tensor(temperature, dtype=features_u.dtype, device=features_u.device)
-        return cls(features_u / tau, features_v, (features_u * features_v).sum(-1) / tau, tau, size, workers)
+        queries = features_u * tau.reciprocal()  # the gradient of a quotient takes two more copies of the features
+        return cls(queries, features_v, (queries * features_v).sum(-1), tau, size, workers)
 
     def log_mean(self, negatives: Tensor, exclude_positive: bool) -> Tensor:
         r"""Return the log-mean-exp of each normaliser relative to the positive score, shape (b,).
@@ -175,11 +176,8 @@ def conditional_loss(
     needed = weights[0] > 0 and atoms_u is None, weights[1] > 0 and atoms_v is None
     over_u, over_v, effective = normalisers(pairs.queries, pairs.candidates, pairs.workers, mode, needed)
     directions = []
-    for atoms, negatives, given in (
-        (atoms_u, over_u, features_v / pairs.temperature),
-        (atoms_v, over_v, pairs.queries),
-    ):
-        exact = None if atoms is None else atoms.log_normaliser(given) - pairs.positives
+    for atoms, negatives, given in ((atoms_u, over_u, features_v), (atoms_v, over_v, features_u)):
+        exact = None if atoms is None else atoms.log_normaliser(given / pairs.temperature) - pairs.positives
         directions.append((pairs.log_mean(negatives, exclude_positive) if exact is None else exact).mean())
     terms = [weight / 2 * direction for weight, direction in zip(weights, directions, strict=True) if weight > 0]
     loss = checked(torch.stack(terms).sum(), pairs.temperature)

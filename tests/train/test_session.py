@@ -12,10 +12,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import pcl
 from pcl.config import load_config
 from pcl.errors import BadInputError, DamagedDataError
+from pcl.model import build_model
+from pcl.objective import FiniteModality, make_loss
 from pcl.train.checkpoint import load_checkpoint, save_checkpoint
 from pcl.train.collectives import mean_over_workers
-from pcl.train.loop import train_step
+from pcl.train.loop import Optimisation, TrainingState, make_optimizer, train_step
 from pcl.train.session import Session
+from pcl.workers import OneWorker
 from tests.processes import run_workers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,5 +167,52 @@ def test_shards_of_another_configuration_are_refused(shards):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(shards, tmp_path):
-    with pytest.raises(FloatingPointError, match=r"lower train\.learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"the loss is nan: .* lower the learning rate"):
         run_to_the_end(shards, ("train.learning_rate=1e30", "train.log_every=1"), tmp_path, None)
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "polynomial"])
+@pytest.mark.parametrize("kind", ["conditional", "joint", "conditional_mmd", "joint_mmd"])
+def test_every_loss_that_a_configuration_names_learns(shards, kind, kernel):
+    losses, _, _ = follow(shards, (f"loss.kind={kind}", f"loss.kernel.kind={kernel}", "loss.exclude_positive=true"), 40)
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+def labels_session(exact):
+    """Return a session whose v are labels, with a model and batches of its own."""
+    labels = torch.arange(64) % 3
+    u = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)) + torch.eye(4)[labels]
+    spec = {
+        "embedding_dim": 3,
+        "encoder_u": {"kind": "linear", "shape": [4]},
+        "encoder_v": {"kind": "one_hot", "shape": []},
+        "tilting": "inner_product",
+        "temperature": {"initial": 1.0, "learned": False, "minimum": 0.1, "maximum": 10.0},
+        "dtype": "float64",
+    }
+    model = build_model(spec, seed=0)
+    optimisation = Optimisation(num_steps=1, learning_rate=0.1)
+    prior = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
+    finite = [FiniteModality("v", torch.arange(3), prior.log())] if exact else []
+    state = TrainingState(model, make_optimizer(model, optimisation))
+    loss = make_loss("conditional", (0.0, 2.0))
+    with torch.no_grad():
+        s = model.log_tilting(u, torch.arange(3))
+        expected = ((s.exp() * prior).sum(1).log() - s.gather(1, labels[:, None])[:, 0]).mean().item()
+    found = train_step(state, (u, labels), loss, optimisation, OneWorker(), finite)["loss"].item()
+    return found, expected
+
+
+def test_a_step_uses_the_exact_normaliser_of_a_finite_modality():
+    found, expected = labels_session(exact=True)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert labels_session(exact=False)[0] != pytest.approx(expected, rel=1e-3)
+
+
+def test_an_exact_normaliser_needs_labels(shards):
+    with pytest.raises(BadInputError, match=r"loss.exact_normaliser=true and neither u nor v .* are labels"):
+        Session(config(shards, "loss.exact_normaliser=true"), torch.device("cpu"))
+    with pytest.raises(BadInputError, match="the joint_mmd loss has none"):
+        config(shards, "loss.exact_normaliser=true", "loss.kind=joint_mmd")
+    with pytest.raises(BadInputError, match=r"loss.kernel: bandwidth_u, bandwidth_v and offset must be at least 0"):
+        config(shards, "loss.kernel.bandwidth_u=-1")
