@@ -1,0 +1,1 @@
+"""Trained encoders against what the theory says they should be."""
