@@ -51,6 +51,7 @@ ALLOWED = {
         "pcl.runs",
     ),
     "pcl.train.worker": ("pcl.train", "pcl.errors", "pcl.config"),
+    "pcl.benchmark": ("pcl.errors", "pcl.losses", "pcl.train.collectives"),
     "pcl.theory": ("pcl.theory", "pcl.gaussian", "pcl.model", "pcl.objective", "pcl.train.loop", "pcl.workers"),
     "pcl.evaluation": ("pcl.evaluation", "pcl.data", "pcl.errors", "pcl.gaussian", "pcl.model"),
     "pcl.config": ("pcl.errors",),

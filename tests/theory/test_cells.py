@@ -16,9 +16,8 @@ SMALL = Cell(embedding_dim=2, num_pairs=4000, global_batch=500, num_steps=200, l
 def law():
     """Canonical correlations .6 and .3 in coordinates that are neither white nor of one scale."""
     mix_u, mix_v = torch.tensor([[2.0, 0.5], [0.0, 0.1]]).double(), torch.tensor([[1.0, 0.0], [3.0, 5.0]]).double()
-    return GaussianPair(
-        mix_u @ mix_u.T, mix_u @ torch.diag(torch.tensor([0.6, 0.3])).double() @ mix_v.T, mix_v @ mix_v.T
-    )
+    correlations = torch.diag(torch.tensor([0.6, 0.3])).double()
+    return GaussianPair(mix_u @ mix_u.T, mix_u @ correlations @ mix_v.T, mix_v @ mix_v.T)
 
 
 @pytest.mark.parametrize("tilting", ["inner_product", "squared_distance"])
@@ -59,9 +58,8 @@ def test_an_epoch_has_every_pair_at_most_once():
 
 def test_encoders_are_read_off_in_the_coordinates_of_the_data(law):
     u, v = law.sample(1000, torch.Generator().manual_seed(0))
-    with_scale, without = (
-        fit_encoders(replace(SMALL, num_steps=1, learning_rate=1e-12, standardise=s), u, v) for s in (True, False)
-    )
+    still = replace(SMALL, num_steps=1, learning_rate=1e-12)
+    with_scale, without = (fit_encoders(replace(still, standardise=s), u, v) for s in (True, False))
     for scaled, plain, part in zip(with_scale, without, (u, v), strict=True):
         torch.testing.assert_close(scaled, plain / part.std(0), rtol=1e-5, atol=1e-7)
 
