@@ -18,8 +18,7 @@ from pcl.evaluation.classification import classification_metrics
 from pcl.evaluation.figures import conditional_means_figure, labels_figure
 from pcl.evaluation.retrieval import identity_of, retrieval_metrics, retrieval_ranks
 from pcl.evaluation.theory_gap import closed_form_means, learned_means, pair_means, reference_errors
-from pcl.gaussian import GaussianProcessPair, plug_in, relative_error
-from pcl.gaussian.pair import DIRECTIONS
+from pcl.gaussian import DIRECTIONS, GaussianProcessPair, plug_in, relative_error
 from pcl.model import PairModel
 
 Table = list[list[str]]

@@ -21,10 +21,10 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     Example:
         >>> check_choice("tilting", "cosine", TILTINGS)
         Traceback (most recent call last):
-        ValueError: tilting 'cosine' has no Gaussian form; choose one of inner_product, squared_distance
+        ValueError: tilting 'cosine' has no closed form here; choose one of inner_product, squared_distance
     """
     if value not in choices:
-        raise ValueError(f"{name} {value!r} has no Gaussian form; choose one of {', '.join(choices)}")
+        raise ValueError(f"{name} {value!r} has no closed form here; choose one of {', '.join(choices)}")
 
 
 def check_weights(weights: Sequence[float]) -> tuple[float, float]:

@@ -105,23 +105,22 @@ def _gains(sigma: Tensor, loss: str, tilting: str, weights: Sequence[float]) -> 
 
 
 def _equal_weights(sigma: Tensor) -> Tensor:
-    """Return p - 1, written without a difference: it vanishes with sigma."""
+    """Return p - 1, written so that no digits cancel where it vanishes with sigma."""
     root = (1 + 8 * (1 - sigma)).sqrt()
-    return (root - 3 + 4 * sigma) / (4 * (1 - sigma))
+    return sigma * (root + 1) / ((root + 3) * (1 - sigma))
 
 
 def _unequal_weights(sigma: Tensor, weight_u: float, weight_v: float) -> tuple[Tensor, Tensor]:
     r"""Return gamma and eta of the squared distance with the conditional loss of weights p + q = 1, both positive.
 
-    With :math:`b = \gamma^2, c = \eta^2` one canonical pair costs, up to a constant of the data and a factor 4,
+    With :math:`b = \gamma^2, c = \eta^2` one canonical pair costs, up to a factor and a constant of the data,
 
     .. math::
         p \Big[ b - \log(1 + b) + \frac{bc}{1 + b} \Big] + q \Big[ c - \log(1 + c) + \frac{bc}{1 + c} \Big]
         - 2 \sigma \sqrt{bc}.
 
-    It is convex in :math:`(b, c, s)` if bc in the fractions and the root is replaced by s^2 <= bc, and lowering b or c
-    shows that nothing is gained by s^2 < bc: so there is one stationary point with b, c > 0, the minimum. Stationary
-    in b, it has
+    Write s^2 for bc: the cost is convex in (b, c, s), and so is the set s^2 <= bc, in which no point with s^2 < bc is
+    optimal (lower b or c). So there is one stationary point with b, c > 0, the minimum. Stationary in b, it has
 
     .. math::
         \sigma = p \Big[ \sqrt{\tfrac bc} \frac{b}{1 + b} + \frac{\sqrt{bc}}{(1 + b)^2} \Big]

@@ -65,7 +65,7 @@ def population_mmd(
         ImproperModelError: a ValueError too; the joint loss of a model that is no law.
 
     References:
-        arXiv:2505.24134, section 3.11 and appendix B.
+        arXiv:2505.24134, 3.11 and appendix B.
 
     Example:
         >>> pair = GaussianPair(torch.eye(1), torch.zeros(1, 1), torch.eye(1))

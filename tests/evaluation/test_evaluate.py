@@ -49,18 +49,20 @@ def test_digits_have_labels_retrieval_and_a_figure(mnist_root, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tilting", "weights", "rows"),
+    ("loss", "tilting", "weights", "rows"),
     [
-        ("inner_product", (1, 1), {"learned", "plug_in", "closed_form"}),
-        ("squared_distance", (0.5, 1.5), {"learned", "plug_in", "closed_form"}),
-        ("cosine", (1, 1), {"learned", "plug_in"}),
+        ("conditional", "inner_product", (1, 1), {"learned", "plug_in", "closed_form"}),
+        ("conditional", "squared_distance", (0.5, 1.5), {"learned", "plug_in", "closed_form"}),
+        ("joint", "squared_distance", (1, 1), {"learned", "plug_in", "closed_form"}),
+        ("conditional_mmd", "inner_product", (1, 1), {"learned", "plug_in"}),
+        ("conditional", "cosine", (1, 1), {"learned", "plug_in"}),
     ],
 )
-def test_gaussian_pairs_are_compared_with_what_is_known(make_shards, tilting, weights, rows):
+def test_gaussian_pairs_are_compared_with_what_is_known(make_shards, loss, tilting, weights, rows):
     root, manifest = make_shards(num_train=160, num_test=40)
     config = load_config(ROOT / "configs" / "gaussian.yaml", (f"data.shards={root}", f"model.tilting={tilting}"))
     model = build_model(model_spec(config, manifest)).eval()
-    result = evaluate(model, root, manifest, weights=weights, max_pairs=2, **SETTINGS)
+    result = evaluate(model, root, manifest, weights=weights, max_pairs=2, **SETTINGS | {"loss": loss})
     names = {key.split("_relative_error_")[0] for key in result.metrics if "_relative_error_" in key}
     assert names == rows
     assert 0 < result.metrics["plug_in_relative_error_v_given_u"] < 1

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from pcl.evaluation.theory_gap import affine_map, closed_form_means, learned_means, pair_means, reference_errors
-from pcl.gaussian import GaussianPair, GaussianProcessPair, optimal_encoders, relative_error
-from pcl.gaussian.pair import DIRECTIONS
+from pcl.gaussian import DIRECTIONS, GaussianPair, GaussianProcessPair, optimal_encoders, relative_error
 from pcl.model import PairModel, build_model
 from pcl.tilting import Temperature
 
@@ -62,6 +61,16 @@ def test_encoders_at_the_closed_form_of_any_loss_have_its_means(loss, tilting, r
         assert not found[direction].offset.any()
     exact = (loss, tilting, rank) == ("conditional", "inner_product", 2)
     assert (max(errors(found, law)) < 1e-12) == exact
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (0.5, 1.5), (2, 0)])
+@pytest.mark.parametrize("tilting", TILTINGS)
+def test_dimensions_beyond_the_canonical_pairs_change_no_means(tilting, weights):
+    law = weak_pair()
+    full, more, less = (closed_form_means(law, dim, "conditional", tilting, weights) for dim in (2, 7, 1))
+    for direction in DIRECTIONS:
+        assert torch.equal(full[direction].matrix, more[direction].matrix)
+        assert not torch.allclose(full[direction].matrix, less[direction].matrix)
 
 
 @pytest.mark.parametrize("tilting", TILTINGS)

@@ -130,8 +130,8 @@ def test_a_model_of_infinite_mass_has_no_joint_loss():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": "joint"}, "loss 'joint' has no Gaussian form; choose one of conditional_mmd, joint_mmd"),
-        ({"tilting": "cosine"}, "tilting 'cosine' has no Gaussian form"),
+        ({"loss": "joint"}, "loss 'joint' has no closed form here; choose one of conditional_mmd, joint_mmd"),
+        ({"tilting": "cosine"}, "tilting 'cosine' has no closed form here"),
         ({"weights": (0, 0)}, r"loss weights \(0.0, 0.0\)"),
         ({"bandwidths": (1, 0)}, r"bandwidths \(1.0, 0.0\): two finite numbers are needed, both > 0"),
         ({"bandwidths": (math.nan, 1)}, r"bandwidths \(nan, 1.0\)"),
