@@ -71,7 +71,8 @@ class Pairs:
             raise ValueError(f"a batch of {size} pairs: this loss needs at least {least}")
         tau = torch.as_tensor(temperature, dtype=features_u.dtype, device=features_u.device)
         queries = features_u * tau.reciprocal()  # the gradient of a quotient takes two more copies of the features
-        return cls(queries, features_v, (queries * features_v).sum(-1), tau, size, workers)
+        positives = torch.einsum("bf,bf->b", queries, features_v)  # holds no product of the size of the features
+        return cls(queries, features_v, positives, tau, size, workers)
 
     def log_mean(self, negatives: Tensor, exclude_positive: bool) -> Tensor:
         r"""Return the log-mean-exp of each normaliser relative to the positive score, shape (b,).

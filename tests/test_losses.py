@@ -1,9 +1,6 @@
 """Losses against dense formulas in float64, InfoNCE, open_clip, and what the theory says of them."""
 
-import importlib.util
 import math
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -12,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcl import mmd, scores
+from pcl.benchmark import load_clip_loss
 from pcl.kernels import gaussian_kernel, polynomial_kernel
 from pcl.losses import NotFiniteError, conditional_loss, joint_loss
 from pcl.mmd import conditional_mmd_loss, joint_mmd_loss
@@ -108,20 +106,10 @@ def test_the_two_sided_loss_is_info_nce_minus_log_batch(tilting):
     assert found.item() == pytest.approx(expected.item(), rel=1e-12)
 
 
-def clip_loss():
-    """Return the ClipLoss of open_clip, its file loaded alone: the package needs torchvision."""
-    try:
-        path = Path(distribution("open_clip_torch").locate_file("open_clip/loss.py"))
-    except PackageNotFoundError:
-        pytest.fail("open_clip_torch is not installed: make .venv/test installs it")
-    spec = importlib.util.spec_from_file_location("open_clip_loss", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.ClipLoss()
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_the_clip_loss_is_that_of_open_clip(mode):
+    clip_loss = load_clip_loss()
+    assert clip_loss is not None, "open_clip_torch is not installed: make .venv/test installs it"
     u, v = embeddings(33, 6)
     log_scale = torch.tensor(2.0, dtype=torch.float64)
 
