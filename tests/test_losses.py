@@ -273,6 +273,15 @@ def test_a_tiny_loss_survives_single_precision(loss, mode):
     assert found.item() == pytest.approx(expected.item(), rel=0.003)
 
 
+@pytest.mark.parametrize("mode", ["plain", "tiled"])
+def test_a_positive_far_below_its_negatives_keeps_all_digits(mode):
+    u, v = torch.ones(2, 1, dtype=torch.float64), torch.tensor([[0.0], [20.5]], dtype=torch.float64)
+    expected = value_and_gradients(lambda u, v: reference.directions(u @ v.T)[1], u, v)
+    found = value_and_gradients(lambda u, v: conditional_loss(u, v, weights=(0.0, 2.0), mode=mode)[0], u, v)
+    for part, truth in zip(found, expected, strict=True):
+        torch.testing.assert_close(part, truth, rtol=1e-14, atol=1e-14)
+
+
 @pytest.mark.parametrize("weights", [(-1.0, 2.0), (2.0, -0.1), (0.0, 0.0), (math.inf, 1.0), (math.nan, 1.0)])
 def test_impossible_weights_are_refused(weights):
     for kind in ("conditional", "conditional_mmd"):
