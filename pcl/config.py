@@ -75,6 +75,7 @@ class KernelConfig:
     bandwidth_v: float = MISSING
     degree: int = MISSING
     offset: float = MISSING
+    statistic: str = MISSING
 
 
 @dataclass
@@ -155,6 +156,7 @@ CHOICES = {
     "loss.kind": ("conditional", "joint", "conditional_mmd", "joint_mmd"),
     "loss.mode": ("auto", "plain", "tiled", "one_sided"),
     "loss.kernel.kind": ("gaussian", "polynomial"),
+    "loss.kernel.statistic": ("v", "u"),
     "train.schedule": ("cosine", "constant"),
     "train.precision": ("float32", "bf16", "float64"),
     "evaluation.split": ("train", "test"),

@@ -6,13 +6,16 @@ pairs (joint):
 
 .. math:: c_1 \langle a, K_L\, a\, K_R \rangle - c_2 \langle a, K_L K_R \rangle
 
-where :math:`K_L` is the kernel matrix of u or the identity, :math:`K_R` that of v or the identity. Terms with the same
-item twice are left out (zero diagonals) and the constants count the others, as in a U-statistic.
+where :math:`K_L` is the kernel matrix of u or the identity, :math:`K_R` that of v or the identity, and the constants
+count the terms. The V-statistic has them all: it is the squared MMD between the data and the weighted empirical measure
+of the model, so it is bounded below. The U-statistic leaves out the terms in which an item meets itself (zero
+diagonals); with self-normalised weights it is smallest where they collapse onto one neighbour, since then its
+quadratic form vanishes.
 
 Shapes: b pairs on this worker, B = W b pairs in the global batch, F features.
 """
 
-__all__ = ["conditional_mmd_loss", "joint_mmd_loss"]
+__all__ = ["STATISTICS", "conditional_mmd_loss", "joint_mmd_loss"]
 
 import math
 from collections.abc import Sequence
@@ -27,6 +30,7 @@ from pcl.losses import Diagnostics, Pairs, check_weights, checked
 from pcl.scores import Atoms, choose_mode, negative_log_sum_exps, tiles
 from pcl.workers import Workers
 
+STATISTICS = ("v", "u")
 BLOCK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}  # rows x B: memory grows with B, not with its square
 
 Values = tuple[Tensor, Tensor]
@@ -35,15 +39,17 @@ Kernels = tuple[Kernel, Kernel]
 
 @dataclass(frozen=True)
 class _Gram:
-    """The kernel matrix of all items of a modality without its diagonal, a block at a time."""
+    """The kernel matrix of all items of a modality, without its diagonal in a U-statistic, a block at a time."""
 
     kernel: Kernel
     items: Tensor
     dtype: torch.dtype
+    statistic: str
 
     def __call__(self, rows: slice, columns: slice) -> Tensor:
         block = self.kernel(self.items[rows], self.items[columns]).to(self.dtype)
-        block.diagonal(rows.start - columns.start).zero_()
+        if self.statistic == "u":
+            block.diagonal(rows.start - columns.start).zero_()
         return block
 
 
@@ -146,14 +152,19 @@ class _ShareOfForms(torch.autograd.Function):
 class _Batch:
     """A global batch with its normalisers; ``share`` gives this worker's share of two forms."""
 
-    def __init__(self, pairs: Pairs, values: Values, kernels: Kernels, exclude_positive: bool, mode: str) -> None:
+    def __init__(
+        self, pairs: Pairs, values: Values, kernels: Kernels, statistic: str, exclude_positive: bool, mode: str
+    ) -> None:
         workers, dtype = pairs.workers, pairs.queries.dtype
         self.pairs, self.exclude_positive = pairs, exclude_positive
         self.first = workers.worker_rank * len(pairs.queries)
         self.whole = choose_mode(mode, len(pairs.queries), workers.num_workers) == "plain"
         self.queries = workers.gather(pairs.queries if self.whole else pairs.queries.detach())
         self.candidates = workers.gather(pairs.candidates)
-        self.u, self.v = (_Gram(k, workers.gather(x.detach()), dtype) for k, x in zip(kernels, values, strict=True))
+        self.u, self.v = (
+            _Gram(kernel, workers.gather(items.detach()), dtype, statistic)
+            for kernel, items in zip(kernels, values, strict=True)
+        )
         self.rows, self.columns, self.effective = negative_log_sum_exps(pairs.queries, self.candidates, self.first)
 
     def over_v(self) -> Tensor:
@@ -203,6 +214,13 @@ class _Batch:
         return share
 
 
+def _least_pairs(statistic: str, exclude_positive: bool) -> int:
+    """Return the number of pairs from which on every mean of a loss has terms."""
+    if statistic not in STATISTICS:
+        raise ValueError(f"statistic {statistic!r} is not known; choose one of {', '.join(STATISTICS)}")
+    return 1 + exclude_positive + (statistic == "u")
+
+
 def _over_atoms(given: Tensor, own: Tensor, atoms: Atoms, kernel: Kernel) -> Tensor:
     """Return the conditional loss of one direction under the exact marginal of a finite modality."""
     if atoms.values is None:
@@ -221,6 +239,7 @@ def conditional_mmd_loss(
     kernels: Kernels,
     weights: Sequence[float] = (1.0, 1.0),
     workers: Workers | None = None,
+    statistic: str = "v",
     exclude_positive: bool = False,
     atoms_u: Atoms | None = None,
     atoms_v: Atoms | None = None,
@@ -232,8 +251,10 @@ def conditional_mmd_loss(
         L = \tfrac{\lambda_u}{2} L_{u|v} + \tfrac{\lambda_v}{2} L_{v|u}, \quad
         L_{u|v} = \tfrac12\, E_v E_{u, u'} k_u(u, u') \rho(u|v) \rho(u'|v) - E_{(u, v)} E_{u'} k_u(u, u') \rho(u'|v)
 
-    with :math:`u, u'` independent draws of the marginal, and the densities :math:`\rho` normalised on the batch. The
-    expectations are means over all triples, and pairs, in which no item meets itself in the kernel.
+    with :math:`u, u'` independent draws of the marginal, and the densities :math:`\rho` normalised on the batch. As a
+    V-statistic this is :math:`\tfrac12 \mathrm{MMD}^2 - \tfrac12 k_u(u, u)` between each datum u and the weighted
+    empirical measure of the model given its v, the mean over the batch. The U-statistic has no such bound: it rewards
+    weights that collapse onto the nearest neighbour, where its quadratic form vanishes.
 
     Args:
         features_u: feature maps of this worker's u, shape (b, F).
@@ -243,6 +264,7 @@ def conditional_mmd_loss(
         kernels: k_u and k_v, see ``pcl.kernels``.
         weights: (lambda_u, lambda_v), the weights of ``u_given_v`` and ``v_given_u``.
         workers: of the training; one when None.
+        statistic: ``v``, or ``u``, whose means leave out the terms in which an item meets itself in the kernel.
         exclude_positive: leave the partner of what is given out of its reference, in normalisers and means alike.
         atoms_u: all values of a finite u, whose exact marginal replaces the batch's in ``u_given_v``.
         atoms_v: all values of a finite v, for ``v_given_u``.
@@ -253,7 +275,8 @@ def conditional_mmd_loss(
         This worker's share L_r (the gradient of the mean over workers is that of the loss), and detached diagnostics.
 
     Raises:
-        ValueError: as for ``conditional_loss``; or there are too few pairs, or atoms without values.
+        ValueError: as for ``conditional_loss``; or the statistic is not known, there are too few pairs, or atoms
+            without values.
 
     References:
         arXiv:2505.24134, section 3.11 and appendix B.
@@ -267,11 +290,15 @@ def conditional_mmd_loss(
         True
     """
     check_weights(weights)
-    pairs = Pairs.of(features_u, features_v, temperature, workers, least=3 if exclude_positive else 2)
-    batch = _Batch(pairs, values, kernels, exclude_positive, mode)
+    least = _least_pairs(statistic, exclude_positive)
+    pairs = Pairs.of(features_u, features_v, temperature, workers, least)
+    batch = _Batch(pairs, values, kernels, statistic, exclude_positive, mode)
     num = pairs.size
-    quadratic = 0.5 / (num * (num - 1) * (num - 2 if exclude_positive else num))
-    linear = 1 / (num * (num - 1))
+    reference = num - 1 if exclude_positive else num
+    if statistic == "v":
+        quadratic, linear = 0.5 / (num * reference**2), 1 / (num * reference)
+    else:
+        quadratic, linear = 0.5 / (num * reference * (reference - 1)), 1 / (num * (num - 1))
     shares = {}
     if weights[0] > 0 and atoms_u is not None:
         shares["loss_u_given_v"] = _over_atoms(features_v / pairs.temperature, values[0], atoms_u, kernels[0])
@@ -296,12 +323,16 @@ def joint_mmd_loss(
     values: Values,
     kernels: Kernels,
     workers: Workers | None = None,
+    statistic: str = "v",
     exclude_positive: bool = False,
     mode: str = "auto",
 ) -> tuple[Tensor, Diagnostics]:
     r"""Joint MMD loss: the squared MMD between model and data, up to a constant, with the kernel :math:`k_u k_v`.
 
     .. math:: L = E_{y, y' \sim \nu}\, k(y, y') - 2\, E_{x \sim \mu, y \sim \nu}\, k(x, y)
+
+    As a V-statistic this is the squared MMD between the empirical measure of the pairs and the weighted one of the
+    model, less a constant. The U-statistic rewards collapse as in ``conditional_mmd_loss``.
 
     Args:
         features_u: feature maps of this worker's u, shape (b, F).
@@ -310,6 +341,7 @@ def joint_mmd_loss(
         values: this worker's u and v, or fixed features of them, for the kernels, (b, ...) each.
         kernels: k_u and k_v, see ``pcl.kernels``.
         workers: of the training; one when None.
+        statistic: as in ``conditional_mmd_loss``.
         exclude_positive: draw y from pairs of different indices only, in the normaliser and in the means.
         mode: as in ``conditional_mmd_loss``.
 
@@ -330,13 +362,16 @@ def joint_mmd_loss(
         >>> bool(losses[1] < losses[0])
         True
     """
-    pairs = Pairs.of(features_u, features_v, temperature, workers, least=3 if exclude_positive else 2)
-    batch = _Batch(pairs, values, kernels, exclude_positive, mode)
+    least = _least_pairs(statistic, exclude_positive)
+    pairs = Pairs.of(features_u, features_v, temperature, workers, least)
+    batch = _Batch(pairs, values, kernels, statistic, exclude_positive, mode)
     num = pairs.size
-    # y and x: three different indices, or two that may coincide; y and y': both modalities differ
-    linear = 2 / (num * (num - 1) * (num - 2 if exclude_positive else num - 1))
-    partners = num**2 - 3 * num + 3 if exclude_positive else (num - 1) ** 2
-    quadratic = 1 / (num * (num - 1 if exclude_positive else num) * partners)
+    count = num * (num - 1 if exclude_positive else num)
+    if statistic == "v":
+        quadratic, linear = 1 / count**2, 2 / (count * num)
+    else:  # y and x: three different indices, or two that may coincide; y and y': both modalities differ
+        linear = 2 / (num * (num - 1) * (num - 2 if exclude_positive else num - 1))
+        quadratic = 1 / (count * (num**2 - 3 * num + 3 if exclude_positive else (num - 1) ** 2))
     share = batch.share(batch.over_both(), batch.u, batch.v, quadratic, linear)
     loss = checked(share, pairs.temperature)
     return loss, {"loss": loss.detach(), **pairs.diagnostics(batch.effective)}

@@ -28,6 +28,7 @@ def make_loss(
     exclude_positive: bool = False,
     mode: str = "auto",
     kernels: Kernels | None = None,
+    statistic: str = "v",
 ) -> Loss:
     """Return a loss called as ``loss(features_u, features_v, temperature, workers=..., values=(u, v), **atoms)``.
 
@@ -37,6 +38,7 @@ def make_loss(
         exclude_positive: leave the positive out of the normaliser.
         mode: how scores are formed, see ``pcl.scores.choose_mode``.
         kernels: k_u and k_v of an MMD loss.
+        statistic: ``v`` or ``u``, of an MMD loss, see ``pcl.mmd``.
 
     Raises:
         ValueError: the kind is not known, or an MMD loss has no kernels.
@@ -54,9 +56,10 @@ def make_loss(
         return partial(_without_values, partial(plain, **options))
     if kernels is None:
         raise ValueError(f"the {kind} loss compares data with kernels: give kernels=(k_u, k_v)")
+    options |= {"kernels": kernels, "statistic": statistic}
     if kind == "conditional_mmd":
-        return partial(conditional_mmd_loss, weights=tuple(weights), kernels=kernels, **options)
-    return partial(joint_mmd_loss, kernels=kernels, **options)
+        return partial(conditional_mmd_loss, weights=tuple(weights), **options)
+    return partial(joint_mmd_loss, **options)
 
 
 def _without_values(

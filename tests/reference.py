@@ -36,53 +36,57 @@ def joint(s, exclude_positive=False):
     return -s.diagonal().mean() + (off_diagonal(s) if exclude_positive else s).exp().mean().log()
 
 
-def one_mmd(densities, kernel, exclude_positive=False):
+def one_mmd(densities, kernel, statistic="v", exclude_positive=False):
     """Return the loss of the conditional of x given y: densities rho(x_j | y_i), (B, B); the means are loops."""
     size = len(densities)
     triples = [
         (i, j, k)
         for i, j, k in itertools.product(range(size), repeat=3)
-        if j != k and not (exclude_positive and i in (j, k))
+        if not (statistic == "u" and j == k) and not (exclude_positive and i in (j, k))
     ]
-    pairs = list(itertools.permutations(range(size), 2))
+    distinct = statistic == "u" or exclude_positive
+    pairs = [(i, j) for i, j in itertools.product(range(size), repeat=2) if not (distinct and i == j)]
     inner = torch.stack([kernel[j, k] * densities[i, j] * densities[i, k] for i, j, k in triples]).mean()
     cross = torch.stack([kernel[i, j] * densities[i, j] for i, j in pairs]).mean()
     return inner / 2 - cross
 
 
-def conditional_mmd(s, kernel_u, kernel_v, weights=(1.0, 1.0), exclude_positive=False):
+def conditional_mmd(s, kernel_u, kernel_v, weights=(1.0, 1.0), statistic="v", exclude_positive=False):
     total = 0.0
     for weight, matrix, kernel in ((weights[0], s.T, kernel_u), (weights[1], s, kernel_v)):
         normaliser = (off_diagonal(matrix) if exclude_positive else matrix).exp().mean(1, keepdim=True)
         if weight:
-            total = total + weight / 2 * one_mmd(matrix.exp() / normaliser, kernel, exclude_positive)
+            total = total + weight / 2 * one_mmd(matrix.exp() / normaliser, kernel, statistic, exclude_positive)
     return total
 
 
-def joint_mmd(s, kernel_u, kernel_v, exclude_positive=False):
+def joint_mmd(s, kernel_u, kernel_v, statistic="v", exclude_positive=False):
     size = len(s)
     densities = s.exp() / (off_diagonal(s) if exclude_positive else s).exp().mean()
     drawn = [(i, j) for i, j in itertools.product(range(size), repeat=2) if not (exclude_positive and i == j)]
     inner = [
         kernel_u[i, k] * kernel_v[j, m] * densities[i, j] * densities[k, m]
         for (i, j), (k, m) in itertools.product(drawn, repeat=2)
-        if i != k and j != m
+        if statistic == "v" or (i != k and j != m)
     ]
     cross = [
-        kernel_u[i, k] * kernel_v[j, k] * densities[i, j] for i, j in drawn for k in range(size) if k not in (i, j)
+        kernel_u[i, k] * kernel_v[j, k] * densities[i, j]
+        for i, j in drawn
+        for k in range(size)
+        if statistic == "v" or k not in (i, j)
     ]
     return torch.stack(inner).mean() - 2 * torch.stack(cross).mean()
 
 
-def loss(kind, s, *, weights=(1.0, 1.0), kernel_u=None, kernel_v=None, exclude_positive=False):
+def loss(kind, s, *, weights=(1.0, 1.0), kernel_u=None, kernel_v=None, statistic="v", exclude_positive=False):
     """Return a loss by name."""
     if kind == "conditional":
         return conditional(s, weights, exclude_positive)
     if kind == "joint":
         return joint(s, exclude_positive)
     if kind == "conditional_mmd":
-        return conditional_mmd(s, kernel_u, kernel_v, weights, exclude_positive)
-    return joint_mmd(s, kernel_u, kernel_v, exclude_positive)
+        return conditional_mmd(s, kernel_u, kernel_v, weights, statistic, exclude_positive)
+    return joint_mmd(s, kernel_u, kernel_v, statistic, exclude_positive)
 
 
 def value_and_gradients(function, *inputs):

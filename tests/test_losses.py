@@ -21,8 +21,9 @@ from tests import reference
 from tests.reference import value_and_gradients
 
 WEIGHTS = [(1.0, 1.0), (2.0, 0.0), (0.0, 2.0), (0.5, 1.5), (3.0, 1.0)]
-KINDS = [("conditional", w) for w in WEIGHTS] + [("joint", None)]
-KINDS += [("conditional_mmd", w) for w in WEIGHTS] + [("joint_mmd", None)]
+KINDS = [("conditional", w, "v") for w in WEIGHTS] + [("joint", None, "v")]
+KINDS += [("conditional_mmd", w, "v") for w in WEIGHTS] + [("joint_mmd", None, "v")]
+KINDS += [("conditional_mmd", (0.5, 1.5), "u"), ("joint_mmd", None, "u")]
 KERNELS = gaussian_kernel(1.5), polynomial_kernel(2)
 
 
@@ -41,27 +42,26 @@ def items(batch, seed=1):
 @pytest.mark.parametrize("tilting", TILTINGS)
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_values_and_gradients_are_those_of_the_formula(kind, tilting, batch, exclude_positive):
-    least = ("mmd" in kind[0]) + exclude_positive + 1
+    name, weights, statistic = kind
+    options = {"statistic": statistic, "exclude_positive": exclude_positive}
+    least = (statistic == "u") + exclude_positive + 1
     if batch < least:
         with pytest.raises(ValueError, match=f"a batch of {batch} pairs: this loss needs at least {least}"):
-            make_loss(kind[0], exclude_positive=exclude_positive, kernels=KERNELS)(
-                *embeddings(batch), values=items(batch)
-            )
+            make_loss(name, kernels=KERNELS, **options)(*embeddings(batch), values=items(batch))
         return
     u, v = embeddings(batch)
     values = items(batch)
     grams = [kernel(part, part) for kernel, part in zip(KERNELS, values, strict=True)]
     log_temperature = torch.tensor(-0.3, dtype=torch.float64)
-    weights = kind[1] or (1.0, 1.0)
+    weights = weights or (1.0, 1.0)
 
     def theirs(u, v, log_temperature):
         s = reference.scores(u, v, tilting, log_temperature.exp())
-        options = {"kernel_u": grams[0], "kernel_v": grams[1], "exclude_positive": exclude_positive}
-        return reference.loss(kind[0], s, weights=weights, **options)
+        return reference.loss(name, s, weights=weights, kernel_u=grams[0], kernel_v=grams[1], **options)
 
     expected = value_and_gradients(theirs, u, v, log_temperature)
     for mode, tile in [("plain", 512), ("auto", 512), ("tiled", 512), ("tiled", 2), ("one_sided", 3)]:
-        loss = make_loss(kind[0], weights, exclude_positive=exclude_positive, kernels=KERNELS, mode=mode)
+        loss = make_loss(name, weights, kernels=KERNELS, mode=mode, **options)
 
         def ours(u, v, log_temperature, loss=loss):
             return loss(*feature_maps(u, v, tilting), log_temperature.exp(), values=values)[0]
@@ -289,6 +289,12 @@ def test_impossible_weights_are_refused(weights):
             make_loss(kind, weights, kernels=KERNELS)(*embeddings(), values=items(7))
 
 
+@pytest.mark.parametrize("kind", ["conditional_mmd", "joint_mmd"])
+def test_an_unknown_statistic_is_refused(kind):
+    with pytest.raises(ValueError, match="statistic 'w' is not known; choose one of v, u"):
+        make_loss(kind, statistic="w", kernels=KERNELS)(*embeddings(), values=items(7))
+
+
 @pytest.mark.parametrize("kind", LOSSES)
 @pytest.mark.parametrize("temperature", [0.0, -1.0, torch.tensor(-0.5, dtype=torch.float64)])
 def test_a_temperature_that_is_not_positive_is_refused(kind, temperature):
@@ -313,6 +319,57 @@ def test_pairs_need_as_many_of_each(loss):
         loss(u, v[:6])
     with pytest.raises(ValueError, match="shape"):
         loss(u[0], v[0])
+
+
+@given(
+    batch=st.integers(2, 12),
+    scale=st.floats(0.01, 100),
+    exclude_positive=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None)
+def test_an_mmd_loss_is_a_squared_distance_in_the_space_of_the_kernel(batch, scale, exclude_positive, seed):
+    """The quadratic kernel has a feature map in closed form: its space is spanned by products of coordinates."""
+    u, v = embeddings(batch, scale=scale, seed=seed)
+    values = items(batch, seed)
+    extended = [torch.cat([part.new_ones(batch, 1), part], 1) for part in values]
+    in_u, in_v = (torch.einsum("ia,ib->iab", part, part).flatten(1) for part in extended)
+    s = u @ v.T
+    if exclude_positive:
+        s = s.masked_fill(torch.eye(batch, dtype=torch.bool), -math.inf)
+    loss = {"values": values, "kernels": (polynomial_kernel(2),) * 2, "exclude_positive": exclude_positive}
+    for weights, points, matrix in (((2, 0), in_u, s.T), ((0, 2), in_v, s)):
+        constant = points.square().sum(1).mean() / 2
+        distance = (points - torch.softmax(matrix, 1) @ points).square().sum(1).mean() / 2
+        found = conditional_mmd_loss(u, v, weights=weights, **loss)[0] + constant
+        assert found >= -1e-10 * constant
+        assert found.item() == pytest.approx(distance.item(), rel=1e-9, abs=1e-10 * constant.item())
+    data = torch.einsum("ia,ib->ab", in_u, in_v) / batch
+    model = torch.einsum("ij,ia,jb->ab", torch.softmax(s.flatten(), 0).view_as(s), in_u, in_v)
+    found = joint_mmd_loss(u, v, **loss)[0] + data.square().sum()
+    expected, size = (data - model).square().sum().item(), (data.square().sum() + model.square().sum()).item()
+    assert found.item() == pytest.approx(expected, rel=1e-9, abs=1e-10 * size)
+
+
+def test_only_the_u_statistic_rewards_collapse_onto_one_neighbour():
+    """Correlated numbers: the exact model against one that puts all weight on the item nearest to its mean."""
+    generator = torch.Generator().manual_seed(0)
+    noise, u = torch.randn(2, 400, 1, generator=generator, dtype=torch.float64)
+    r, one = 0.6, torch.ones_like(u)
+    v = r * u + math.sqrt(1 - r**2) * noise
+    exact = torch.cat([u, one], 1), torch.cat([r * v, -((r * v) ** 2) / 2], 1) / (1 - r**2)
+    collapsed = torch.cat([r * u, one], 1), 1e9 * torch.cat([v, -(v**2) / 2], 1)
+    loss = {"values": (u, v), "kernels": (gaussian_kernel(1.0),) * 2, "weights": (0.0, 2.0)}
+    gains = {
+        statistic: conditional_mmd_loss(*exact, statistic=statistic, **loss)[0]
+        - conditional_mmd_loss(*collapsed, statistic=statistic, **loss)[0]
+        for statistic in ("u", "v")
+    }
+    # E k(v, v') = (1 + 2 s)^(-1/2) for v and v' of the exact model, (1 + s)^(-1/2) for v and its mean, s = 1 - r^2
+    to_mean, within = (1 + 1 - r**2) ** -0.5, (1 + 2 * (1 - r**2)) ** -0.5
+    assert gains["u"].item() == pytest.approx(to_mean - within / 2, abs=0.03)
+    assert gains["v"].item() == pytest.approx(to_mean - within / 2 - 0.5, abs=0.03)
+    assert gains["v"] < 0 < gains["u"]
 
 
 def test_the_joint_mmd_loss_is_smallest_at_the_true_tilting():

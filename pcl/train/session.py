@@ -181,6 +181,7 @@ def loss_of(config: Config, manifest: Manifest, device: torch.device) -> Loss:
         exclude_positive=config.loss.exclude_positive,
         mode=config.loss.mode,
         kernels=None if kernels is None else (kernels[0], kernels[1]),
+        statistic=config.loss.kernel.statistic,
     )
 
 

@@ -22,16 +22,17 @@ from tests import reference
 from tests.processes import run_workers
 
 WEIGHTS = [(1.0, 1.0), (2.0, 0.0), (0.0, 2.0), (0.5, 1.5)]
-LOSSES = [(kind, w) for kind in ("conditional", "conditional_mmd") for w in WEIGHTS]
-LOSSES += [("joint", (1.0, 1.0)), ("joint_mmd", (1.0, 1.0))]
+LOSSES = [(kind, w, "v") for kind in ("conditional", "conditional_mmd") for w in WEIGHTS]
+LOSSES += [("joint", (1.0, 1.0), "v"), ("joint_mmd", (1.0, 1.0), "v")]
+LOSSES += [("conditional_mmd", (0.5, 1.5), "u"), ("joint_mmd", (1.0, 1.0), "u")]
 CASES = [
-    (kind, weights, tilting, mode, exclude_positive)
-    for kind, weights in LOSSES
+    (kind, weights, statistic, tilting, mode, exclude_positive)
+    for kind, weights, statistic in LOSSES
     for tilting in TILTINGS
     for mode in ("plain", "tiled", "one_sided")
     for exclude_positive in (False, True)
 ]
-WRONG_CASE = ("conditional", (1.0, 1.0), "cosine", "plain", False)
+WRONG_CASE = ("conditional", (1.0, 1.0), "v", "cosine", "plain", False)
 GLOBAL_BATCH = 8
 KERNELS = gaussian_kernel(1.5), polynomial_kernel(2)
 TILE = 3  # divides neither the local nor the global batch
@@ -69,10 +70,11 @@ def make_batch():
 
 
 def loss_and_gradients(case, workers):
-    kind, weights, tilting, mode, exclude_positive = case
+    kind, weights, statistic, tilting, mode, exclude_positive = case
     model = make_model(tilting)
     u, v = (part.chunk(workers.num_workers)[workers.worker_rank] for part in make_batch())
-    loss = make_loss(kind, weights, exclude_positive=exclude_positive, mode=mode, kernels=KERNELS)
+    options = {"statistic": statistic, "exclude_positive": exclude_positive, "mode": mode}
+    loss = make_loss(kind, weights, kernels=KERNELS, **options)
     with patch.dict(scores.TILE_ROWS, cpu=TILE), patch.dict(mmd.BLOCK_ELEMENTS, cpu=TILE * GLOBAL_BATCH):
         value, diagnostics = loss(*model(u, v), model.temperature(), workers=workers, values=(u, v))
         value.backward()
@@ -81,13 +83,14 @@ def loss_and_gradients(case, workers):
 
 
 @cache
-def expected_loss_and_gradients(kind, weights, tilting, exclude_positive):
+def expected_loss_and_gradients(kind, weights, statistic, tilting, exclude_positive):
     """Evaluate the formula in one process on whole matrices."""
     model = make_model(tilting)
     u, v = make_batch()
     s = reference.scores(model.encode_u(u), model.encode_v(v), tilting, model.temperature())
     grams = {"kernel_u": KERNELS[0](u, u), "kernel_v": KERNELS[1](v, v)}
-    value = reference.loss(kind, s, weights=weights, exclude_positive=exclude_positive, **grams)
+    options = {"statistic": statistic, "exclude_positive": exclude_positive}
+    value = reference.loss(kind, s, weights=weights, **grams, **options)
     value.backward()
     return value.item(), {name: p.grad for name, p in model.named_parameters()}
 
@@ -176,7 +179,7 @@ def workers(request):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_loss_and_every_gradient_are_those_of_the_formula(workers, case):
-    expected, gradients = expected_loss_and_gradients(*case[:3], case[4])
+    expected, gradients = expected_loss_and_gradients(*case[:4], case[5])
     assert all(gradient.abs().max() > 1e-6 for name, gradient in gradients.items() if not name.endswith("2.bias"))
     for worker in workers:
         diagnostics, found = worker["exact"][CASES.index(case)]
@@ -188,7 +191,7 @@ def test_loss_and_every_gradient_are_those_of_the_formula(workers, case):
 
 @pytest.mark.parametrize("kind", ["conditional", "joint", "conditional_mmd", "joint_mmd"])
 def test_diagnostics_do_not_depend_on_workers_and_mode(workers, kind):
-    cases = [case for case in CASES if case[0] == kind and case[1:3] == ((1.0, 1.0), "cosine") and not case[4]]
+    cases = [case for case in CASES if case[0] == kind and case[1:4] == ((1.0, 1.0), "v", "cosine") and not case[5]]
     expected = loss_and_gradients(cases[0], OneWorker())[0]
     for case in cases:
         for worker in workers:
@@ -220,7 +223,7 @@ def test_the_one_sided_gather_sends_half(workers):
 
 @pytest.mark.parametrize("wrong", [0, 1], ids=["detached", "averaging"])
 def test_a_gather_whose_backward_does_not_sum_is_seen(workers, wrong):
-    _, gradients = expected_loss_and_gradients(*WRONG_CASE[:3], WRONG_CASE[4])
+    _, gradients = expected_loss_and_gradients(*WRONG_CASE[:4], WRONG_CASE[5])
     truth = np.concatenate([gradient.flatten() for gradient in gradients.values()])
     found = np.concatenate([workers[0]["wrong"][wrong][name].flatten() for name in gradients])
     assert np.linalg.norm(found - truth) > 0.01 * np.linalg.norm(truth)
