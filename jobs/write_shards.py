@@ -6,24 +6,19 @@ from pathlib import Path
 from pcl.cluster import connected, run_tasks
 from pcl.command import job, progress
 from pcl.config import Config, data_identity
-from pcl.data.gaussian import GaussianProcessSource
+from pcl.data.gaussian import GaussianProcessSource, process_of
 from pcl.data.manifest import load_manifest
 from pcl.data.mnist import MnistSource
 from pcl.data.shards import Source, begin_build, build_shard, finish_build, plan_shards
-from pcl.errors import BadInputError
-from pcl.gaussian.process import GaussianProcessPair
 
 
 def make_source(config: Config) -> Source:
     """Return the source that a configuration names."""
     if config.data.source == "mnist":
         return MnistSource(Path(config.data.root))
-    law = vars(config.data.gaussian_process).copy()
-    num_train, num_test = law.pop("num_train"), law.pop("num_test")
-    try:
-        return GaussianProcessSource(num_train, num_test, config.data.seed, GaussianProcessPair(**law))
-    except ValueError as error:
-        raise BadInputError(f"data.gaussian_process: {error}") from error
+    settings = config.data.gaussian_process
+    process = process_of(vars(settings))
+    return GaussianProcessSource(settings.num_train, settings.num_test, config.data.seed, process)
 
 
 def main(config: Config) -> None:

@@ -4,7 +4,7 @@ __all__ = ["job", "progress"]
 
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -15,7 +15,7 @@ from pcl.errors import BadInputError, DamagedDataError, RunFailedError
 T = TypeVar("T")
 
 
-def job(main: Callable[[Config], None], description: str) -> None:
+def job(main: Callable[[Config], None], description: str, flags: Mapping[str, str] | None = None) -> None:
     """Run a job with the configuration that the command line names, and exit.
 
     Exit codes: 0 success, 1 damaged data or a failed run, 2 bad input, 130 interrupted.
@@ -23,10 +23,14 @@ def job(main: Callable[[Config], None], description: str) -> None:
     Args:
         main: the job.
         description: first paragraph of its help.
+        flags: short forms, such as ``--quick``, of ``key=value``.
     """
-    arguments = sys.argv[1:]
+    flags = flags or {}
+    given = sys.argv[1:]
+    arguments = [a for a in given if a not in flags] + [flags[a] for a in given if a in flags]
     if not arguments or any(argument in ("-h", "--help") for argument in arguments):
-        print(f"usage: python {sys.argv[0]} CONFIG [key=value ...]\n\n{textwrap.dedent(description).strip()}\n")  # noqa: T201
+        usage = " ".join(["CONFIG", *(f"[{flag}]" for flag in flags), "[key=value ...]"])
+        print(f"usage: python {sys.argv[0]} {usage}\n\n{textwrap.dedent(description).strip()}\n")  # noqa: T201
         print(f"{DEFAULTS.read_text()}")  # noqa: T201
         sys.exit(0 if arguments else 2)
     try:

@@ -134,6 +134,13 @@ class EvaluationConfig:
 
 
 @dataclass
+class TheoryConfig:
+    """``theory``."""
+
+    quick: bool = MISSING
+
+
+@dataclass
 class Config:
     """The whole configuration."""
 
@@ -146,6 +153,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    theory: TheoryConfig = field(default_factory=TheoryConfig)
 
 
 CHOICES = {

@@ -9,7 +9,7 @@ pairs (joint):
 where :math:`K_L` is the kernel matrix of u or the identity, :math:`K_R` that of v or the identity, and the constants
 count the terms. The V-statistic has them all: it is the squared MMD between the data and the weighted empirical measure
 of the model, so it is bounded below. The U-statistic leaves out the terms in which an item meets itself (zero
-diagonals); with self-normalised weights it is smallest where they collapse onto one neighbour, since then its
+diagonals); with self-normalised weights the conditional one rewards their collapse onto one neighbour, since then its
 quadratic form vanishes.
 
 Shapes: b pairs on this worker, B = W b pairs in the global batch, F features.
@@ -332,7 +332,7 @@ def joint_mmd_loss(
     .. math:: L = E_{y, y' \sim \nu}\, k(y, y') - 2\, E_{x \sim \mu, y \sim \nu}\, k(x, y)
 
     As a V-statistic this is the squared MMD between the empirical measure of the pairs and the weighted one of the
-    model, less a constant. The U-statistic rewards collapse as in ``conditional_mmd_loss``.
+    model, less a constant; the U-statistic has no such bound.
 
     Args:
         features_u: feature maps of this worker's u, shape (b, F).

@@ -242,7 +242,7 @@ def test_a_mistake_in_a_file_names_file_and_key(tmp_path, text, key):
 @pytest.mark.parametrize("key", KEYS)
 def test_the_experiment_is_all_that_changes_the_result(gaussian, key):
     changed = with_another(gaussian, key)
-    matters = not key.startswith(("workers.", "evaluation.")) and key not in (
+    matters = not key.startswith(("workers.", "evaluation.", "theory.")) and key not in (
         "name",
         "storage",
         "data.root",

@@ -1,8 +1,9 @@
 """Pairs of the Gaussian process experiment, generated (THEORY 6.2)."""
 
-__all__ = ["GaussianProcessSource"]
+__all__ = ["GaussianProcessSource", "process_of"]
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,26 @@ from pcl.data.manifest import SPLITS, ArrayInfo
 from pcl.data.shards import Arrays
 from pcl.errors import BadInputError
 from pcl.gaussian.process import GaussianProcessPair
+
+
+def process_of(settings: Mapping[str, Any]) -> GaussianProcessPair:
+    """Return the law that settings name, whatever else they hold.
+
+    Args:
+        settings: the section ``data.gaussian_process`` of a configuration.
+
+    Raises:
+        BadInputError: a number is impossible.
+
+    Example:
+        >>> process_of({"num_points": 3, "num_train": 100}).num_points
+        3
+    """
+    names = {field.name for field in fields(GaussianProcessPair)}
+    try:
+        return GaussianProcessPair(**{name: value for name, value in settings.items() if name in names})
+    except ValueError as error:
+        raise BadInputError(f"data.gaussian_process: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -95,10 +95,10 @@ class Manifest:
         write_json(root / FILE_NAME, asdict(self))
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON at once or not at all: to a temporary file, then renamed."""
+def write_json(path: Path, content: Mapping[str, Any], *, allow_nan: bool = False) -> None:
+    """Write JSON at once or not at all: to a temporary file, then renamed; numbers that are not finite if allowed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    temporary.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=allow_nan) + "\n")
     os.replace(temporary, path)
 
 

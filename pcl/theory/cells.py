@@ -1,12 +1,14 @@
-"""One cell of a theory check: encoders trained on Gaussian samples, compared with their closed form.
+"""One cell of a theory check: encoders trained on Gaussian samples, compared with the best ones of their rank.
 
 Shapes: n = dim u, m = dim v, E embedding, N pairs.
 """
 
-__all__ = ["Cell", "fit_encoders", "run_cell"]
+__all__ = ["Cell", "bandwidths", "best_encoders", "fit_encoders", "fit_model", "population_value", "run_cell"]
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,18 +17,24 @@ from pcl.gaussian import (
     DIRECTIONS,
     AffineMap,
     GaussianPair,
+    minimise_encoders,
     model_conditional,
     optimal_encoders,
     plug_in,
     population_loss,
+    population_mmd,
     relative_error,
 )
+from pcl.kernels import gaussian_kernel
+from pcl.losses import Diagnostics
 from pcl.model import ModelSpec, PairModel, build_model
-from pcl.objective import make_loss
+from pcl.objective import Loss, make_loss
 from pcl.train.loop import Optimisation, TrainingState, make_optimizer, train
 from pcl.workers import OneWorker
 
-Encoders = tuple[Tensor, Tensor]
+INPUTS = ("raw", "standardised", "white")
+
+TensorPair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -34,9 +42,9 @@ class Cell:
     """Settings of one comparison.
 
     Attributes:
-        loss: ``conditional`` or ``joint``.
-        weights: (lambda_u, lambda_v) of the conditional loss.
-        tilting: ``inner_product`` or ``squared_distance``.
+        loss: one of ``pcl.objective.LOSSES``; the MMD losses with Gaussian kernels of ``bandwidths``.
+        weights: (lambda_u, lambda_v) of the conditional losses.
+        tilting: ``inner_product`` or ``squared_distance``; what trains alone may be ``cosine``.
         embedding_dim: E.
         num_pairs: N.
         global_batch: B.
@@ -44,7 +52,9 @@ class Cell:
         learning_rate: at its peak.
         schedule: ``cosine`` or ``constant``.
         weight_decay: decoupled.
-        standardise: subtract the mean of the samples and divide by their standard deviation.
+        inputs: ``raw``; ``standardised``, of mean 0 and standard deviation 1 on the samples; or ``white`` on them.
+        num_shares: normalise over a share B / num_shares of the batch: what workers do that do not gather negatives.
+        learned_temperature: learn tau; it is 1 otherwise.
         seed: of samples, first weights and batches.
     """
 
@@ -53,12 +63,14 @@ class Cell:
     tilting: str = "inner_product"
     embedding_dim: int = 5
     num_pairs: int = 10_000
-    global_batch: int = 2048
-    num_steps: int = 400
-    learning_rate: float = 0.01
+    global_batch: int = 512
+    num_steps: int = 1000
+    learning_rate: float = 0.03
     schedule: str = "cosine"
     weight_decay: float = 0.0
-    standardise: bool = True
+    inputs: str = "standardised"
+    num_shares: int = 1
+    learned_temperature: bool = False
     seed: int = 0
 
 
@@ -72,29 +84,31 @@ def batches(u: Tensor, v: Tensor, global_batch: int, seed: int) -> Iterator[tupl
             yield u[chosen], v[chosen]
 
 
-def fit_encoders(cell: Cell, u: Tensor, v: Tensor) -> Encoders:
-    """Train linear encoders on samples and return G (E, n) and H (E, m) in the coordinates of the data, float64.
+def fit_model(cell: Cell, u: Tensor, v: Tensor, widths: tuple[float, float] = (1.0, 1.0)) -> PairModel:
+    """Train linear encoders on samples, in single precision; ``standardised`` inputs are part of the encoders.
 
     Args:
         cell: the settings.
         u: samples, shape (N, n).
         v: their partners, shape (N, m).
+        widths: bandwidths of the kernels of an MMD loss.
 
     Raises:
-        ValueError: the batch is larger than N.
+        ValueError: the batch is larger than N, or its shares are not equal.
     """
     if cell.global_batch > len(u):
         raise ValueError(f"a batch of {cell.global_batch} of {len(u)} pairs: choose at most as many")
     encoders = [{"kind": "linear", "shape": [part.shape[1]]} for part in (u, v)]
-    if cell.standardise:
+    if cell.inputs == "standardised":
         for encoder, part in zip(encoders, (u, v), strict=True):
             encoder |= {"mean": part.mean(0).tolist(), "std": part.std(0).tolist()}
+    bounds = {"minimum": 0.01, "maximum": 100.0}
     spec: ModelSpec = {
         "embedding_dim": cell.embedding_dim,
         "encoder_u": encoders[0],
         "encoder_v": encoders[1],
         "tilting": cell.tilting,
-        "temperature": {"initial": 1.0, "learned": False, "minimum": 1.0, "maximum": 1.0},
+        "temperature": {"initial": 1.0, "learned": cell.learned_temperature, **bounds},
         "dtype": "float32",
     }
     optimisation = Optimisation(
@@ -108,7 +122,7 @@ def fit_encoders(cell: Cell, u: Tensor, v: Tensor) -> Encoders:
     train(
         TrainingState(model, make_optimizer(model, optimisation)),
         batches(u.float(), v.float(), cell.global_batch, cell.seed),
-        make_loss(cell.loss, cell.weights),
+        _loss(cell, widths),
         optimisation,
         workers=OneWorker(),
         global_batch=cell.global_batch,
@@ -117,11 +131,49 @@ def fit_encoders(cell: Cell, u: Tensor, v: Tensor) -> Encoders:
         log=lambda step, scalars: None,
         report=lambda state, scalars: None,
     )
-    return linear_parts(model, u.shape[1], v.shape[1])
+    return model
+
+
+def fit_encoders(cell: Cell, u: Tensor, v: Tensor, widths: tuple[float, float] = (1.0, 1.0)) -> TensorPair:
+    """Train linear encoders and return G (E, n) and H (E, m) in the coordinates of the data, float64.
+
+    Args:
+        cell: the settings.
+        u: samples, shape (N, n).
+        v: their partners, shape (N, m).
+        widths: bandwidths of the kernels of an MMD loss.
+
+    Raises:
+        ValueError: see ``fit_model``; or the inputs are not known.
+    """
+    if cell.inputs not in INPUTS:
+        raise ValueError(f"inputs {cell.inputs!r} are not known; choose one of {', '.join(INPUTS)}")
+    if cell.inputs != "white":
+        return linear_parts(fit_model(cell, u, v, widths), u.shape[1], v.shape[1])
+    whiten_u, whiten_v = (torch.linalg.inv(torch.linalg.cholesky(torch.cov(part.T))) for part in (u, v))
+    g, h = linear_parts(fit_model(cell, u @ whiten_u.T, v @ whiten_v.T, widths), u.shape[1], v.shape[1])
+    return g @ whiten_u, h @ whiten_v
+
+
+def _loss(cell: Cell, widths: tuple[float, float]) -> Loss:
+    k_u, k_v = map(gaussian_kernel, widths)
+    whole = make_loss(cell.loss, cell.weights, kernels=(k_u, k_v) if cell.loss.endswith("mmd") else None)
+    if cell.num_shares == 1:
+        return whole
+    if cell.global_batch % cell.num_shares:
+        raise ValueError(f"{cell.num_shares} shares of a batch of {cell.global_batch} pairs: they must be equal")
+
+    def mean_of_shares(*arguments: Tensor, values: TensorPair, **rest: Any) -> tuple[Tensor, Diagnostics]:
+        *features, temperature = arguments
+        shares = zip(*(part.chunk(cell.num_shares) for part in (*features, *values)), strict=True)
+        found = [whole(phi_u, phi_v, temperature, values=(u, v), **rest) for phi_u, phi_v, u, v in shares]
+        return torch.stack([value for value, _ in found]).mean(), found[0][1]
+
+    return mean_of_shares
 
 
 @torch.no_grad()
-def linear_parts(model: PairModel, dim_u: int, dim_v: int) -> Encoders:
+def linear_parts(model: PairModel, dim_u: int, dim_v: int) -> TensorPair:
     """Return the matrices of affine encoders; the offsets of standardisation are those of centred data, near zero."""
     model = model.double()
     parts = []
@@ -131,7 +183,7 @@ def linear_parts(model: PairModel, dim_u: int, dim_v: int) -> Encoders:
     return parts[0], parts[1]
 
 
-def errors_of_means(encoders: Encoders, law: GaussianPair, tilting: str) -> dict[str, float]:
+def errors_of_means(encoders: TensorPair, law: GaussianPair, tilting: str) -> dict[str, float]:
     """Return the relative squared errors of both conditional means under the true marginals."""
     zero = torch.zeros(len(encoders[0]), dtype=torch.float64)
     g, h = (AffineMap(matrix, zero) for matrix in encoders)
@@ -142,33 +194,67 @@ def errors_of_means(encoders: Encoders, law: GaussianPair, tilting: str) -> dict
     return {direction: relative_error(means[direction], law, direction) for direction in DIRECTIONS}
 
 
-def run_cell(law: GaussianPair, cell: Cell) -> dict[str, float]:
-    r"""Train, and compare with the closed form and with the plug-in estimator on the same pairs.
+def bandwidths(law: GaussianPair) -> tuple[float, float]:
+    """Return the root mean squared distances of two u and of two v: near the median distances, and free of noise."""
+    return math.sqrt(2 * law.c_uu.trace().item()), math.sqrt(2 * law.c_vv.trace().item())
+
+
+def population_value(law: GaussianPair, g: Tensor, h: Tensor, cell: Cell) -> Tensor:
+    """Return the population loss of a cell's kind as a divergence or squared discrepancy: 0 is perfect.
+
+    Args:
+        law: the law mu.
+        g: G, shape (E, n).
+        h: H, shape (E, m).
+        cell: its loss, tilting and weights.
+    """
+    if cell.loss.endswith("mmd"):
+        return population_mmd(law, g, h, cell.loss, cell.tilting, cell.weights, bandwidths(law))
+    return population_loss(law, g, h, cell.loss, cell.tilting, cell.weights)
+
+
+def best_encoders(law: GaussianPair, cell: Cell) -> TensorPair:
+    """Return the best encoders of a cell's rank: in closed form, or by direct minimisation of an MMD loss.
+
+    Args:
+        law: the law mu.
+        cell: its loss, tilting, weights and E; a rank beyond min(n, m) has nothing left to encode.
+    """
+    rank = min(cell.embedding_dim, *law.cross.shape)
+    if not cell.loss.endswith("mmd"):
+        return optimal_encoders(law, rank, cell.loss, cell.tilting, cell.weights)
+    g, h, _ = minimise_encoders(lambda g, h: population_value(law, g, h, cell), law, rank)
+    return g, h
+
+
+def run_cell(law: GaussianPair, cell: Cell) -> dict[str, Any]:
+    r"""Train, and compare with the best encoders and with the plug-in estimator on the same pairs.
 
     Args:
         law: of the samples.
         cell: the settings.
 
     Returns:
-        For each of ``learned``, ``plug_in`` and ``closed_form``: ``<name>_loss``, the population loss as a divergence,
-        and ``<name>_error_<direction>``, the relative squared errors of the conditional means.
+        For each of ``learned``, ``plug_in`` and ``best``: ``<name>_loss``, the population loss as a divergence,
+        ``<name>_error_<direction>``, the relative squared errors of the conditional means, and ``<name>_encoders``,
+        G and H as nested lists. ``<name>_loss`` is infinite where the joint model is improper.
 
     Raises:
-        ValueError: the batch is larger than N, or the loss or tilting has no closed form.
+        ValueError: the batch is larger than N, or the loss or tilting has no population form.
 
     References:
         arXiv:2505.24134, sections 5 and 6.1.
     """
     u, v = law.sample(cell.num_pairs, torch.Generator().manual_seed(cell.seed))
-    rank = min(cell.embedding_dim, len(law.c_uu), len(law.c_vv))
     encoders = {
-        "learned": fit_encoders(cell, u, v),
-        "plug_in": optimal_encoders(plug_in(u, v), rank, cell.loss, cell.tilting, cell.weights),
-        "closed_form": optimal_encoders(law, rank, cell.loss, cell.tilting, cell.weights),
+        "learned": fit_encoders(cell, u, v, bandwidths(law)),
+        "plug_in": best_encoders(plug_in(u, v), cell),
+        "best": best_encoders(law, cell),
     }
-    result = {}
+    result: dict[str, Any] = {}
     for name, (g, h) in encoders.items():
-        result[f"{name}_loss"] = population_loss(law, g, h, cell.loss, cell.tilting, cell.weights).item()
+        result[f"{name}_loss"] = population_value(law, g, h, cell).item()
         errors = errors_of_means((g, h), law, cell.tilting)
         result |= {f"{name}_error_{direction}": error for direction, error in errors.items()}
+        result[f"{name}_encoders"] = [g.tolist(), h.tolist()]
     return result

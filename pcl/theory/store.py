@@ -1,0 +1,63 @@
+"""Finished tasks in a folder, a JSON file each, so that what is finished is not done again."""
+
+__all__ = ["Store", "code_version"]
+
+import hashlib
+import json
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+from pcl.data.manifest import write_json
+from pcl.gaussian import GaussianProcessPair
+from pcl.theory.experiments import EXPERIMENTS, Result, Task
+
+
+@cache
+def code_version() -> str:
+    """Return a short hash of the package's source: results of other code are not results of this one."""
+    root = Path(__file__).resolve().parents[1]
+    content = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        content.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return content.hexdigest()[:16]
+
+
+class Store:
+    """Results by what they are a function of: the task, the law and the code.
+
+    Args:
+        folder: of the files; made when the first result is saved.
+        process: the law of the tasks.
+    """
+
+    def __init__(self, folder: Path, process: GaussianProcessPair) -> None:
+        self.folder, self.process = folder, process
+
+    def path(self, task: Task) -> Path:
+        """Return the file of a task; tasks of two experiments that compute the same share it."""
+        law, function = EXPERIMENTS[task.experiment]
+        about = [function.__name__, law, asdict(self.process), asdict(task.cell), code_version()]
+        name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+        return self.folder / f"{name}.json"
+
+    def load(self, task: Task) -> Result | None:
+        """Return the result of a task, None where it is missing or cannot be read."""
+        try:
+            return dict(json.loads(self.path(task).read_text())["result"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
+    def save(self, task: Task, result: Result) -> None:
+        """Write the result of a task, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.path(task), {"task": asdict(task), "result": result}, allow_nan=True)
+
+    def pending(self, tasks: list[Task]) -> list[Task]:
+        """Return the tasks without a result, one of those that compute the same."""
+        missing = {self.path(task): task for task in reversed(tasks) if self.load(task) is None}
+        return list(reversed(missing.values()))
+
+    def results(self, tasks: list[Task]) -> list[tuple[Task, Result]]:
+        """Return the tasks that have a result, with it."""
+        return [(task, result) for task in tasks if (result := self.load(task)) is not None]
