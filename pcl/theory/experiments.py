@@ -156,7 +156,7 @@ def plan(process: GaussianProcessPair, *, seed: int = 0, quick: bool = False) ->
     for loss, tilting, weights in PLANAR_MODELS:
         tasks.append(Task("plane", replace(number, loss=loss, tilting=tilting, weights=weights)))
     tasks.append(Task("cosine", replace(number, tilting="cosine", embedding_dim=2, learned_temperature=True)))
-    return sorted(set(tasks), key=lambda task: -_cost(task.cell))
+    return sorted(dict.fromkeys(tasks), key=lambda task: -_cost(task.cell))
 
 
 def _grid(cell: Cell, ranks: Sequence[int], *, quick: bool) -> Iterator[Task]:
