@@ -13,6 +13,8 @@ import math
 import torch
 from torch import Tensor
 
+from pcl.tilting import check_temperature
+
 
 class Conditional:
     """The conditional of a model given queries, carried by a reference set.
@@ -23,7 +25,8 @@ class Conditional:
         log_prior: log weights of the references up to a constant, shape (N,); uniform when None.
 
     Raises:
-        ValueError: there is no reference, or the prior has another length.
+        ValueError: there is no reference, tau is not positive and finite, a feature is not finite, or the prior has
+            another length or a value that is no log weight.
 
     Example:
         >>> labels = Conditional(torch.eye(3), temperature=1.0)
@@ -37,6 +40,11 @@ class Conditional:
             raise ValueError("the reference set is empty: give at least one reference")
         if log_prior is not None and log_prior.shape != features.shape[:1]:
             raise ValueError(f"log_prior has shape {tuple(log_prior.shape)}; {len(features)} references need one each")
+        check_temperature(temperature)
+        if not torch.isfinite(features).all():
+            raise ValueError("features of the references are not finite: the encoder or the references are damaged")
+        if log_prior is not None and not (log_prior < math.inf).all():
+            raise ValueError("log_prior holds nan or +inf: give log weights, -inf to leave a reference out")
         self.features = features / temperature
         prior = torch.zeros(len(features)) if log_prior is None else log_prior
         self.log_prior = torch.log_softmax(prior.to(features), 0)

@@ -3,7 +3,7 @@
 Shapes: B pairs, E embedding, F features (E or E + 2).
 """
 
-__all__ = ["TILTINGS", "Temperature", "feature_maps", "log_tilting"]
+__all__ = ["TILTINGS", "Temperature", "check_temperature", "feature_maps", "log_tilting"]
 
 import math
 
@@ -62,6 +62,23 @@ def feature_maps(embedding_u: Tensor, embedding_v: Tensor, tilting: str) -> tupl
     )
 
 
+def check_temperature(temperature: float | Tensor) -> None:
+    """Refuse a temperature that is not a positive finite number.
+
+    Args:
+        temperature: tau, which divides every score.
+
+    Raises:
+        ValueError: it is zero, negative or not finite.
+
+    Example:
+        >>> check_temperature(0.07)
+    """
+    tau = temperature.item() if isinstance(temperature, Tensor) else temperature
+    if not 0 < tau < math.inf:
+        raise ValueError(f"temperature {tau:g}: it divides the scores and must be positive and finite")
+
+
 def log_tilting(embedding_u: Tensor, embedding_v: Tensor, tilting: str, temperature: float | Tensor) -> Tensor:
     r"""Score every u against every v: :math:`s(u, v) = \langle\phi_u, \phi_v\rangle / \tau`.
 
@@ -74,10 +91,14 @@ def log_tilting(embedding_u: Tensor, embedding_v: Tensor, tilting: str, temperat
     Returns:
         The log tilting, shape (B, N): hold it whole only where B x N is small.
 
+    Raises:
+        ValueError: the tilting is not known, or the temperature is not positive and finite.
+
     Example:
         >>> log_tilting(torch.tensor([[2.0]]), torch.tensor([[3.0], [-1.0]]), "inner_product", 2.0)
         tensor([[ 3., -1.]])
     """
+    check_temperature(temperature)
     phi_u, phi_v = feature_maps(embedding_u, embedding_v, tilting)
     return phi_u @ phi_v.T / temperature
 

@@ -1,5 +1,7 @@
 """The conditional on a reference set against loops over the references."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from pcl.conditional import Conditional
+from pcl.tilting import log_tilting
 
 TEMPERATURE = 0.7
 
@@ -125,3 +128,19 @@ def test_impossible_reference_sets_are_refused():
         Conditional(torch.zeros(0, 3), 1.0)
     with pytest.raises(ValueError, match=r"log_prior has shape \(2,\); 3 references"):
         Conditional(torch.zeros(3, 3), 1.0, torch.zeros(2))
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf, torch.tensor(0.0)])
+def test_impossible_temperatures_are_refused(temperature):
+    with pytest.raises(ValueError, match="it divides the scores and must be positive and finite"):
+        Conditional(torch.eye(2), temperature)
+    with pytest.raises(ValueError, match="it divides the scores and must be positive and finite"):
+        log_tilting(torch.ones(1, 2), torch.ones(1, 2), "inner_product", temperature)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_damaged_features_and_priors_are_refused(value):
+    with pytest.raises(ValueError, match="features of the references are not finite"):
+        Conditional(torch.tensor([[1.0], [value]]), 1.0)
+    with pytest.raises(ValueError, match="log_prior holds nan or"):
+        Conditional(torch.ones(2, 1), 1.0, torch.tensor([0.0, value]))

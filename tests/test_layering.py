@@ -24,7 +24,7 @@ ALLOWED = {
     "pcl.kernels": (),
     "pcl.mmd": ("pcl.kernels", "pcl.losses", "pcl.scores", "pcl.workers"),
     "pcl.objective": ("pcl.kernels", "pcl.losses", "pcl.mmd", "pcl.scores"),
-    "pcl.conditional": (),
+    "pcl.conditional": ("pcl.tilting",),
     "pcl.gaussian": ("pcl.gaussian",),
     "pcl.encoders": ("pcl.errors",),
     "pcl.model": ("pcl.conditional", "pcl.encoders", "pcl.tilting"),

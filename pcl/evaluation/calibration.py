@@ -316,7 +316,6 @@ def calibrate(
     _check_positive("block_pairs", block_pairs)
     _check_pairs(direction, u, v, references)
     conditional = model.conditional(direction, references, log_prior)
-    _check_finite("features of the references", conditional.features)
     truths, queries, features = (u, v, model.features_v) if direction == "u_given_v" else (v, u, model.features_u)
     values, truths = _components(references, projections), _components(truths, projections)
     ranks = []

@@ -39,7 +39,11 @@ SECTIONS = {
         "conditional means over its error, on the same pairs.",
     ),
     "embedding_dim": ("Embedding dimension", "Errors of the conditional means fall as canonical pairs are added."),
-    "global_batch": ("Batch size", "In the paper's recipe and in ours, on the same pairs."),
+    "global_batch": (
+        "Batch size",
+        "On the same pairs. The paper's recipe counts epochs, so a larger batch takes fewer steps and ends "
+        "further from its optimum; ours takes as many steps with every batch.",
+    ),
     "negatives": (
         "Negatives: gathered or not",
         "A normaliser over few negatives biases the encoders. Two workers that gather have twice the negatives.",
@@ -106,8 +110,9 @@ def _png(picture: Picture) -> bytes:
 
 
 def _as_json(check: Check) -> dict[str, Any]:
-    measured = check.measured if math.isfinite(check.measured) else None
-    return check._asdict() | {"measured": measured, "passed": check.passed}
+    """Return a check with null for what is not finite, which JSON has no word for."""
+    content = check._asdict() | {"passed": check.passed}
+    return {k: None if isinstance(x, float) and not math.isfinite(x) else x for k, x in content.items()}
 
 
 def _write_html(

@@ -422,7 +422,7 @@ def test_impossible_gaussians_are_refused(covariance, conditioning, num_draws, m
         ({"u": torch.zeros(0, 3).double(), "v": torch.zeros(0, 2).double()}, "0 u and 0 v.*at least one"),
         ({"references": torch.zeros(9, 2).double()}, r"for u_given_v they must be items of u, of shape \(N, 3\)"),
         ({"references": torch.zeros(0, 3).double()}, "the reference set is empty"),
-        ({"references": spoiled(torch.zeros(9, 3).double(), math.nan)}, "features of the references hold"),
+        ({"references": spoiled(torch.zeros(9, 3).double(), math.nan)}, "features of the references are not finite"),
         ({"u": spoiled(torch.zeros(40, 3).double(), math.nan)}, "truths hold"),
         ({"v": spoiled(torch.zeros(40, 2).double(), math.nan)}, "features of the queries hold"),
         ({"num_draws": 0}, "num_draws is 0"),
