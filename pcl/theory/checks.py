@@ -22,7 +22,7 @@ from pcl.theory.ranks import exact_directions
 Results = Sequence[tuple[Task, Result]]
 
 # how far above the optimum training may end, as a share of the loss of encoders that are zero
-SHARES = {("joint", "inner_product"): 0.03, ("conditional_mmd", ""): 0.02, ("joint_mmd", ""): 0.1}
+SHARES = {("joint", "inner_product"): 0.03, ("conditional_mmd", ""): 0.015, ("joint_mmd", ""): 0.12}
 SYMBOLS = {"global_batch": "B", "num_pairs": "N"}
 RECIPES = {"ours": "our recipe", "paper": "the paper's recipe"}
 
@@ -137,8 +137,8 @@ def _optima(law: GaussianPair, results: Results) -> Iterator[Check]:
     for cell, found in pick(results, "optima"):
         g, h = (torch.zeros(1, len(part), dtype=torch.float64) for part in (law.c_uu, law.c_vv))
         whole = population_value(law, g, h, cell).item()
-        share = SHARES.get((cell.loss, cell.tilting), SHARES.get((cell.loss, ""), 0.01))
-        expected = f"at most {share:.0%} of {whole:.4f} above the optimum {found['best_loss']:.4f}, never below"
+        share = SHARES.get((cell.loss, cell.tilting), SHARES.get((cell.loss, ""), 0.004))
+        expected = f"at most {share:.1%} of {whole:.4f} above the optimum {found['best_loss']:.4f}, never below"
         yield Check("optima", title(cell), expected, found["learned_loss"] - found["best_loss"], -1e-9, share * whole)
 
 
@@ -157,8 +157,8 @@ def _embedding_dim(law: GaussianPair, results: Results) -> Iterator[Check]:
     for cell, found in pick(results, "embedding_dim", "ours"):
         for direction in DIRECTIONS:
             best, learned = (found[f"{name}_error_{direction}"] for name in ("best", "learned"))
-            name, expected = f"error of {direction}, E = {cell.embedding_dim}", f"{best:.4f}, within .02"
-            yield Check("embedding_dim", name, expected, learned, 0, best + 0.02)
+            name, expected = f"error of {direction}, E = {cell.embedding_dim}", f"{best:.4f}, within .01"
+            yield Check("embedding_dim", name, expected, learned, best - 0.01, best + 0.01)
 
 
 def _trend(results: Results, field: str, series: str, expected: str, *, falls: bool = True) -> Iterator[Check]:
@@ -200,10 +200,10 @@ def _negatives(law: GaussianPair, results: Results) -> Iterator[Check]:
     for batch, bias in own.items():
         two = f"excess loss of two workers with their own {batch // 2} pairs each"
         ratio, expected = bias / gathered[batch], "about 2: a bias that falls as one over the negatives"
-        yield Check("negatives", f"{two}, over that with {batch} gathered", expected, ratio, 1.2, 3.5)
+        yield Check("negatives", f"{two}, over that with {batch} gathered", expected, ratio, 1.4, 2.8)
         if batch // 2 in gathered:
             ratio = bias / gathered[batch // 2]
-            yield Check("negatives", f"{two}, over that of one worker with as many", "about 1", ratio, 0.6, 1.6)
+            yield Check("negatives", f"{two}, over that of one worker with as many", "about 1", ratio, 0.7, 1.4)
 
 
 def _calibration(law: GaussianPair, results: Results) -> Iterator[Check]:
@@ -214,8 +214,8 @@ def _calibration(law: GaussianPair, results: Results) -> Iterator[Check]:
                 what = f"{title(cell)}, {name} encoders, {direction}: p-value of uniform ranks"
                 if direction in exact_directions(cell):
                     yield Check("calibration", what, "conditional exact: uniform", p_value, 1e-3, 1)
-                else:
-                    yield Check("calibration", what, "covariance not exact: visibly not uniform", p_value, 0, 1e-6)
+                elif cell.tilting == "inner_product":
+                    yield Check("calibration", what, "covariance at the prior: visibly not uniform", p_value, 0, 1e-6)
 
 
 def _plane(law: GaussianPair, results: Results) -> Iterator[Check]:
