@@ -24,6 +24,10 @@ def main(config: Config) -> None:
     if config.data.source != "gaussian_process":
         raise BadInputError(f"data.source={config.data.source}: theory is known for gaussian_process only")
     process = process_of(vars(config.data.gaussian_process))
+    try:
+        law = process.law()
+    except ValueError as error:
+        raise BadInputError(f"data.gaussian_process: {error}") from error
     folder = Path(config.storage) / f"{config.name}_theory"
     store, started = Store(folder / "tasks", process), time.perf_counter()
     tasks = plan(process, seed=config.seed, quick=config.theory.quick)
@@ -36,9 +40,9 @@ def main(config: Config) -> None:
             for task, result in progress(done, len(pending), "theory", "task"):
                 store.save(task, result)
     results = store.results(tasks)
-    checks = judge(process.law(), results)
+    checks = judge(law, results)
     about = f"{kind} check of {len(tasks)} tasks, seed {config.seed}, code {code_version()}"
-    write_report(folder, config.name, about, process.law(), results, checks)
+    write_report(folder, config.name, about, law, results, checks)
     print(f"\n{format_table(summary(checks))}\n")
     for check in checks:
         if not check.passed:

@@ -17,6 +17,7 @@ from pcl.gaussian import (
     DIRECTIONS,
     AffineMap,
     GaussianPair,
+    ImproperModelError,
     minimise_encoders,
     model_conditional,
     optimal_encoders,
@@ -253,7 +254,10 @@ def run_cell(law: GaussianPair, cell: Cell) -> dict[str, Any]:
     }
     result: dict[str, Any] = {}
     for name, (g, h) in encoders.items():
-        result[f"{name}_loss"] = population_value(law, g, h, cell).item()
+        try:
+            result[f"{name}_loss"] = population_value(law, g, h, cell).item()
+        except ImproperModelError:
+            result[f"{name}_loss"] = math.inf
         errors = errors_of_means((g, h), law, cell.tilting)
         result |= {f"{name}_error_{direction}": error for direction, error in errors.items()}
         result[f"{name}_encoders"] = [g.tolist(), h.tolist()]

@@ -61,6 +61,14 @@ def test_pairs_without_a_theory_are_refused(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_law_that_is_degenerate_is_refused(tmp_path, monkeypatch, capsys):
+    settings = ("data.gaussian_process.noise_std=0", "data.gaussian_process.num_modes=5", f"storage={tmp_path}")
+    code, _, errors = check_theory(monkeypatch, capsys, CONFIG, *settings)
+    assert code == 2
+    assert errors.startswith("error: data.gaussian_process: ")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_flag_that_is_not_known_is_refused(tmp_path, monkeypatch, capsys):
     code, _, errors = check_theory(monkeypatch, capsys, CONFIG, "--quik", f"storage={tmp_path}")
     assert code == 2

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pcl.gaussian import GaussianPair, optimal_encoders, population_loss
+from pcl.theory import cells
 from pcl.theory.cells import Cell, batches, fit_encoders, run_cell
 
 SMALL = Cell(embedding_dim=2, num_pairs=4000, global_batch=500, num_steps=200, learning_rate=0.05)
@@ -67,3 +68,24 @@ def test_encoders_are_read_off_in_the_coordinates_of_the_data(law):
 def test_a_batch_larger_than_the_sample_is_refused(law):
     with pytest.raises(ValueError, match="a batch of 500 of 100 pairs"):
         run_cell(law, replace(SMALL, num_pairs=100))
+
+
+def test_an_improper_model_has_an_infinite_loss(law, monkeypatch):
+    """Encoders so large that the tilted product has infinite mass."""
+    large = tuple(100 * torch.eye(2, dtype=torch.float64) for _ in range(2))
+    monkeypatch.setattr(cells, "fit_encoders", lambda *_: large)
+    for loss in ("joint", "joint_mmd"):
+        assert run_cell(law, replace(SMALL, loss=loss))["learned_loss"] == float("inf")
+
+
+def test_white_inputs_are_undone_and_others_refused(law):
+    """Training sees white samples; its encoders act on the data: nothing changes if the data are mixed."""
+    u, v = law.sample(2000, torch.Generator().manual_seed(0))
+    cell = replace(SMALL, inputs="white", num_pairs=2000, num_steps=100)
+    mix = torch.tensor([[3.0, 0.0], [1.0, 0.2]], dtype=torch.float64)
+    g, h = fit_encoders(cell, u, v)
+    mixed_g, mixed_h = fit_encoders(cell, u @ mix.T, v)
+    torch.testing.assert_close(mixed_g @ mix, g, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(mixed_h, h, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="inputs 'grey' are not known"):
+        fit_encoders(replace(cell, inputs="grey"), u, v)
