@@ -29,7 +29,7 @@ def main(config: Config) -> None:
     if begin_build(root, {"config": identity, "source": source.provenance()}):
         build = partial(build_shard, root=root, record_pairs=config.data.record_pairs)
         with connected(num_cpus=1):
-            tasks = run_tasks(build, source, plans)
+            tasks = run_tasks(build, source, plans, config.build.num_tasks)
             built = [(plan, *result) for plan, result in progress(tasks, len(plans), "shards", "shard")]
         finish_build(root, source, identity, config.data.record_pairs, built)
     manifest = load_manifest(root)

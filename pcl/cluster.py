@@ -5,6 +5,7 @@ Import this module before ray: where Ray listens is decided by an environment va
 
 __all__ = ["connected", "run_tasks"]
 
+import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -43,13 +44,16 @@ def connected(num_cpus: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def run_tasks(function: Callable[..., R], shared: Any, items: Sequence[T]) -> Iterator[tuple[T, R]]:
+def run_tasks(
+    function: Callable[..., R], shared: Any, items: Sequence[T], most_at_once: int = 0
+) -> Iterator[tuple[T, R]]:
     """Run ``function(shared, item)`` as one Ray task an item, retried if a worker dies.
 
     Args:
         function: importable on every node.
         shared: put into the object store once.
         items: one task each.
+        most_at_once: tasks under way at a time; 0: one a CPU of the cluster.
 
     Yields:
         Each item with its result, as they finish.
@@ -60,12 +64,15 @@ def run_tasks(function: Callable[..., R], shared: Any, items: Sequence[T]) -> It
         return function(shared, item)
 
     reference = ray.put(shared)
-    waiting = {call.remote(reference, item): item for item in items}
-    pending = list(waiting)
-    while pending:
-        (done,), pending = ray.wait(pending)
+    rest, waiting = iter(items), {}
+    for item in itertools.islice(rest, most_at_once or None):
+        waiting[call.remote(reference, item)] = item
+    while waiting:
+        (done,), _ = ray.wait(list(waiting))
         try:
             result = ray.get(done)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None  # what happened, without the traceback of the task
-        yield waiting[done], result
+        yield waiting.pop(done), result
+        for item in itertools.islice(rest, 1):
+            waiting[call.remote(reference, item)] = item

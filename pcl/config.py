@@ -3,7 +3,7 @@
 __all__ = ["Config", "data_identity", "experiment", "load_config", "resolved_yaml"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,55 @@ class GaussianProcessConfig:
 
 
 @dataclass
+class StreamfunctionConfig:
+    """``data.streamfunction``."""
+
+    num_train: int = MISSING
+    num_test: int = MISSING
+    num_modes: int = MISSING
+    decay: float = MISSING
+    mean_path: float = MISSING
+    frequency_std: float = MISSING
+    law_seed: int = MISSING
+    start: list[float] = MISSING
+    duration: float = MISSING
+    num_positions: int = MISSING
+    tolerance: float = MISSING
+
+
+@dataclass
+class OceanConfig:
+    """``data.ocean``."""
+
+    paths: list[str] = MISSING
+    eastward: str = MISSING
+    northward: str = MISSING
+    units: str = MISSING
+    mask: str = MISSING
+    depth_m: float | None = MISSING
+    tile_points: int = MISSING
+    tile_stride: int = MISSING
+    minimum_wet: float = MISSING
+    window_steps: int = MISSING
+    window_stride: int = MISSING
+    test_fraction: float = MISSING
+    gap_days: float = MISSING
+
+
+@dataclass
+class DriftersConfig:
+    """``data.drifters``."""
+
+    num_drifters: int = MISSING
+    num_releases: int = MISSING
+    record_s: float = MISSING
+    step_s: float = MISSING
+    land: str = MISSING
+    halo_degrees: float = MISSING
+    noise_m: float = MISSING
+
+
+@dataclass
 class DataConfig:
     """``data``."""
 
@@ -42,6 +91,9 @@ class DataConfig:
     num_shards: int = MISSING
     record_pairs: int = MISSING
     gaussian_process: GaussianProcessConfig = field(default_factory=GaussianProcessConfig)
+    streamfunction: StreamfunctionConfig = field(default_factory=StreamfunctionConfig)
+    ocean: OceanConfig = field(default_factory=OceanConfig)
+    drifters: DriftersConfig = field(default_factory=DriftersConfig)
 
 
 @dataclass
@@ -55,6 +107,34 @@ class TemperatureConfig:
 
 
 @dataclass
+class TransformerConfig:
+    """``model.transformer``."""
+
+    lift: str = MISSING
+    positions_per_token: int = MISSING
+    width: int = MISSING
+    depth: int = MISSING
+    num_heads: int = MISSING
+
+
+@dataclass
+class LinearInverseConfig:
+    """``model.linear_inverse``."""
+
+    position_stride: int = MISSING
+    noise: float = MISSING
+    learned_map: str = MISSING
+
+
+@dataclass
+class FieldConfig:
+    """``model.field_network``."""
+
+    width: int = MISSING
+    depth: int = MISSING
+
+
+@dataclass
 class ModelConfig:
     """``model``."""
 
@@ -64,6 +144,9 @@ class ModelConfig:
     standardise: bool = MISSING
     tilting: str = MISSING
     temperature: TemperatureConfig = field(default_factory=TemperatureConfig)
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    linear_inverse: LinearInverseConfig = field(default_factory=LinearInverseConfig)
+    field_network: FieldConfig = field(default_factory=FieldConfig)
 
 
 @dataclass
@@ -134,6 +217,15 @@ class EvaluationConfig:
 
 
 @dataclass
+class BuildConfig:
+    """``build``."""
+
+    dry_run: bool = MISSING
+    num_tasks: int = MISSING
+    memory_mb: float = MISSING
+
+
+@dataclass
 class TheoryConfig:
     """``theory``."""
 
@@ -153,13 +245,18 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    build: BuildConfig = field(default_factory=BuildConfig)
     theory: TheoryConfig = field(default_factory=TheoryConfig)
 
 
+ENCODER_KINDS = ("linear", "lenet", "one_hot", "identity", "transformer", "linear_inverse", "field", "drifter_set")
 CHOICES = {
-    "data.source": ("gaussian_process", "mnist"),
-    "model.encoder_u": ("linear", "lenet", "one_hot", "identity"),
-    "model.encoder_v": ("linear", "lenet", "one_hot", "identity"),
+    "data.source": ("gaussian_process", "mnist", "streamfunction", "ocean"),
+    "data.drifters.land": ("freeze", "drop"),
+    "model.encoder_u": ENCODER_KINDS,
+    "model.encoder_v": ENCODER_KINDS,
+    "model.transformer.lift": ("velocity_fourier", "positions"),
+    "model.linear_inverse.learned_map": ("none", "linear", "mlp"),
     "model.tilting": ("cosine", "inner_product", "squared_distance"),
     "loss.kind": ("conditional", "joint", "conditional_mmd", "joint_mmd"),
     "loss.mode": ("auto", "plain", "tiled", "one_sided"),
@@ -196,6 +293,7 @@ AT_LEAST = {
     "workers.collective_timeout_s": 1,
     "evaluation.block_pairs": 1,
     "evaluation.max_pairs": 0,
+    "build.num_tasks": 0,
 }
 
 
@@ -239,6 +337,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
     for section, key in ((config, "storage"), (config.data, "root"), (config.data, "shards")):
         setattr(section, key, str(Path(getattr(section, key)).expanduser().resolve()))  # workers change directory
+    config.data.ocean.paths = [str(Path(path).expanduser().absolute()) for path in config.data.ocean.paths]
     return config
 
 
@@ -308,20 +407,41 @@ def resolved_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
+SECTIONS_OF_SOURCE = {
+    "gaussian_process": {"gaussian_process"},
+    "streamfunction": {"streamfunction"},
+    "ocean": {"ocean", "drifters"},
+}
+SECTIONS_OF_ENCODER = {
+    "transformer": {"transformer"},
+    "linear_inverse": {"linear_inverse"},
+    "field": {"field_network"},
+    "drifter_set": {"field_network"},
+}
+
+
+def _used(content: dict[Any, Any], sections: dict[str, set[str]], chosen: Iterable[str]) -> dict[str, Any]:
+    """Leave out the sections of what is not chosen: they do not matter."""
+    unused = set().union(*sections.values()) - set().union(*(sections.get(name, set()) for name in chosen))
+    return {key: value for key, value in content.items() if key not in unused}
+
+
 def data_identity(config: Config) -> dict[str, Any]:
     """Return what the shards are a function of: the data but not where they lie."""
     content = OmegaConf.to_container(OmegaConf.structured(config.data))
     assert isinstance(content, dict)
-    sections = {"gaussian_process"} - {config.data.source}  # settings of other sources do not matter
-    return {str(key): value for key, value in content.items() if key not in {"root", "shards"} | sections}
+    used = _used(content, SECTIONS_OF_SOURCE, [config.data.source])
+    used.get("ocean", {}).pop("paths", None)  # where files lie does not matter: their names and sizes do, as provenance
+    return {key: value for key, value in used.items() if key not in {"root", "shards"}}
 
 
 def experiment(config: Config) -> dict[str, Any]:
     """Return, flat, what a run is a function of: everything but where it runs, lies and is evaluated."""
     content = OmegaConf.to_container(OmegaConf.structured(config))
     assert isinstance(content, dict)
-    parts = {key: content[key] for key in ("seed", "model", "loss", "train")}
-    return _flatten(parts | {"data": data_identity(config)})
+    parts = {key: content[key] for key in ("seed", "loss", "train")}
+    model = _used(content["model"], SECTIONS_OF_ENCODER, [config.model.encoder_u, config.model.encoder_v])
+    return _flatten(parts | {"data": data_identity(config), "model": model})
 
 
 def _flatten(content: dict[Any, Any], prefix: str = "") -> dict[str, Any]:

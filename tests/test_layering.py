@@ -26,9 +26,11 @@ ALLOWED = {
     "pcl.objective": ("pcl.kernels", "pcl.losses", "pcl.mmd", "pcl.scores"),
     "pcl.conditional": ("pcl.tilting",),
     "pcl.gaussian": ("pcl.gaussian",),
-    "pcl.encoders": ("pcl.errors",),
+    "pcl.advection": ("pcl.errors",),
+    "pcl.streamfunction": ("pcl.advection", "pcl.errors"),
+    "pcl.encoders": ("pcl.encoders", "pcl.errors", "pcl.streamfunction"),
     "pcl.model": ("pcl.conditional", "pcl.encoders", "pcl.tilting"),
-    "pcl.data": ("pcl.data", "pcl.errors", "pcl.gaussian"),
+    "pcl.data": ("pcl.data", "pcl.advection", "pcl.errors", "pcl.gaussian", "pcl.streamfunction"),
     "pcl.train": (
         "pcl.train",
         "pcl.data.manifest",

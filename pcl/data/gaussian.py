@@ -86,3 +86,7 @@ class GaussianProcessSource:
         generator = np.random.default_rng([self.seed, SPLITS.index(split), start])
         u, v = self.process.sample(stop - start, generator)
         return {"u": u.astype(np.float32), "v": v.astype(np.float32)}
+
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """Return nothing: all statistics follow from the shards."""
+        return {}

@@ -8,7 +8,7 @@ pure function of (seed, step): the step is the cursor of every lane, and resumin
 
 __all__ = ["LaneLoader", "iterate_split"]
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -165,20 +165,24 @@ class LaneLoader:
             if shard.name not in self.verified:
                 verify(self.root / shard.name, shard)
                 self.verified.add(shard.name)
-            for record in read_records(self.root / shard.name, shard, self.manifest.arrays, self.manifest.record_pairs):
+            arrays = {name: self.manifest.arrays[name] for name in ("u", "v")}
+            for record in read_records(self.root / shard.name, shard, arrays, self.manifest.record_pairs):
                 if skip:
                     skip -= 1
                 else:
                     yield record
 
 
-def iterate_split(root: Path, manifest: Manifest, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield a split's records in order, each shard verified first: stored u (n, ...) and v (n, ...).
+def iterate_split(
+    root: Path, manifest: Manifest, split: str, names: Sequence[str] = ("u", "v")
+) -> Iterator[tuple[Tensor, ...]]:
+    """Yield a split's records in order, each shard verified first: stored arrays (n, ...), by default u and v.
 
     Raises:
         DamagedDataError: a shard differs from its manifest.
     """
     for shard in manifest.shards(split):
         verify(root / shard.name, shard)
-        for record in read_records(root / shard.name, shard, manifest.arrays, manifest.record_pairs):
-            yield torch.from_numpy(record["u"]), torch.from_numpy(record["v"])
+        arrays = {name: manifest.arrays[name] for name in names}
+        for record in read_records(root / shard.name, shard, arrays, manifest.record_pairs):
+            yield tuple(torch.from_numpy(record[name]) for name in names)

@@ -10,6 +10,7 @@ __all__ = [
     "is_empty",
     "load_manifest",
     "manifest_sha256",
+    "statistics_shape",
     "write_json",
 ]
 
@@ -42,7 +43,8 @@ class ArrayInfo:
         meaning: a phrase.
         scale_factor: physical units per stored unit.
         statistics: what the manifest keeps of the training split: ``component`` (mean and standard deviation of
-            every component), ``scalar`` (one of each) or ``counts`` (of every integer label).
+            every component), ``scalar`` (one of each), ``channel`` (one of each for every entry of the first axis,
+            over what is not missing, given by the source), ``counts`` (of every integer label) or ``none``.
     """
 
     dtype: str
@@ -51,6 +53,18 @@ class ArrayInfo:
     meaning: str
     scale_factor: float = 1.0
     statistics: str = "component"
+
+
+def statistics_shape(info: ArrayInfo) -> tuple[int, ...]:
+    """Return the shape of an array's mean and standard deviation: it broadcasts against items.
+
+    Example:
+        >>> statistics_shape(ArrayInfo("float32", (2, 7, 16, 16), "m s-1", "currents", statistics="channel"))
+        (2, 1, 1, 1)
+    """
+    if info.statistics == "channel":
+        return (info.shape[0], *[1] * (len(info.shape) - 1))
+    return info.shape if info.statistics == "component" else ()
 
 
 @dataclass(frozen=True)
@@ -174,8 +188,8 @@ def load_manifest(root: Path) -> Manifest:
 
 
 def _check_types(manifest: Manifest) -> None:
-    if set(manifest.arrays) != {"u", "v"} or set(manifest.statistics) != {"u", "v"}:
-        raise ValueError("arrays and statistics are those of u and v")
+    if not {"u", "v"} <= set(manifest.arrays) or set(manifest.statistics) != set(manifest.arrays):
+        raise ValueError("arrays and statistics are those of u, v and what describes a pair")
     if not isinstance(manifest.config, dict) or "name" not in manifest.source:
         raise ValueError("config is a mapping, and source has a name")
     if type(manifest.record_pairs) is not int or manifest.record_pairs < 1:
@@ -197,8 +211,10 @@ def _check_statistics(info: ArrayInfo, statistics: Mapping[str, Any]) -> None:
         if any(type(count) is not int or count < 0 for count in statistics["counts"]):
             raise ValueError("counts are not non-negative integers")
         return
+    if info.statistics == "none":
+        return
     mean, std = (np.asarray(statistics[name], np.float64) for name in ("mean", "std"))
-    wanted = info.shape if info.statistics == "component" else ()
+    wanted = statistics_shape(info)
     if mean.shape != wanted or std.shape != wanted or not (np.isfinite(mean).all() and (std >= 0).all()):
         raise ValueError(f"mean and std are not finite numbers of shape {wanted}")
 

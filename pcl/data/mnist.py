@@ -143,3 +143,7 @@ class MnistSource:
     def pairs(self, split: str, start: int, stop: int) -> Arrays:
         """Return the pairs of a range."""
         return {"u": self.images[split][start:stop], "v": self.labels[split][start:stop]}
+
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """Return nothing: all statistics follow from the shards."""
+        return {}

@@ -56,7 +56,11 @@ class Source(Protocol):
         ...
 
     def pairs(self, split: str, start: int, stop: int) -> Arrays:
-        """Return pairs start .. stop - 1 as stored arrays u and v: a pure function of its arguments."""
+        """Return pairs start .. stop - 1 as stored arrays: a pure function of its arguments."""
+        ...
+
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """Return mean and standard deviation, over the training split, of the arrays that keep them by channel."""
         ...
 
 
@@ -199,7 +203,9 @@ def finish_build(
         statistics={
             name: _statistics([moments[name] for plan, _, moments in built if plan.split == "train"], info)
             for name, info in source.arrays.items()
-        },
+            if info.statistics != "channel"
+        }
+        | source.statistics(),
         record_pairs=record_pairs,
         splits={split: [entry for plan, entry, _ in built if plan.split == split] for split in SPLITS},
     )
@@ -222,6 +228,8 @@ def _to_npy(array: np.ndarray) -> bytes:
 
 
 def _moments(array: np.ndarray, info: ArrayInfo) -> dict[str, Any]:
+    if info.statistics in ("none", "channel"):
+        return {}
     if info.statistics == "counts":
         return {"counts": np.bincount(array.reshape(-1).astype(np.int64))}
     physical = array.astype(np.float64) * info.scale_factor
@@ -233,6 +241,8 @@ def _moments(array: np.ndarray, info: ArrayInfo) -> dict[str, Any]:
 
 def _statistics(parts: Sequence[dict[str, Any]], info: ArrayInfo) -> dict[str, Any]:
     """Merge the shards' moments in their order (Chan, Golub, LeVeque 1979)."""
+    if info.statistics == "none":
+        return {}
     if info.statistics == "counts":
         counts = np.zeros(max(len(part["counts"]) for part in parts), np.int64)
         for part in parts:

@@ -110,6 +110,7 @@ def model_spec(config: Config, manifest: Manifest) -> ModelSpec:
                 "the one_hot encoder needs one component for each"
             )
         encoders[name] = {"kind": kind, "shape": list(info.shape), "scale_factor": info.scale_factor}
+        encoders[name] |= encoder_options(kind, config, manifest)
         if config.model.standardise and "mean" in statistics:
             encoders[name] |= {"mean": statistics["mean"], "std": statistics["std"]}
     temperature = config.model.temperature
@@ -126,6 +127,28 @@ def model_spec(config: Config, manifest: Manifest) -> ModelSpec:
         },
         "dtype": "float64" if config.train.precision == "float64" else "float32",
     }
+
+
+def encoder_options(kind: str, config: Config, manifest: Manifest) -> dict[str, Any]:
+    """Return what a kind of encoder needs beside the shape: its section of the configuration, and what the data tell.
+
+    Raises:
+        BadInputError: the data do not tell what the encoder needs.
+    """
+    sections = {
+        "transformer": config.model.transformer,
+        "linear_inverse": config.model.linear_inverse,
+        "field": config.model.field_network,
+        "drifter_set": config.model.field_network,
+    }
+    facts = {"transformer": ("time_step",), "linear_inverse": ("time_step", "law"), "drifter_set": ("drifters",)}
+    if missing := [fact for fact in facts.get(kind, ()) if fact not in manifest.source]:
+        raise BadInputError(
+            f"the {kind} encoder needs {' and '.join(missing)} of the data, which {manifest.source['name']} does "
+            "not have: choose another encoder"
+        )
+    options = dict(vars(sections[kind])) if kind in sections else {}
+    return options | {fact: manifest.source[fact] for fact in facts.get(kind, ())}
 
 
 def finite_modalities(config: Config, manifest: Manifest) -> list[FiniteModality]:

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import webdataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pcl.data.loader import iterate_split
+from pcl.data.loader import LaneLoader, iterate_split
 from pcl.data.manifest import ArrayInfo, Manifest, load_manifest
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards, read_records
 from pcl.errors import BadInputError, DamagedDataError
@@ -34,7 +35,7 @@ class Table:
 
     table: dict[str, tuple[np.ndarray, np.ndarray]]
     scale_u: float = 1.0
-    statistics: tuple[str, str] = ("component", "counts")
+    kept: tuple[str, str] = ("component", "counts")
     name: str = "table"
 
     split_rule = "given"
@@ -43,8 +44,8 @@ class Table:
     def arrays(self) -> dict[str, ArrayInfo]:
         u, v = self.table["train"]
         return {
-            "u": ArrayInfo(str(u.dtype), u.shape[1:], "1", "numbers", self.scale_u, self.statistics[0]),
-            "v": ArrayInfo(str(v.dtype), v.shape[1:], "1", "labels", 1.0, self.statistics[1]),
+            "u": ArrayInfo(str(u.dtype), u.shape[1:], "1", "numbers", self.scale_u, self.kept[0]),
+            "v": ArrayInfo(str(v.dtype), v.shape[1:], "1", "labels", 1.0, self.kept[1]),
         }
 
     def provenance(self) -> dict[str, Any]:
@@ -55,6 +56,25 @@ class Table:
 
     def pairs(self, split: str, start: int, stop: int) -> dict[str, np.ndarray]:
         return {name: array[start:stop] for name, array in zip("uv", self.table[split], strict=True)}
+
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        return {}
+
+
+class Described(Table):
+    """Pairs with a third array that describes them, and statistics of u that the source knows itself."""
+
+    @property
+    def arrays(self) -> dict[str, ArrayInfo]:
+        infos = super().arrays
+        infos["u"] = dataclasses.replace(infos["u"], statistics="channel")
+        return infos | {"origin": ArrayInfo("int64", (), "1", "number of the pair", statistics="none")}
+
+    def pairs(self, split: str, start: int, stop: int) -> dict[str, np.ndarray]:
+        return super().pairs(split, start, stop) | {"origin": np.arange(start, stop)}
+
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        return {"u": {"mean": np.full((3, 1), 2.0).tolist(), "std": np.full((3, 1), 4.0).tolist()}}
 
 
 def make_table(num_train: int = 101, num_test: int = 23, dtype: str = "float32") -> Table:
@@ -252,6 +272,21 @@ def test_there_is_no_pickle(tmp_path):
                 assert not np.lib.format.read_array_header_1_0(stream)[2].hasobject
 
 
+def test_pairs_may_be_described_by_further_arrays(tmp_path):
+    table = make_table()
+    manifest = build(tmp_path, Described(table.table))
+    assert manifest.statistics["u"] == {"mean": [[2.0]] * 3, "std": [[4.0]] * 3}
+    assert manifest.statistics["origin"] == {}
+    origins = torch.cat([origin for (origin,) in iterate_split(tmp_path, manifest, "test", ["origin"])])
+    assert origins.tolist() == list(range(23))
+    loader = LaneLoader(tmp_path, manifest, "train", global_batch=4, num_lanes=2, shuffle_pairs=5, seed=0)
+    assert len(next(loader.batches())) == 2
+    spoiled = dataclasses.replace(manifest, statistics=manifest.statistics | {"u": {"mean": [1.0], "std": [1.0]}})
+    spoiled.save(tmp_path)
+    with pytest.raises(DamagedDataError, match=r"finite numbers of shape \(3, 1\)"):
+        load_manifest(tmp_path)
+
+
 def test_statistics_of_components(tmp_path):
     source = make_table(dtype="float64")
     u, v = source.table["train"]
@@ -269,7 +304,7 @@ def test_statistics_of_components(tmp_path):
 def test_scalar_statistics_of_integers_are_in_physical_units(tmp_path):
     source = make_table()
     source.table = {split: ((abs(u) * 40).astype(np.uint8), v) for split, (u, v) in source.table.items()}
-    source.scale_u, source.statistics = 1 / 255, ("scalar", "counts")
+    source.scale_u, source.kept = 1 / 255, ("scalar", "counts")
     statistics = build(tmp_path, source).statistics["u"]
     physical = source.table["train"][0].astype(np.float64) / 255
     assert statistics["mean"] == pytest.approx(physical.mean(), rel=1e-12)

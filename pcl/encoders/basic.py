@@ -1,9 +1,9 @@
-"""Encoders: from one modality's stored arrays to embeddings.
+"""Encoders without a physics: from one modality's arrays to embeddings.
 
 Shapes: B pairs, E embedding; ``shape`` is the shape of one item of the modality.
 """
 
-__all__ = ["ENCODERS", "Identity", "LeNet", "Linear", "OneHot", "Standardise", "make_encoder"]
+__all__ = ["Identity", "LeNet", "Linear", "OneHot", "Standardise"]
 
 import math
 from collections.abc import Sequence
@@ -116,45 +116,3 @@ class Identity(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, *shape) to (B, E)."""
         return x.flatten(1) if x.ndim > 1 else x[:, None]
-
-
-ENCODERS: dict[str, type[Linear] | type[LeNet] | type[OneHot] | type[Identity]] = {
-    "linear": Linear,
-    "lenet": LeNet,
-    "one_hot": OneHot,
-    "identity": Identity,
-}
-
-
-def make_encoder(
-    kind: str,
-    shape: Sequence[int],
-    embedding_dim: int,
-    *,
-    scale_factor: float = 1.0,
-    mean: float | Sequence[float] = 0.0,
-    std: float | Sequence[float] = 1.0,
-) -> nn.Module:
-    """Return an encoder of stored arrays: standardisation, then the network; labels go in as they are.
-
-    Args:
-        kind: one of ``ENCODERS``.
-        shape: shape of one item.
-        embedding_dim: E.
-        scale_factor: physical units per stored unit.
-        mean: subtracted, in physical units.
-        std: divided by, in physical units.
-
-    Raises:
-        BadInputError: the kind is not known or does not fit the shape.
-
-    Example:
-        >>> make_encoder("linear", (12,), 5)(torch.zeros(2, 12)).shape
-        torch.Size([2, 5])
-    """
-    if kind not in ENCODERS:
-        raise BadInputError(f"encoder {kind!r} is not known; choose one of {', '.join(ENCODERS)}")
-    network = ENCODERS[kind](shape, embedding_dim)
-    if getattr(network, "integer_input", False):
-        return network
-    return nn.Sequential(Standardise(scale_factor, mean, std), network)
