@@ -33,6 +33,16 @@ def mnist_root(data_root: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def ocean_root(data_root: Path) -> Path:
+    """The folder of ocean samples, with its layouts/; without it tests are skipped, or fail under CI."""
+    root = data_root / "ocean"
+    if not (root / "layouts").is_dir():
+        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+        give_up(f"PCL_TEST_DATA={data_root}: it must hold ocean/, with layouts/ in it")
+    return root
+
+
+@pytest.fixture(scope="session")
 def make_shards(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, Manifest]]:
     """Return a function that builds Gaussian process shards in a new folder, as jobs/write_shards.py would."""
 
