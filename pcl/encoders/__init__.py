@@ -2,6 +2,21 @@
 
 from pcl.encoders.basic import Identity, LeNet, Linear, OneHot, Standardise
 from pcl.encoders.field import DrifterSet, Field
+from pcl.encoders.linear_inverse import LinearInverse, oracle
 from pcl.encoders.registry import ENCODERS, make_encoder
+from pcl.encoders.trajectory import Transformer
 
-__all__ = ["ENCODERS", "DrifterSet", "Field", "Identity", "LeNet", "Linear", "OneHot", "Standardise", "make_encoder"]
+__all__ = [
+    "ENCODERS",
+    "DrifterSet",
+    "Field",
+    "Identity",
+    "LeNet",
+    "Linear",
+    "LinearInverse",
+    "OneHot",
+    "Standardise",
+    "Transformer",
+    "make_encoder",
+    "oracle",
+]

@@ -9,6 +9,8 @@ from torch import nn
 
 from pcl.encoders.basic import Identity, LeNet, Linear, OneHot, Standardise
 from pcl.encoders.field import DrifterSet, Field
+from pcl.encoders.linear_inverse import LinearInverse
+from pcl.encoders.trajectory import Transformer
 from pcl.errors import BadInputError
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
@@ -18,6 +20,8 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "identity": Identity,
     "field": Field,
     "drifter_set": DrifterSet,
+    "transformer": Transformer,
+    "linear_inverse": LinearInverse,
 }
 
 
@@ -46,6 +50,7 @@ def make_encoder(
         BadInputError: the kind is not known or does not fit the shape.
 
     Example:
+        >>> import torch
         >>> make_encoder("linear", (12,), 5)(torch.zeros(2, 12)).shape
         torch.Size([2, 5])
     """

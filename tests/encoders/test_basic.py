@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcl.encoders import ENCODERS, Identity, LeNet, Linear, OneHot, Standardise, make_encoder
+from pcl.encoders import Identity, LeNet, Linear, OneHot, Standardise, make_encoder
 from pcl.errors import BadInputError
 
 
@@ -41,7 +41,7 @@ def test_an_encoder_makes_embeddings_of_any_batch(kind, shape, dim):
 
 
 @pytest.mark.usefixtures("double_precision")
-@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("kind", ["linear", "lenet", "one_hot", "identity"])
 def test_an_encoder_built_in_double_precision_stays_there(kind):
     shape, dim = {"linear": ((3,), 2), "lenet": ((28, 28), 10), "one_hot": ((), 10), "identity": ((3,), 3)}[kind]
     encoder = make_encoder(kind, shape, dim)
