@@ -1,4 +1,7 @@
-"""Write the shards of a data source: one Ray task a shard; a build that was cut off continues."""
+"""Write the shards of a data source: one Ray task a shard; a build that was cut off continues.
+
+--dry-run, the same as build.dry_run=true, prints pairs, bytes and memory, and writes nothing.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -9,13 +12,24 @@ from pcl.config import Config, data_identity
 from pcl.data.gaussian import GaussianProcessSource, process_of
 from pcl.data.manifest import load_manifest
 from pcl.data.mnist import MnistSource
+from pcl.data.ocean import ocean_source
 from pcl.data.shards import Source, begin_build, build_shard, finish_build, plan_shards
+from pcl.data.streamfunction import streamfunction_source
+from pcl.data.summary import describe_needs, describe_statistics, format_sizes, planned_sizes, written_sizes
 
 
 def make_source(config: Config) -> Source:
     """Return the source that a configuration names."""
     if config.data.source == "mnist":
         return MnistSource(Path(config.data.root))
+    if config.data.source == "ocean":
+        data, memory_mb = config.data, config.build.memory_mb
+        return ocean_source(vars(data.ocean), vars(data.drifters), data.seed, memory_mb)
+    if config.data.source == "streamfunction":
+        flows, difference = streamfunction_source(vars(config.data.streamfunction), config.data.seed)
+        step = flows.law.time_step / flows.substeps
+        print(f"step {step:.3g}, {flows.substeps} a position: {difference:.1e} widths from half of it", flush=True)
+        return flows
     settings = config.data.gaussian_process
     process = process_of(vars(settings))
     return GaussianProcessSource(settings.num_train, settings.num_test, config.data.seed, process)
@@ -25,19 +39,24 @@ def main(config: Config) -> None:
     """Build the folder of shards, or find it finished."""
     root, identity = Path(config.data.shards), data_identity(config)
     source = make_source(config)
-    plans = plan_shards(source, config.data.num_shards)
+    plans, record_pairs = plan_shards(source, config.data.num_shards), config.data.record_pairs
+    if config.build.dry_run:
+        print(*format_sizes(planned_sizes(source, plans, record_pairs)), sep="\n")
+        print(*describe_needs(source, plans, record_pairs), sep="\n")
+        print(f"dry run: nothing was written to {root}")
+        return
     if begin_build(root, {"config": identity, "source": source.provenance()}):
-        build = partial(build_shard, root=root, record_pairs=config.data.record_pairs)
+        build = partial(build_shard, root=root, record_pairs=record_pairs)
         with connected(num_cpus=1):
             tasks = run_tasks(build, source, plans, config.build.num_tasks)
             built = [(plan, *result) for plan, result in progress(tasks, len(plans), "shards", "shard")]
-        finish_build(root, source, identity, config.data.record_pairs, built)
+        finish_build(root, source, identity, record_pairs, built)
     manifest = load_manifest(root)
-    for split, shards in manifest.splits.items():
-        size = sum(shard.bytes for shard in shards) / 1e6
-        print(f"{split}: {manifest.num_pairs(split):,} pairs in {len(shards)} shards, {size:.1f} MB")
+    print(*format_sizes(written_sizes(manifest)), sep="\n")
+    if config.data.source == "ocean":
+        print(*describe_needs(source, plans, record_pairs), *describe_statistics(manifest), sep="\n")
     print(f"shards: {root}")
 
 
 if __name__ == "__main__":
-    job(main, __doc__)
+    job(main, __doc__, flags={"--dry-run": "build.dry_run=true"})

@@ -123,6 +123,7 @@ class LinearInverseConfig:
 
     position_stride: int = MISSING
     noise: float = MISSING
+    whiten: bool = MISSING
     learned_map: str = MISSING
 
 
@@ -207,6 +208,16 @@ class WorkersConfig:
 
 
 @dataclass
+class FieldsConfig:
+    """``evaluation.fields``."""
+
+    references: str = MISSING
+    num_members: int = MISSING
+    num_examples: int = MISSING
+    seed: int = MISSING
+
+
+@dataclass
 class EvaluationConfig:
     """``evaluation``."""
 
@@ -214,6 +225,7 @@ class EvaluationConfig:
     recall_at: list[int] = MISSING
     block_pairs: int = MISSING
     max_pairs: int = MISSING
+    fields: FieldsConfig = field(default_factory=FieldsConfig)
 
 
 @dataclass
@@ -265,12 +277,23 @@ CHOICES = {
     "train.schedule": ("cosine", "constant"),
     "train.precision": ("float32", "bf16", "float64"),
     "evaluation.split": ("train", "test"),
+    "evaluation.fields.references": ("tile", "all"),
 }
 AT_LEAST = {
     "seed": 0,
     "data.seed": 0,
     "data.num_shards": 1,
     "data.record_pairs": 1,
+    "data.ocean.tile_points": 2,
+    "data.ocean.tile_stride": 1,
+    "data.ocean.minimum_wet": 0,
+    "data.ocean.window_steps": 2,
+    "data.ocean.window_stride": 1,
+    "data.ocean.gap_days": 0,
+    "data.drifters.num_drifters": 1,
+    "data.drifters.num_releases": 1,
+    "data.drifters.halo_degrees": 0,
+    "data.drifters.noise_m": 0,
     "model.embedding_dim": 1,
     "loss.weight_u_given_v": 0,
     "loss.weight_v_given_u": 0,
@@ -293,6 +316,9 @@ AT_LEAST = {
     "workers.collective_timeout_s": 1,
     "evaluation.block_pairs": 1,
     "evaluation.max_pairs": 0,
+    "evaluation.fields.num_members": 2,
+    "evaluation.fields.num_examples": 0,
+    "evaluation.fields.seed": 0,
     "build.num_tasks": 0,
 }
 

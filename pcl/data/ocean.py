@@ -1,0 +1,384 @@
+"""Pairs of an ocean model or of altimetry: the currents of a tile over a window of time, and drifters released in it.
+
+Pairs are numbered window by window, in a window tile by tile, in a tile release by release, so that consecutive pairs
+share a slab of the archive, which is read once. What a pair holds depends on its number and the settings only: not on
+the slab, the task or the memory.
+
+Shapes: D drifters, P recorded positions, T times, H x W points of a tile (H = W), Y x X points of the grid.
+"""
+
+__all__ = ["OceanSource", "ocean_source"]
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import dask
+import numpy as np
+import torch
+
+from pcl.data.archive import list_files, product_of
+from pcl.data.drifters import METRES_PER_DEGREE, advect, count_steps
+from pcl.data.manifest import SPLITS, ArrayInfo
+from pcl.data.reanalysis import Currents, chunk_advice, open_currents
+from pcl.data.shards import Arrays
+from pcl.data.tiles import DAY_S, cut_tiles, cut_windows, regular_interval, union_box
+from pcl.errors import BadInputError
+
+# of a slab, for each point and time, at the worst moment: chunks of files, what is read of them, a copy, a table
+BYTES_PER_POINT = 64
+NUM_READERS = 2  # threads of a task: there are as many tasks as CPUs
+MEGABYTE = 1e6
+
+
+def ocean_source(
+    ocean: Mapping[str, Any], drifters: Mapping[str, Any], seed: int, memory_mb: float = 512.0
+) -> "OceanSource":
+    """Open the files that settings name, lazily, and return where their pairs come from.
+
+    Args:
+        ocean: the section ``data.ocean`` of a configuration.
+        drifters: the section ``data.drifters``.
+        seed: of releases and noise.
+        memory_mb: of fields that are held at a time, MB.
+
+    Raises:
+        BadInputError: files, grid, times and settings do not fit together.
+        DamagedDataError: a file cannot be read.
+    """
+    reading = ("eastward", "northward", "units", "mask", "depth_m")
+    currents = open_currents(ocean["paths"], **{name: ocean[name] for name in reading})
+    names = {field.name for field in fields(OceanSource)}
+    settings = {name: value for name, value in {**ocean, **drifters}.items() if name in names}
+    return OceanSource(currents, seed=seed, memory_mb=memory_mb, **settings)
+
+
+@dataclass(frozen=True, eq=False)
+class OceanSource:
+    """Tiles and windows of gridded currents, with drifters.
+
+    Attributes:
+        currents: the archive.
+        seed: of releases and noise; every pair has a generator of its own.
+        memory_mb: of fields that are held at a time, MB; the pairs do not depend on it.
+        tile_points: H = W, rows and columns of a tile.
+        tile_stride: points from one tile to the next.
+        minimum_wet: smallest share of water of a tile.
+        window_steps: T, times of a window; drifters move from the first to the last.
+        window_stride: times from one training window to the next.
+        test_fraction: last part of the time axis, for testing.
+        gap_days: smallest time between training and test, days.
+        num_drifters: D, released in a tile at uniformly random places in water.
+        num_releases: pairs of every tile and window.
+        record_s: seconds between two recorded positions.
+        step_s: seconds of a step of the integrator.
+        land: ``freeze`` or ``drop``, see :func:`pcl.data.drifters.advect`.
+        halo_degrees: how far from its tile a drifter is followed, within the grid.
+        noise_m: standard deviation of the noise of recorded positions, m.
+
+    Raises:
+        BadInputError: grid, times and settings do not fit together.
+    """
+
+    currents: Currents
+    seed: int
+    memory_mb: float
+    tile_points: int
+    tile_stride: int
+    minimum_wet: float
+    window_steps: int
+    window_stride: int
+    test_fraction: float
+    gap_days: float
+    num_drifters: int
+    num_releases: int
+    record_s: float
+    step_s: float
+    land: str
+    halo_degrees: float
+    noise_m: float
+
+    def __post_init__(self) -> None:
+        try:
+            _ = self.windows, self.num_records  # they raise what does not fit
+            needed = max(self._slab_bytes(tile[None]) for tile in self.tiles) / MEGABYTE
+            if needed > self.memory_mb:
+                raise BadInputError(
+                    f"build.memory_mb={self.memory_mb:g} and a tile with its halo needs {needed:.0f} MB: give at least "
+                    "that, or choose smaller tiles, windows or halo_degrees"
+                )
+        except BadInputError as error:
+            names = [name for name, _ in self.currents.files]
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise BadInputError(f"{names[0]}{more}: {error}") from error
+
+    @cached_property
+    def tiles(self) -> np.ndarray:
+        """First row and column of every tile, shape (tiles, 2)."""
+        return cut_tiles(self.currents.wet, self.tile_points, self.tile_stride, self.minimum_wet)
+
+    @cached_property
+    def windows(self) -> dict[str, np.ndarray]:
+        """First time index of every window of each split."""
+        return cut_windows(
+            self.currents.time_s, self.window_steps, self.window_stride, self.test_fraction, self.gap_days
+        )
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two fields."""
+        return regular_interval(self.currents.time_s)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of a window, from its first field to its last."""
+        return (self.window_steps - 1) * self.interval_s
+
+    @property
+    def num_records(self) -> int:
+        """P, recorded positions of a drifter."""
+        return 1 + count_steps(self.duration_s, self.interval_s, self.record_s, self.step_s)[0]
+
+    @property
+    def arrays(self) -> dict[str, ArrayInfo]:
+        """The arrays of a pair."""
+        window = (self.window_steps, self.tile_points, self.tile_points)
+        return {
+            "u": ArrayInfo(
+                "float32",
+                (2, *window),
+                "m s-1",
+                "eastward_sea_water_velocity and northward_sea_water_velocity at (time, latitude, longitude), both "
+                "ascending; NaN where there is no water",
+                statistics="channel",
+            ),
+            "wet": ArrayInfo("uint8", window, "1", "1 where there is water", statistics="none"),
+            "v": ArrayInfo(
+                "float32",
+                (self.num_drifters, self.num_records, 4),
+                "degree",
+                "drifters: degrees east of the centre of the tile, degrees north of it, latitude, and 1 once aground; "
+                "NaN where a drifter is missing",
+                statistics="none",
+            ),
+            "origin": ArrayInfo(
+                "float64",
+                (6,),
+                "1",
+                "time of release (s since 1970-01-01), longitude and latitude of the centre of the tile (degrees), row "
+                "and column of its first point and time index of the window in the archive",
+                statistics="none",
+            ),
+        }
+
+    @property
+    def split_rule(self) -> str:
+        """How training and test are kept apart."""
+        ends = self.currents.time_s[self.windows["train"][-1] + self.window_steps - 1]
+        gap = (self.currents.time_s[self.windows["test"][0]] - ends) / DAY_S
+        return (
+            f"by time: training windows end {gap:g} days (at least {self.gap_days:g}) before the first test window; "
+            f"test windows lie in the last {self.test_fraction:g} of the time axis and do not overlap"
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        """Return files (names and bytes, not folders), product, licence, times, grid, and what encoders need."""
+        latitude, longitude = self.currents.latitude, self.currents.longitude
+        cell = [float(np.median(np.diff(latitude))), float(np.median(np.diff(longitude)))]
+        paths = [path for path, _ in self.currents.files]
+        product = product_of(paths[0])
+        return {
+            "name": "ocean",
+            "files": list_files(paths),
+            "product": product,
+            "licence": product.pop("licence"),
+            "calendar": self.currents.calendar,
+            "time": {
+                "first_s": float(self.currents.time_s[0]),
+                "last_s": float(self.currents.time_s[-1]),
+                "steps": len(self.currents.time_s),
+                "interval_s": self.interval_s,
+            },
+            "grid": {"latitude": latitude.tolist(), "longitude": longitude.tolist(), "cell_degrees": cell},
+            "drifters": {
+                "num_drifters": self.num_drifters,
+                "record_s": self.record_s,
+                "step_s": self.step_s,
+                "duration_s": self.duration_s,
+                "window_time_s": [step * self.interval_s for step in range(self.window_steps)],
+                "cell_degrees": cell,
+                "height": self.tile_points,
+                "width": self.tile_points,
+                "metres_per_degree": METRES_PER_DEGREE,
+                "land": self.land,
+                "noise_m": self.noise_m,
+            },
+        }
+
+    @property
+    def _pairs_per_window(self) -> int:
+        return len(self.tiles) * self.num_releases
+
+    def num_pairs(self, split: str) -> int:
+        """Return the number of pairs of a split."""
+        return len(self.windows[split]) * self._pairs_per_window
+
+    def pairs(self, split: str, start: int, stop: int) -> Arrays:
+        """Read the slabs that a range of pairs needs, one after another, and release its drifters."""
+        parts = [self._of_slab(split, numbers) for numbers in self._slabs(start, stop)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.arrays}
+
+    def _tiles_of(self, numbers: np.ndarray) -> np.ndarray:
+        tiles: np.ndarray = self.tiles[numbers % self._pairs_per_window // self.num_releases]
+        return tiles
+
+    def _slabs(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Cut a range of pairs where the window changes, and where the slab of its tiles would outgrow the memory."""
+        first = start
+        for number in range(start + 1, stop):
+            together = np.arange(first, number + 1)
+            if number % self._pairs_per_window == 0 or self._slab_bytes(self._tiles_of(together)) > self._memory:
+                yield together[:-1]
+                first = number
+        yield np.arange(first, stop)
+
+    @property
+    def _memory(self) -> float:
+        return self.memory_mb * MEGABYTE
+
+    def _slab_bytes(self, tiles: np.ndarray) -> int:
+        rows, columns = self._with_halo(*union_box(tiles, self.tile_points))
+        return int(BYTES_PER_POINT * self.window_steps * (rows.stop - rows.start) * (columns.stop - columns.start))
+
+    def _with_halo(self, rows: slice, columns: slice) -> tuple[slice, slice]:
+        """Return the rows and columns within the halo around a box."""
+        axes = ((self.currents.latitude, rows), (self.currents.longitude, columns))
+        halo = self.halo_degrees + 1e-9  # grids carry rounding
+        south_west = [int(np.searchsorted(axis, axis[box.start] - halo)) for axis, box in axes]
+        north_east = [int(np.searchsorted(axis, axis[box.stop - 1] + halo, "right")) for axis, box in axes]
+        return slice(south_west[0], north_east[0]), slice(south_west[1], north_east[1])
+
+    def _load(self, times: slice, rows: slice, columns: slice) -> np.ndarray:
+        with dask.config.set(num_workers=NUM_READERS):  # every thread holds chunks of its own
+            return self.currents.load(times, rows, columns)
+
+    def _of_slab(self, split: str, numbers: np.ndarray) -> Arrays:
+        """Return pairs of one window."""
+        first = int(self.windows[split][numbers[0] // self._pairs_per_window])
+        tiles = self._tiles_of(numbers)
+        rows, columns = self._with_halo(*union_box(tiles, self.tile_points))
+        field = self._load(slice(first, first + self.window_steps), rows, columns)
+        water = np.isfinite(field).all(0)
+        field[:, ~water] = np.nan  # one NaN of the many, and both components
+        generators = [np.random.default_rng([self.seed, SPLITS.index(split), number]) for number in numbers.tolist()]
+        corner = np.array([rows.start, columns.start])
+        inside = [union_box(tile[None] - corner, self.tile_points) for tile in tiles]
+        starts = [
+            self._release(generator, tile, water[0, *box])
+            for generator, tile, box in zip(generators, tiles.tolist(), inside, strict=True)
+        ]
+        paths, aground = self._follow(field, rows, columns, tiles, np.stack(starts))
+        centres = np.stack([self._centre(tile) for tile in tiles.tolist()])
+        return {
+            "u": np.stack([field[:, :, *box] for box in inside]),
+            "wet": np.stack([water[:, *box] for box in inside]).astype(np.uint8),
+            "v": self._observe(generators, paths, aground, centres),
+            "origin": np.column_stack(
+                [np.full(len(tiles), self.currents.time_s[first]), centres, tiles, np.full(len(tiles), first)]
+            ).astype(np.float64),
+        }
+
+    def _centre(self, tile: tuple[int, int]) -> np.ndarray:
+        """Return the longitude and latitude of the centre of a tile."""
+        ends = [index + np.array([0, self.tile_points - 1]) for index in tile]
+        return np.array([self.currents.longitude[ends[1]].mean(), self.currents.latitude[ends[0]].mean()])
+
+    def _release(self, generator: np.random.Generator, tile: tuple[int, int], water: np.ndarray) -> np.ndarray:
+        """Return random longitudes and latitudes whose nearest point is wet, shape (D, 2); NaN if there is no water."""
+        if not water.any():
+            return np.full((self.num_drifters, 2), np.nan)
+        places = np.empty((0, 2))  # rows and columns, with fractions
+        while len(places) < self.num_drifters:
+            more = generator.random((4 * self.num_drifters, 2)) * (self.tile_points - 1)
+            row, column = np.ceil(more - 0.5).astype(int).T
+            places = np.concatenate([places, more[water[row, column]]])
+        points = np.arange(self.tile_points)
+        axes = (self.currents.latitude[tile[0] + points], self.currents.longitude[tile[1] + points])
+        latitude, longitude = (np.interp(places[: self.num_drifters, i], points, axes[i]) for i in (0, 1))
+        return np.column_stack([longitude, latitude])
+
+    def _follow(
+        self, field: np.ndarray, rows: slice, columns: slice, tiles: np.ndarray, starts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return positions, shape (pairs, D, P, 2), and whether they are aground, shape (pairs, D, P)."""
+        halos = [self._with_halo(*union_box(tile[None], self.tile_points)) for tile in tiles]
+        edges = [
+            [(self.currents.longitude[box[1]][end], self.currents.latitude[box[0]][end]) for box in halos]
+            for end in (0, -1)
+        ]
+        lower, upper = (torch.tensor(edge).repeat_interleave(self.num_drifters, 0) for edge in edges)
+        paths, aground = advect(
+            torch.from_numpy(field),
+            self.interval_s * torch.arange(self.window_steps, dtype=torch.float64),
+            torch.tensor(self.currents.latitude[rows]),
+            torch.tensor(self.currents.longitude[columns]),
+            torch.from_numpy(starts.reshape(-1, 2)),
+            step_s=self.step_s,
+            record_s=self.record_s,
+            land=self.land,
+            bounds=(lower, upper),
+        )
+        shape = (len(tiles), self.num_drifters, self.num_records)
+        return paths.numpy().reshape(*shape, 2), aground.numpy().reshape(shape)
+
+    def _observe(
+        self, generators: list[np.random.Generator], paths: np.ndarray, aground: np.ndarray, centres: np.ndarray
+    ) -> np.ndarray:
+        """Return the array v: positions with noise, relative to the centres of the tiles, latitude, aground."""
+        if self.noise_m > 0:
+            noise = np.stack([generator.normal(size=paths.shape[1:]) for generator in generators])
+            parallel = np.cos(np.radians(paths[..., 1:]))
+            scale = np.concatenate([parallel, np.ones_like(parallel)], -1) * METRES_PER_DEGREE / self.noise_m
+            paths = paths + noise / scale
+        flag = np.where(np.isnan(paths[..., :1]), np.nan, aground[..., None])
+        return np.concatenate([paths - centres[:, None, None], paths[..., 1:], flag], -1).astype(np.float32)
+
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """Return mean and standard deviation of u over the water of all tiles in the training period, in float64.
+
+        Every field is summed by itself and the sums are added exactly, so the result does not depend on how many
+        fields are read at a time.
+        """
+        rows, columns = union_box(self.tiles, self.tile_points)
+        used = np.zeros(self.currents.wet.shape, bool)
+        for tile in self.tiles:
+            used[union_box(tile[None], self.tile_points)] = True
+        used = used[rows, columns]
+        stop = int(self.windows["train"][-1]) + self.window_steps
+        at_once = max(1, int(self._memory / (BYTES_PER_POINT * used.size)))
+        sums = []
+        for first in range(0, stop, at_once):
+            fields = self._load(slice(first, min(first + at_once, stop)), rows, columns)
+            sums += [_sums(field[:, used]) for field in fields.swapaxes(0, 1)]
+        count, *rest = (math.fsum(column) for column in zip(*sums, strict=True))
+        mean, square = np.array(rest[:2]) / count, np.array(rest[2:]) / count
+        std = np.sqrt(np.maximum(square - mean**2, 0))
+        return {"u": {"mean": mean.reshape(2, 1, 1, 1).tolist(), "std": std.reshape(2, 1, 1, 1).tolist()}}
+
+    def memory_of_task(self, record_pairs: int) -> float:
+        """Return the bytes of fields that writing records of so many pairs holds at a time."""
+        last = self._pairs_per_window
+        ranges = [(start, min(start + record_pairs, last)) for start in range(0, last, record_pairs)]
+        return max(self._slab_bytes(self._tiles_of(numbers)) for pair in ranges for numbers in self._slabs(*pair))
+
+    def chunk_advice(self) -> str:
+        """Return whether the chunks of the files suit tiles and windows."""
+        return chunk_advice(self.currents, self.window_steps, self.tile_points)
+
+
+def _sums(field: np.ndarray) -> list[float]:
+    """Return the number of points in water, the sums of both components, and of their squares."""
+    values = field[:, np.isfinite(field).all(0)].astype(np.float64)
+    return [values.shape[1], *values.sum(1).tolist(), *np.square(values).sum(1).tolist()]
