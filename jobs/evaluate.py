@@ -1,4 +1,4 @@
-"""Evaluate the newest checkpoint of a run: tables, metrics.json, figures, TensorBoard."""
+"""Evaluate the newest checkpoint of a run: tables, metrics.json, figures, NetCDF, TensorBoard."""
 
 import math
 from pathlib import Path
@@ -10,8 +10,9 @@ from pcl.command import job
 from pcl.config import Config
 from pcl.data.manifest import write_json
 from pcl.errors import BadInputError, RunFailedError
+from pcl.evaluation.ocean import FieldOptions
 from pcl.evaluation.report import evaluate, format_table
-from pcl.runs import check_name, checkpoints
+from pcl.runs import check_name, checkpoints, experiment_hash
 from pcl.train.session import full_experiment, load_shards
 
 
@@ -19,7 +20,8 @@ def main(config: Config) -> None:
     """Evaluate a run on ``evaluation.split``."""
     manifest = load_shards(config)
     run = Path(config.storage) / config.name
-    if not check_name(run, full_experiment(config)) or not checkpoints(run):
+    content = full_experiment(config)
+    if not check_name(run, content) or not checkpoints(run):
         raise BadInputError(f"{run} holds no checkpoint: train first, with jobs/train.py and the same config")
     checkpoint = checkpoints(run)[-1]
     step = int(checkpoint.name.removeprefix("checkpoint_"))
@@ -27,6 +29,7 @@ def main(config: Config) -> None:
     tag, folder = "eval", run / "evaluations" / checkpoint.name
     if part != "test":  # another split, or a part of it, leaves the evaluation of the test split alone
         tag, folder = f"eval_{part}", folder / part
+    about = {"experiment": experiment_hash(content), "run": config.name, "checkpoint": checkpoint.name}
     result = evaluate(
         pcl.load(checkpoint),
         Path(config.data.shards),
@@ -37,6 +40,7 @@ def main(config: Config) -> None:
         recall_at=config.evaluation.recall_at,
         block_pairs=config.evaluation.block_pairs,
         max_pairs=config.evaluation.max_pairs,
+        fields=FieldOptions(**vars(config.evaluation.fields), about=about | {"training_seed": config.seed}),
     )
     if not all(map(math.isfinite, result.metrics.values())):
         wrong = [name for name, value in result.metrics.items() if not math.isfinite(value)]
@@ -44,8 +48,10 @@ def main(config: Config) -> None:
     for table in result.tables:
         print(f"\n{format_table(table)}")
     folder.mkdir(parents=True, exist_ok=True)
-    about = {"step": step, "split": config.evaluation.split, "max_pairs": config.evaluation.max_pairs}
-    write_json(folder / "metrics.json", about | result.metrics)
+    part_of = {"step": step, "split": config.evaluation.split, "max_pairs": config.evaluation.max_pairs}
+    write_json(folder / "metrics.json", part_of | result.metrics)
+    for name, dataset in result.datasets.items():
+        dataset.to_netcdf(folder / name)
     with SummaryWriter(str(run / "tensorboard")) as writer:
         for name, value in result.metrics.items():
             writer.add_scalar(f"{tag}/{name}", value, step)

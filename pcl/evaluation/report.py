@@ -3,12 +3,10 @@
 __all__ = ["Evaluation", "evaluate", "format_table"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from pcl.data.loader import iterate_split
@@ -16,21 +14,14 @@ from pcl.data.manifest import Manifest
 from pcl.errors import BadInputError
 from pcl.evaluation.classification import classification_metrics
 from pcl.evaluation.figures import conditional_means_figure, labels_figure
+from pcl.evaluation.lagrangian import evaluate_flows
+from pcl.evaluation.ocean import FieldOptions, evaluate_fields, retrieval_within_tiles
+from pcl.evaluation.result import Evaluation, Table
 from pcl.evaluation.retrieval import identity_of, retrieval_metrics, retrieval_ranks
 from pcl.evaluation.theory_gap import closed_form_means, learned_means, pair_means, reference_errors
+from pcl.evaluation.windows import Geometry, read_windows
 from pcl.gaussian import DIRECTIONS, GaussianProcessPair, plug_in, relative_error
 from pcl.model import PairModel
-
-Table = list[list[str]]
-
-
-@dataclass
-class Evaluation:
-    """Metrics by name (as in TensorBoard, without ``eval/``), tables for the terminal, figures by file name."""
-
-    metrics: dict[str, float] = field(default_factory=dict)
-    tables: list[Table] = field(default_factory=list)
-    figures: dict[str, Figure] = field(default_factory=dict)
 
 
 def _read(root: Path, manifest: Manifest, split: str, max_pairs: int) -> tuple[Tensor, Tensor]:
@@ -51,8 +42,9 @@ def evaluate(
     recall_at: Sequence[int],
     block_pairs: int,
     max_pairs: int = 0,
+    fields: FieldOptions | None = None,
 ) -> Evaluation:
-    """Evaluate a model on a split: retrieval always, labels and theory where the data have them.
+    """Evaluate a model on a split: retrieval always, labels, theory and ocean fields where the data have them.
 
     Args:
         model: with its encoders.
@@ -64,6 +56,7 @@ def evaluate(
         recall_at: K of R@K.
         block_pairs: pairs encoded and scored at a time.
         max_pairs: evaluate the first pairs only; 0: all.
+        fields: how the fields of ocean pairs are estimated and what their files say.
 
     Raises:
         DamagedDataError: a shard differs from its manifest.
@@ -79,6 +72,15 @@ def evaluate(
         train = _read(root, manifest, "train", 0)
         process = GaussianProcessPair(**manifest.source["process"])
         _theory(result, model, process, (loss, weights), train, (u, v))
+    if manifest.source["name"] == "streamfunction":
+        evaluate_flows(result, manifest.source, (u, v), (features_u, features_v), recall_at, block_pairs)
+    if manifest.source["name"] == "ocean":
+        pairs = read_windows(root, manifest, split, max_pairs=max_pairs)
+        retrieval_within_tiles(result, pairs, (features_u, features_v), recall_at, block_pairs)
+        if split != "train":  # a training pair would find its own field in the archive
+            archive = read_windows(root, manifest, "train", unique=True)
+            geometry = Geometry.of(manifest.source)
+            evaluate_fields(result, model, archive, pairs, geometry, fields or FieldOptions(), block_pairs)
     return result
 
 

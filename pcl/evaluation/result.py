@@ -1,0 +1,20 @@
+"""What an evaluation gives."""
+
+__all__ = ["Evaluation", "Table"]
+
+from dataclasses import dataclass, field
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+Table = list[list[str]]
+
+
+@dataclass
+class Evaluation:
+    """Metrics by name (as in TensorBoard, without ``eval/``), tables of text, figures and datasets by file name."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    tables: list[Table] = field(default_factory=list)
+    figures: dict[str, Figure] = field(default_factory=dict)
+    datasets: dict[str, xr.Dataset] = field(default_factory=dict)

@@ -1,0 +1,168 @@
+"""The posterior of fields given drifters, its NetCDF files, and a whole evaluation of small ocean shards."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from pcl.config import load_config
+from pcl.errors import BadInputError
+from pcl.evaluation.drift import drift, release_points
+from pcl.evaluation.fields import FieldPosterior, summarise, to_dataset
+from pcl.evaluation.ocean import FieldOptions
+from pcl.evaluation.report import evaluate
+from pcl.evaluation.windows import Geometry, read_windows
+from pcl.model import build_model
+from pcl.train.session import model_spec
+from tests.evaluation.ocean_pairs import ROOT, make_ocean_shards
+
+SETTINGS = {"split": "test", "loss": "conditional", "weights": (1, 1), "recall_at": [1, 5], "block_pairs": 7}
+
+
+@pytest.fixture(scope="module")
+def ocean(tmp_path_factory):
+    """Shards with two releases a window, their manifest, and an untrained model."""
+    root, manifest = make_ocean_shards(tmp_path_factory.mktemp("ocean"), "data.drifters.num_releases=2")
+    config = load_config(ROOT / "configs" / "ocean.yaml", ("model.field_network.width=8", "model.embedding_dim=4"))
+    return root, manifest, build_model(model_spec(config, manifest)).eval()
+
+
+@pytest.fixture(scope="module")
+def archive(ocean):
+    return read_windows(ocean[0], ocean[1], "train", unique=True)
+
+
+@pytest.fixture(scope="module")
+def queries(ocean):
+    return read_windows(ocean[0], ocean[1], "test")
+
+
+def test_an_archive_holds_each_field_once(ocean, archive):
+    every = read_windows(ocean[0], ocean[1], "train")
+    assert len(every) == 2 * len(archive)
+    keys = {tuple(origin[3:].tolist()) for origin in every.origin}
+    assert len(keys) == len(archive)
+    assert len(read_windows(ocean[0], ocean[1], "train", max_pairs=5)) == 5
+
+
+def test_the_posterior_is_the_formula(ocean, archive, queries):
+    posterior = FieldPosterior(ocean[2], archive, block_pairs=3)
+    tile = int(queries.tiles[0])
+    found = posterior.given(queries.v[0], tile, 20, torch.Generator().manual_seed(0))
+    same = archive.tiles == tile
+    with torch.no_grad():
+        weights = torch.softmax(ocean[2].log_tilting(archive.u[same], queries.v[:1])[:, 0], 0).double().numpy()
+    fields = archive.u[same].double().numpy()
+    mean = np.einsum("n,n...->...", weights, fields)
+    std = np.sqrt(np.einsum("n,n...->...", weights, (fields - mean) ** 2))
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.std, std, rtol=1e-3, atol=1e-5)
+    assert found.effective_sample_size == pytest.approx(1 / (weights**2).sum(), rel=1e-4)
+    assert all(any(np.array_equal(m, f, equal_nan=True) for f in fields) for m in found.members.numpy())
+    best = posterior.best(queries.v[0], tile, found.mean).mean.numpy()
+    np.testing.assert_array_equal(best, fields[weights.argmax()])
+
+
+def test_references_of_all_tiles_leave_no_gap_in_water(ocean, archive, queries):
+    posterior = FieldPosterior(ocean[2], archive, references="all")
+    found = posterior.given(queries.v[0], int(queries.tiles[0]), 20, torch.Generator().manual_seed(0))
+    assert torch.isfinite(found.mean).all()
+    assert torch.isfinite(found.members).all()
+
+
+def test_a_tile_without_archive_is_refused(ocean, archive):
+    posterior = FieldPosterior(ocean[2], archive)
+    with pytest.raises(BadInputError, match="no window of tile 77"):
+        posterior.given(archive.v[0], 77, 2, torch.Generator())
+    with pytest.raises(BadInputError, match="choose one of tile, all"):
+        FieldPosterior(ocean[2], archive, references="none")
+
+
+def test_moments_ignore_what_is_missing():
+    values = torch.tensor([[1.0, torch.nan], [4.0, 2.0], [7.0, 6.0]])
+    mean, std = summarise(values, torch.tensor([0.5, 0.25, 0.25]))
+    assert mean.tolist() == pytest.approx([3.25, 4.0])
+    assert std[1] == pytest.approx(2.0)
+
+
+def test_a_file_is_cf_and_comes_back(ocean, archive, queries, tmp_path):
+    geometry = Geometry.of(ocean[1].source)
+    estimate = FieldPosterior(ocean[2], archive).given(queries.v[0], int(queries.tiles[0]), 6, torch.Generator())
+    about = {"experiment": "abc", "checkpoint": "checkpoint_1", "training_seed": 3}
+    written = to_dataset(estimate, queries.origin[0], queries.wet[0], geometry, about)
+    written.to_netcdf(tmp_path / "field.nc")
+    with xr.open_dataset(tmp_path / "field.nc") as read:
+        assert read["u"].dims == ("realization", "time", "latitude", "longitude")
+        assert read.sizes == {"realization": 6, "time": 4, "latitude": 8, "longitude": 8}
+        assert {read[name].attrs["units"] for name in ("u", "v", "u_mean", "v_mean", "u_std", "v_std")} == {"m s-1"}
+        assert read["u"].attrs["standard_name"] == "eastward_sea_water_velocity"
+        assert read["v_std"].attrs["cell_methods"] == "realization: standard_deviation"
+        assert [read[name].attrs["axis"] for name in ("time", "latitude", "longitude")] == ["T", "Y", "X"]
+        assert read.attrs["Conventions"] == "CF-1.11"
+        assert {"history", "effective_sample_size"} <= set(read.attrs)
+        assert about.items() <= read.attrs.items()
+        seconds = (read["time"].values - np.datetime64("1970-01-01")) / np.timedelta64(1, "s")
+        np.testing.assert_allclose(seconds, float(queries.origin[0, 0]) + 86400 * np.arange(4))
+        wet = queries.wet[0].numpy()
+        np.testing.assert_array_equal(read["wet_mask"], wet)
+        np.testing.assert_allclose(read["v_mean"].values[wet], estimate.mean[1].numpy()[wet], rtol=1e-6)
+        np.testing.assert_array_equal(np.isfinite(read["u"].values), np.broadcast_to(wet, read["u"].shape))
+        middle = [read[name].mean().item() for name in ("longitude", "latitude")]
+        np.testing.assert_allclose(middle, queries.origin[0, 1:3])
+
+
+def test_drifters_of_a_window_go_where_those_of_the_source_went(ocean, queries):
+    """Paths within the tile: the source saw more than the tile, and its step is another."""
+    geometry = Geometry.of(ocean[1].source)
+    for i in range(0, len(queries), 5):
+        start = queries.v[i, :, 0, :2].double()
+        found = drift(queries.u[i : i + 1], queries.origin[i : i + 1], geometry, start)[0]
+        true = queries.v[i, :, :, :2].double()
+        inside = (true.abs() < 0.7).all(-1).all(-1) & (queries.v[i, :, -1, 3] == 0)
+        if queries.wet[i].all():
+            torch.testing.assert_close(found[inside], true[inside], rtol=0, atol=2e-3)
+
+
+def test_released_drifters_are_regular_and_within_the_tile(ocean):
+    geometry = Geometry.of(ocean[1].source)
+    start = release_points(geometry, 4)
+    assert start.shape == (16, 2)
+    torch.testing.assert_close(start.mean(0), torch.zeros(2).double())
+    assert start.abs().max() == pytest.approx(8 * 0.25 * 3 / 8)
+
+
+def test_an_evaluation_has_scores_tables_figures_and_files(ocean):
+    root, manifest, model = ocean
+    options = FieldOptions(num_members=5, num_examples=2, about={"experiment": "abc"})
+    result = evaluate(model, root, manifest, fields=options, **SETTINGS)
+    assert all(map(math.isfinite, result.metrics.values()))
+    for method in ("posterior", "climatology", "random_analog", "nearest_track_analog", "optimal_interpolation"):
+        assert result.metrics[f"field_{method}_rmse_m_s"] > 0
+        assert 0 <= result.metrics[f"field_{method}_liu_weisberg"] <= 1
+    assert result.metrics["field_climatology_crps_m_s"] < result.metrics["field_random_analog_crps_m_s"]
+    assert result.metrics["field_optimal_interpolation_rmse_m_s"] < result.metrics["field_climatology_rmse_m_s"]
+    assert 0 <= result.metrics["v_to_u_within_tile_recall@1"] <= result.metrics["v_to_u_within_tile_recall@5"]
+    assert {len(row) for row in result.tables[-1]} == {len(result.tables[-1][0])}
+    assert [len(table) for table in result.tables] == [3, 3, 7]
+    assert set(result.figures) == {"fields.png", "field_scores.png"}
+    assert len(result.datasets) == 2
+    for dataset in result.datasets.values():
+        assert dataset.attrs["experiment"] == "abc"
+        assert dataset.sizes["realization"] == 5
+
+
+def test_the_same_seed_gives_the_same_numbers(ocean):
+    root, manifest, model = ocean
+    options = FieldOptions(num_members=3, num_examples=0)
+    first, again = (evaluate(model, root, manifest, fields=options, max_pairs=6, **SETTINGS) for _ in range(2))
+    assert first.metrics == again.metrics
+    assert not first.datasets
+
+
+def test_a_training_pair_is_not_looked_for_in_its_own_archive(ocean):
+    root, manifest, model = ocean
+    result = evaluate(model, root, manifest, max_pairs=10, **SETTINGS | {"split": "train"})
+    assert "u_to_v_within_tile_recall@1" in result.metrics
+    assert not any(name.startswith("field_") for name in result.metrics)
