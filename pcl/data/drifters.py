@@ -10,15 +10,15 @@ Shapes: D drifters, P recorded positions, T fields in time on Y latitudes and X 
 (longitude, latitude) on a last axis.
 """
 
-__all__ = ["LAND", "METRES_PER_DEGREE", "GriddedCurrents", "advect", "count_steps"]
+__all__ = ["LAND", "GriddedCurrents", "advect", "count_steps"]
 
 import torch
 from torch import Tensor
 
 from pcl.advection import rk4_step
 from pcl.errors import BadInputError
+from pcl.sphere import METRES_PER_DEGREE
 
-METRES_PER_DEGREE = 111_120.0  # m of latitude: 60 nautical miles, a radius of 6,366,707.02 m
 LAND = ("freeze", "drop")
 
 

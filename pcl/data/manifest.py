@@ -54,6 +54,11 @@ class ArrayInfo:
     scale_factor: float = 1.0
     statistics: str = "component"
 
+    @property
+    def has_moments(self) -> bool:
+        """Whether the statistics follow from the shards."""
+        return self.statistics in ("component", "scalar", "counts")
+
 
 def statistics_shape(info: ArrayInfo) -> tuple[int, ...]:
     """Return the shape of an array's mean and standard deviation: it broadcasts against items.

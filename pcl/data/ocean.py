@@ -20,12 +20,13 @@ import numpy as np
 import torch
 
 from pcl.data.archive import list_files, product_of
-from pcl.data.drifters import METRES_PER_DEGREE, advect, count_steps
+from pcl.data.drifters import advect, count_steps
 from pcl.data.manifest import SPLITS, ArrayInfo
 from pcl.data.reanalysis import Currents, chunk_advice, open_currents
 from pcl.data.shards import Arrays
 from pcl.data.tiles import DAY_S, cut_tiles, cut_windows, regular_interval, union_box
 from pcl.errors import BadInputError
+from pcl.sphere import METRES_PER_DEGREE
 
 # of a slab, for each point and time, at the worst moment: chunks of files, what is read of them, a copy, a table
 BYTES_PER_POINT = 64

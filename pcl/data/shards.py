@@ -169,10 +169,10 @@ def build_shard(source: Source, plan: ShardPlan, root: Path, record_pairs: int) 
         os.replace(temporary, path)
         record.write_text(digest)  # a build that continues trusts a shard only if it is what was written
     entry = ShardEntry(plan.name, plan.stop - plan.start, path.stat().st_size, _sha256(path))
-    records = list(read_records(path, entry, source.arrays, record_pairs))
+    counted = {name: info for name, info in source.arrays.items() if info.has_moments}
+    records = list(read_records(path, entry, counted, record_pairs))
     moments = {
-        name: _moments(np.concatenate([record[name] for record in records]), info)
-        for name, info in source.arrays.items()
+        name: _moments(np.concatenate([record[name] for record in records]), info) for name, info in counted.items()
     }
     return entry, moments
 
@@ -201,7 +201,7 @@ def finish_build(
         config=dict(config),
         arrays=source.arrays,
         statistics={
-            name: _statistics([moments[name] for plan, _, moments in built if plan.split == "train"], info)
+            name: _statistics([moments.get(name, {}) for plan, _, moments in built if plan.split == "train"], info)
             for name, info in source.arrays.items()
             if info.statistics != "channel"
         }
@@ -228,8 +228,6 @@ def _to_npy(array: np.ndarray) -> bytes:
 
 
 def _moments(array: np.ndarray, info: ArrayInfo) -> dict[str, Any]:
-    if info.statistics in ("none", "channel"):
-        return {}
     if info.statistics == "counts":
         return {"counts": np.bincount(array.reshape(-1).astype(np.int64))}
     physical = array.astype(np.float64) * info.scale_factor

@@ -83,13 +83,15 @@ def describe_needs(source: Source, plans: Sequence[ShardPlan], record_pairs: int
         record_pairs: pairs in a record.
     """
     largest = max(plan.stop - plan.start for plan in plans)
-    shard = 2 * _shard_bytes(source.arrays, largest, record_pairs)  # written, then read back and checked
+    counted = {name: info for name, info in source.arrays.items() if info.has_moments}
+    # a record is written, and read back, at a time; of what has moments the whole shard is held, and joined
+    shard = 2 * _record_bytes(source.arrays, min(record_pairs, largest)) + 2 * _record_bytes(counted, largest)
     if not isinstance(source, OceanSource):
         return [f"memory of a task: {shard / MEGABYTE:.1f} MB"]
     fields = source.memory_of_task(record_pairs)
     return [
         f"memory of a task: {fields / MEGABYTE:.1f} MB of fields (at most build.memory_mb={source.memory_mb:g}), "
-        f"{shard / MEGABYTE:.1f} MB of its shard",
+        f"{shard / MEGABYTE:.1f} MB of its pairs",
         source.chunk_advice(),
     ]
 

@@ -7,7 +7,7 @@ A displacement between two recorded positions is a velocity, by the metre of a d
 Shapes: B pairs, D drifters, P positions, S = (P - 1) // stride segments, T times, H x W grid points.
 """
 
-__all__ = ["METRES_PER_DEGREE", "DrifterRaster", "Segments", "track_segments"]
+__all__ = ["DrifterRaster", "Segments", "track_segments"]
 
 import itertools
 from collections.abc import Mapping
@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-METRES_PER_DEGREE = 111120.0  # of latitude: 60 nautical miles of 1852 m, as in Parcels
+from pcl.sphere import METRES_PER_DEGREE
+
 LONGITUDE, LATITUDE, ABSOLUTE_LATITUDE, AGROUND = range(4)  # the components of a recorded position
 
 

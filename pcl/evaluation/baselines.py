@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcl.encoders.tracks import METRES_PER_DEGREE, track_segments
+from pcl.encoders.tracks import track_segments
 from pcl.evaluation.field_scores import gaussian_crps, weighted_mean
 from pcl.evaluation.fields import Estimate, summarise
 from pcl.evaluation.interpolation import interpolate
 from pcl.evaluation.windows import Geometry
+from pcl.sphere import METRES_PER_DEGREE
 
 DAY_S = 86400.0
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from pcl.advection import integrate
-from pcl.encoders.tracks import METRES_PER_DEGREE
 from pcl.evaluation.interpolation import interpolate
 from pcl.evaluation.windows import LATITUDE, Geometry
+from pcl.sphere import METRES_PER_DEGREE
 
 LONGEST_STEP_S = 10800.0  # at 2 m/s a drifter moves 22 km in a step, less than a cell of a quarter of a degree
 

@@ -23,7 +23,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from pcl.encoders.tracks import METRES_PER_DEGREE
+from pcl.sphere import METRES_PER_DEGREE
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

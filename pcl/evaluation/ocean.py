@@ -9,7 +9,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pcl.encoders.tracks import METRES_PER_DEGREE
 from pcl.evaluation.baselines import (
     Measurements,
     OptimalInterpolation,
@@ -34,6 +33,7 @@ from pcl.evaluation.result import Evaluation
 from pcl.evaluation.retrieval import identity_of, retrieval_metrics, retrieval_ranks
 from pcl.evaluation.windows import COLUMN, LATITUDE, LONGITUDE, ROW, STEP, Geometry, Windows
 from pcl.model import PairModel
+from pcl.sphere import METRES_PER_DEGREE
 
 DAY_S = 86400.0
 LEAD_DAYS = (1, 3, 7)

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from pcl.data.drifters import METRES_PER_DEGREE, GriddedCurrents, advect, count_steps
+from pcl.data.drifters import GriddedCurrents, advect, count_steps
 from pcl.errors import BadInputError
+from pcl.sphere import METRES_PER_DEGREE
 
 DAY_S = 86_400.0
 
