@@ -48,6 +48,8 @@ def main(config: Config) -> None:
     for table in result.tables:
         print(f"\n{format_table(table)}")
     folder.mkdir(parents=True, exist_ok=True)
+    for old in [*folder.glob("*.png"), *folder.glob("*.nc")]:  # of an evaluation with other settings
+        old.unlink()
     part_of = {"step": step, "split": config.evaluation.split, "max_pairs": config.evaluation.max_pairs}
     write_json(folder / "metrics.json", part_of | result.metrics)
     for name, dataset in result.datasets.items():

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from pcl.errors import BadInputError
 from pcl.streamfunction import half_plane, waves
 
-NUM_WAVES = 49  # wavenumbers of the lift, up to |k| = 5
+NUM_WAVES = 49  # wavenumbers of what a path says of the flow, up to |k| = 5
+NUM_PLACES = 110  # of where it has been, up to |k| = 8: least squares has sums and differences of wavenumbers
 LIFT_STRIDE = 5  # every how manyth position of a token is lifted: neighbours differ by little, and the lift is not free
 
 
@@ -54,7 +55,7 @@ class VelocityFourierLift(nn.Module):
 
     Example:
         >>> VelocityFourierLift(10, 0.1)(torch.zeros(3, 50, 2)).shape
-        torch.Size([3, 5, 198])
+        torch.Size([3, 5, 320])
     """
 
     wavenumbers: Tensor
@@ -64,21 +65,23 @@ class VelocityFourierLift(nn.Module):
         super().__init__()
         self.stride = math.gcd(positions_per_token, LIFT_STRIDE)
         self.positions_per_token, self.time_step = positions_per_token, time_step
-        k = torch.from_numpy(half_plane(NUM_WAVES))
-        direction = k / k.double().norm(dim=1, keepdim=True)
+        k = torch.from_numpy(half_plane(NUM_PLACES))
+        direction = k[:NUM_WAVES] / k[:NUM_WAVES].double().norm(dim=1, keepdim=True)
         turned = torch.stack([-direction[:, 1], direction[:, 0]], 1).to(torch.get_default_dtype())
         self.register_buffer("wavenumbers", k, persistent=False)
         self.register_buffer("turned", turned, persistent=False)
-        self.num_features = 2 + 4 * NUM_WAVES
+        self.num_features = 2 + 2 * NUM_PLACES + 2 * NUM_WAVES
 
     def forward(self, paths: Tensor) -> Tensor:
         """Map (B, P, 2), not wrapped, to (B, T, features)."""
         duration = self.time_step * (paths.shape[1] - 1)
         x = paths[:, self.stride // 2 :: self.stride]
         velocities = torch.gradient(x, spacing=self.stride * self.time_step / duration, dim=1)[0]
-        angles = torch.cat(waves(self.wavenumbers, x))  # (2 K, B, P)
-        across = torch.einsum("ki,bpi->kbp", self.turned, velocities).repeat(2, 1, 1)
-        features = torch.cat([velocities.permute(2, 0, 1), angles, angles * across])
+        cosine, sine = waves(self.wavenumbers, x)  # (K, B, P)
+        across = torch.einsum("ki,bpi->kbp", self.turned, velocities)
+        features = torch.cat(
+            [velocities.permute(2, 0, 1), cosine, sine, cosine[:NUM_WAVES] * across, sine[:NUM_WAVES] * across]
+        )
         in_token = self.positions_per_token // self.stride
         return features.reshape(len(features), len(paths), x.shape[1] // in_token, in_token).mean(-1).permute(1, 2, 0)
 

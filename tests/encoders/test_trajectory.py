@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcl.encoders.trajectory import NUM_WAVES, Block, PositionLift, Transformer, VelocityFourierLift
+from pcl.encoders.trajectory import NUM_PLACES, NUM_WAVES, Block, PositionLift, Transformer, VelocityFourierLift
 from pcl.errors import BadInputError
 from pcl.streamfunction import half_plane
 
@@ -35,10 +35,13 @@ def test_the_velocity_lift_is_that_of_a_loop(positions_per_token, stride):
     features = []
     for position, velocity in zip(x, w, strict=True):
         row = [*velocity]
-        waves = [(math.cos, k) for k in half_plane(NUM_WAVES)] + [(math.sin, k) for k in half_plane(NUM_WAVES)]
-        values = [wave(2 * math.pi * k @ position) for wave, k in waves]
-        across = [(-k[1] * velocity[0] + k[0] * velocity[1]) / math.hypot(*k) for _, k in waves]
-        features.append(row + values + [a * b for a, b in zip(values, across, strict=True)])
+        for wave in (math.cos, math.sin):
+            row += [wave(2 * math.pi * k @ position) for k in half_plane(NUM_PLACES)]
+        for wave in (math.cos, math.sin):
+            for k in half_plane(NUM_WAVES):
+                across = (-k[1] * velocity[0] + k[0] * velocity[1]) / math.hypot(*k)
+                row.append(wave(2 * math.pi * k @ position) * across)
+        features.append(row)
     wanted = np.array(features).reshape(40 // positions_per_token, positions_per_token // stride, -1).mean(1)
     found = VelocityFourierLift(positions_per_token, time_step)(torch.from_numpy(path)[None])[0]
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-11)
