@@ -115,6 +115,7 @@ class TransformerConfig:
     width: int = MISSING
     depth: int = MISSING
     num_heads: int = MISSING
+    dropout: float = MISSING
 
 
 @dataclass

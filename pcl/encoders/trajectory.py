@@ -98,15 +98,16 @@ class Block(nn.Module):
     Args:
         width: D.
         num_heads: H, divides D.
+        dropout: share of what both parts add that is dropped in training.
 
     Example:
         >>> Block(8, 2)(torch.zeros(3, 5, 8)).shape
         torch.Size([3, 5, 8])
     """
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.dropout = num_heads, nn.Dropout(dropout)
         self.norm, self.norm_after = nn.LayerNorm(width), nn.LayerNorm(width)
         self.queries_keys_values, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.layers = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
@@ -116,8 +117,8 @@ class Block(nn.Module):
         heads = self.queries_keys_values(self.norm(tokens)).unflatten(-1, (3, self.num_heads, -1))
         queries, keys, values = heads.permute(2, 0, 3, 1, 4)
         attended = nn.functional.scaled_dot_product_attention(queries, keys, values)
-        tokens = tokens + self.out(attended.transpose(1, 2).flatten(2))
-        result: Tensor = tokens + self.layers(self.norm_after(tokens))
+        tokens = tokens + self.dropout(self.out(attended.transpose(1, 2).flatten(2)))
+        result: Tensor = tokens + self.dropout(self.layers(self.norm_after(tokens)))
         return result
 
 
@@ -132,6 +133,7 @@ class Transformer(nn.Module):
         width: D.
         depth: blocks; the paper has 12.
         num_heads: of a block, divides D.
+        dropout: in training, of the lifted tokens and of what a block adds.
         time_step: between two positions.
 
     Raises:
@@ -157,6 +159,7 @@ class Transformer(nn.Module):
         width: int,
         depth: int,
         num_heads: int,
+        dropout: float = 0.0,
         time_step: float,
     ) -> None:
         super().__init__()
@@ -173,15 +176,17 @@ class Transformer(nn.Module):
                 f"model.transformer: width={width}, depth={depth}, num_heads={num_heads} must be at least 1, and the "
                 "heads must divide the width"
             )
-        self.lift = LIFTS[lift](positions_per_token, time_step)
+        if not 0 <= dropout < 1:
+            raise BadInputError(f"model.transformer.dropout={dropout}: it must be at least 0 and less than 1")
+        self.lift, self.dropout = LIFTS[lift](positions_per_token, time_step), nn.Dropout(dropout)
         self.enter = nn.Linear(self.lift.num_features, width)
         self.order = nn.Parameter(torch.randn(shape[0] // positions_per_token, width) / math.sqrt(width))
-        self.blocks = nn.Sequential(*(Block(width, num_heads) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Block(width, num_heads, dropout) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, embedding_dim)
 
     def forward(self, paths: Tensor) -> Tensor:
         """Map paths (B, P, 2) to (B, E)."""
-        tokens = self.blocks(self.enter(self.lift(paths)) + self.order)
+        tokens = self.blocks(self.dropout(self.enter(self.lift(paths)) + self.order))
         embedding: Tensor = self.project(self.norm(tokens[:, -1]))
         return embedding

@@ -77,6 +77,13 @@ def test_an_embedding_depends_on_every_token_and_reaches_every_parameter(lift):
     assert encoder(paths[:0]).shape == (0, 7)
 
 
+def test_dropout_acts_in_training_only():
+    encoder, paths = Transformer((50, 2), 7, **OPTIONS | {"dropout": 0.5}, time_step=0.1), torch.rand(3, 50, 2)
+    assert not torch.equal(encoder(paths), encoder(paths))
+    encoder.eval()
+    assert torch.equal(encoder(paths), encoder(paths))
+
+
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
@@ -84,6 +91,7 @@ def test_an_embedding_depends_on_every_token_and_reaches_every_parameter(lift):
         ((50, 2), {"positions_per_token": 7}, "must divide the 50 positions"),
         ((50, 2), {"num_heads": 3}, "heads must divide the width"),
         ((50, 2), {"depth": 0}, "at least 1"),
+        ((50, 2), {"dropout": 1.0}, "less than 1"),
         ((50, 2), {"lift": "fourier"}, "choose one of positions, velocity_fourier"),
     ],
 )
