@@ -48,10 +48,8 @@ def main(config: Config) -> None:
     for table in result.tables:
         print(f"\n{format_table(table)}")
     folder.mkdir(parents=True, exist_ok=True)
-    for old in [*folder.glob("*.png"), *folder.glob("*.nc")]:  # of an evaluation with other settings
+    for old in [*folder.glob("*.json"), *folder.glob("*.png"), *folder.glob("*.nc")]:  # of other settings
         old.unlink()
-    part_of = {"step": step, "split": config.evaluation.split, "max_pairs": config.evaluation.max_pairs}
-    write_json(folder / "metrics.json", part_of | result.metrics)
     for name, dataset in result.datasets.items():
         dataset.to_netcdf(folder / name)
     with SummaryWriter(str(run / "tensorboard")) as writer:
@@ -60,6 +58,8 @@ def main(config: Config) -> None:
         for name, figure in result.figures.items():
             figure.savefig(folder / name, dpi=120)
             writer.add_figure(f"{tag}/{Path(name).stem}", figure, step)
+    part_of = {"step": step, "split": config.evaluation.split, "max_pairs": config.evaluation.max_pairs}
+    write_json(folder / "metrics.json", part_of | result.metrics)
     print(f"\nmetrics and figures: {folder}\nwatch: tensorboard --logdir {config.storage}")
 
 

@@ -10,8 +10,9 @@ Shapes: D drifters, P recorded positions, T fields in time on Y latitudes and X 
 (longitude, latitude) on a last axis.
 """
 
-__all__ = ["LAND", "GriddedCurrents", "advect", "count_steps"]
+__all__ = ["LAND", "GriddedCurrents", "advect", "count_steps", "release"]
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -103,6 +104,38 @@ def _cell(axis: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Return the index of the cell of an axis, regular or not, that holds each value, and the place in it, 0 to 1."""
     cell = (torch.searchsorted(axis, values, right=True) - 1).clamp(0, len(axis) - 2)
     return cell, ((values - axis[cell]) / (axis[cell + 1] - axis[cell])).clamp(0, 1)
+
+
+def release(
+    generator: np.random.Generator, water: np.ndarray, latitude: np.ndarray, longitude: np.ndarray, num_drifters: int
+) -> np.ndarray:
+    """Draw places, uniform over the cells of a grid, whose nearest point is wet.
+
+    Args:
+        generator: of the draws.
+        water: where there is water, bool, shape (Y, X).
+        latitude: degrees, shape (Y,).
+        longitude: degrees, shape (X,).
+        num_drifters: D.
+
+    Returns:
+        Longitudes and latitudes, shape (D, 2); NaN if there is no water.
+
+    Example:
+        >>> axis, water = np.arange(3.0), np.eye(3, dtype=bool)
+        >>> release(np.random.default_rng(0), water, axis, axis, 5).shape
+        (5, 2)
+    """
+    if not water.any():
+        return np.full((num_drifters, 2), np.nan)
+    places = np.empty((0, 2))  # rows and columns, with fractions
+    while len(places) < num_drifters:
+        more = generator.random((4 * num_drifters, 2)) * (np.array(water.shape) - 1)
+        row, column = np.ceil(more - 0.5).astype(int).T
+        places = np.concatenate([places, more[water[row, column]]])
+    north, east = places[:num_drifters].T
+    columns, rows = (np.arange(len(axis)) for axis in (longitude, latitude))
+    return np.column_stack([np.interp(east, columns, longitude), np.interp(north, rows, latitude)])
 
 
 def count_steps(duration_s: float, interval_s: float, record_s: float, step_s: float) -> tuple[int, int]:

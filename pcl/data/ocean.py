@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from pcl.data.archive import list_files, product_of
-from pcl.data.drifters import advect, count_steps
+from pcl.data.drifters import advect, count_steps, release
 from pcl.data.manifest import SPLITS, ArrayInfo
 from pcl.data.reanalysis import Currents, chunk_advice, open_currents
 from pcl.data.shards import Arrays
@@ -28,8 +28,10 @@ from pcl.data.tiles import DAY_S, cut_tiles, cut_windows, regular_interval, unio
 from pcl.errors import BadInputError
 from pcl.sphere import METRES_PER_DEGREE
 
-# of a slab, for each point and time, at the worst moment: chunks of files, what is read of them, a copy, a table
+# of a slab, for each point and time, at the worst moment: what is read, a copy, a table of the interpolation
 BYTES_PER_POINT = 64
+BYTES_PER_CHUNK_POINT = 32  # of a chunk while it is read: packed, as float64, as float32
+REGULAR = 0.05  # of a cell: Mercator grids of a region of two degrees pass
 NUM_READERS = 2  # threads of a task: there are as many tasks as CPUs
 MEGABYTE = 1e6
 
@@ -104,16 +106,28 @@ class OceanSource:
     def __post_init__(self) -> None:
         try:
             _ = self.windows, self.num_records  # they raise what does not fit
+            self._check_regular()
             needed = max(self._slab_bytes(tile[None]) for tile in self.tiles) / MEGABYTE
             if needed > self.memory_mb:
                 raise BadInputError(
-                    f"build.memory_mb={self.memory_mb:g} and a tile with its halo needs {needed:.0f} MB: give at least "
-                    "that, or choose smaller tiles, windows or halo_degrees"
+                    f"build.memory_mb={self.memory_mb:g} and a tile with its halo needs {needed:.2g} MB, of which "
+                    f"{self._chunk_bytes / MEGABYTE:.2g} MB are chunks of the files: give at least that, choose "
+                    "smaller tiles, windows or halo_degrees, or rechunk the files"
                 )
         except BadInputError as error:
             names = [name for name, _ in self.currents.files]
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise BadInputError(f"{names[0]}{more}: {error}") from error
+
+    def _check_regular(self) -> None:
+        """Refuse a grid whose cells differ: encoders and scores place drifters by the size of a cell."""
+        for name in ("latitude", "longitude"):
+            cells = np.diff(getattr(self.currents, name))
+            if np.ptp(cells) > REGULAR * np.median(cells):
+                raise BadInputError(
+                    f"the spacing of {name} goes from {cells.min():.4g} to {cells.max():.4g} degrees: tiles need a "
+                    "regular grid, interpolate the fields first or cut a smaller region"
+                )
 
     @cached_property
     def tiles(self) -> np.ndarray:
@@ -251,7 +265,14 @@ class OceanSource:
 
     def _slab_bytes(self, tiles: np.ndarray) -> int:
         rows, columns = self._with_halo(*union_box(tiles, self.tile_points))
-        return int(BYTES_PER_POINT * self.window_steps * (rows.stop - rows.start) * (columns.stop - columns.start))
+        slab = self.window_steps * (rows.stop - rows.start) * (columns.stop - columns.start)
+        return int(BYTES_PER_POINT * slab + self._chunk_bytes)
+
+    @cached_property
+    def _chunk_bytes(self) -> int:
+        """Bytes of the chunks of the files that the readers hold at a time."""
+        chunks: tuple[tuple[int, ...], ...] = self.currents.eastward.data.chunks
+        return NUM_READERS * BYTES_PER_CHUNK_POINT * math.prod(map(max, chunks))
 
     def _with_halo(self, rows: slice, columns: slice) -> tuple[slice, slice]:
         """Return the rows and columns within the halo around a box."""
@@ -277,7 +298,7 @@ class OceanSource:
         corner = np.array([rows.start, columns.start])
         inside = [union_box(tile[None] - corner, self.tile_points) for tile in tiles]
         starts = [
-            self._release(generator, tile, water[0, *box])
+            release(generator, water[0, *box], *self._axes(tile), self.num_drifters)
             for generator, tile, box in zip(generators, tiles.tolist(), inside, strict=True)
         ]
         paths, aground = self._follow(field, rows, columns, tiles, np.stack(starts))
@@ -293,22 +314,16 @@ class OceanSource:
 
     def _centre(self, tile: tuple[int, int]) -> np.ndarray:
         """Return the longitude and latitude of the centre of a tile."""
-        ends = [index + np.array([0, self.tile_points - 1]) for index in tile]
-        return np.array([self.currents.longitude[ends[1]].mean(), self.currents.latitude[ends[0]].mean()])
+        latitude, longitude = self._axes(tile)
+        return np.array([longitude[[0, -1]].mean(), latitude[[0, -1]].mean()])
 
-    def _release(self, generator: np.random.Generator, tile: tuple[int, int], water: np.ndarray) -> np.ndarray:
-        """Return random longitudes and latitudes whose nearest point is wet, shape (D, 2); NaN if there is no water."""
-        if not water.any():
-            return np.full((self.num_drifters, 2), np.nan)
-        places = np.empty((0, 2))  # rows and columns, with fractions
-        while len(places) < self.num_drifters:
-            more = generator.random((4 * self.num_drifters, 2)) * (self.tile_points - 1)
-            row, column = np.ceil(more - 0.5).astype(int).T
-            places = np.concatenate([places, more[water[row, column]]])
-        points = np.arange(self.tile_points)
-        axes = (self.currents.latitude[tile[0] + points], self.currents.longitude[tile[1] + points])
-        latitude, longitude = (np.interp(places[: self.num_drifters, i], points, axes[i]) for i in (0, 1))
-        return np.column_stack([longitude, latitude])
+    def _axes(self, tile: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the latitudes and longitudes of a tile, degrees."""
+        row, column = tile
+        return (
+            self.currents.latitude[row : row + self.tile_points],
+            self.currents.longitude[column : column + self.tile_points],
+        )
 
     def _follow(
         self, field: np.ndarray, rows: slice, columns: slice, tiles: np.ndarray, starts: np.ndarray
@@ -358,7 +373,7 @@ class OceanSource:
             used[union_box(tile[None], self.tile_points)] = True
         used = used[rows, columns]
         stop = int(self.windows["train"][-1]) + self.window_steps
-        at_once = max(1, int(self._memory / (BYTES_PER_POINT * used.size)))
+        at_once = max(1, int((self._memory - self._chunk_bytes) / (BYTES_PER_POINT * used.size)))
         sums = []
         for first in range(0, stop, at_once):
             fields = self._load(slice(first, min(first + at_once, stop)), rows, columns)

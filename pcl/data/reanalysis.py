@@ -128,8 +128,8 @@ def open_currents(
 ) -> Currents:
     """Open currents lazily: files in the order of time, one grid, m s-1, NaN on land.
 
-    Land is what a mask says, and what is missing at all of up to 8 evenly spread time steps. Where there is no mask and
-    nothing is missing at these steps (2 at least), land is where both components are exactly 0 at all of them.
+    Land is what a mask says. Without one it is what is missing, or exactly 0 in both components, at all of up to 8
+    evenly spread time steps (2 at least for the zeros).
 
     Args:
         paths: NetCDF files, globs, folders and Zarr stores.
@@ -229,17 +229,15 @@ def _add_water(currents: Currents, files: list[OceanFile], has_mask: bool) -> Cu
     num_times = len(currents.time_s)
     steps = np.unique(np.linspace(0, num_times - 1, min(SAMPLED_STEPS, num_times)).round().astype(int))
     wet, moving = (np.zeros(currents.wet.shape, bool) for _ in range(2))
-    is_complete = True
     for step in steps:
         u, v = currents.load(slice(step, step + 1), slice(None), slice(None))[:, 0]
-        is_complete &= not np.isnan(u).any()
         wet |= ~np.isnan(u)
         moving |= (np.nan_to_num(u) != 0) | (np.nan_to_num(v) != 0)
-    land_is_zero = is_complete and not has_mask and len(steps) > 1
-    water = moving if land_is_zero else wet & currents.wet
+    still = wet & ~moving if len(steps) > 1 and not has_mask else np.zeros_like(wet)
+    water = wet & currents.wet & ~still
     if not water.any():
         raise BadInputError(f"{files[0].path} holds no water: choose another mask, depth or region")
-    return _join(files, water) if land_is_zero else replace(currents, wet=water)
+    return replace(_join(files, ~still) if still.any() else currents, wet=water)
 
 
 def chunk_advice(currents: Currents, window_steps: int, tile_points: int) -> str:

@@ -43,12 +43,13 @@ def cut_tiles(wet: np.ndarray, tile_points: int, tile_stride: int, minimum_wet: 
     starts = [range(0, size - tile_points + 1, tile_stride) for size in wet.shape]
     all_tiles = np.array([(row, column) for row in starts[0] for column in starts[1]])
     shares = np.array([wet[row : row + tile_points, column : column + tile_points].mean() for row, column in all_tiles])
-    if not (shares >= minimum_wet).any():
+    used = (shares >= minimum_wet) & (shares > 0)
+    if not used.any():
         raise BadInputError(
             f"the wettest of {len(shares)} tiles has {shares.max():.0%} water and data.ocean.minimum_wet="
             f"{minimum_wet:g}: choose smaller tiles or a smaller share"
         )
-    return all_tiles[shares >= minimum_wet]
+    return all_tiles[used]
 
 
 def union_box(tiles: np.ndarray, tile_points: int) -> tuple[slice, slice]:
@@ -92,11 +93,11 @@ def cut_windows(
         gap_days: smallest time from the end of a training window to the start of a test window, days.
 
     Raises:
-        BadInputError: the times do not increase, a window has fewer than two times, the gap is shorter than a window,
-            a split is left without windows.
+        BadInputError: the times do not increase, a window has fewer than two times, the gap is shorter than two
+            windows, a split is left without windows.
 
     Example:
-        >>> windows = cut_windows(np.arange(20) * 86400.0, 3, 2, test_fraction=0.4, gap_days=3)
+        >>> windows = cut_windows(np.arange(20) * 86400.0, 3, 2, test_fraction=0.4, gap_days=4)
         >>> windows["train"].tolist(), windows["test"].tolist()
         ([0, 2, 4, 6], [12, 15])
     """
@@ -109,10 +110,10 @@ def cut_windows(
         )
     interval_s = regular_interval(time_s)
     window_days = (window_steps - 1) * interval_s / DAY_S
-    if gap_days < window_days:
+    if gap_days < 2 * window_days:
         raise BadInputError(
-            f"data.ocean.gap_days={gap_days:g} is a gap shorter than the trajectories of {window_days:g} days: "
-            "drifters of both splits would meet the same water, choose at least that, better the decorrelation time"
+            f"data.ocean.gap_days={gap_days:g} is a gap shorter than a window and a trajectory, {window_days:g} days "
+            "each: both splits would see the same water, choose at least their sum, better the decorrelation time"
         )
     whole = _whole_windows(time_s, window_steps, interval_s)
     first_test = len(time_s) - round(len(time_s) * test_fraction)

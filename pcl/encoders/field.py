@@ -47,8 +47,13 @@ def _norm(width: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(8, width), width)  # of a batch: it would tie the pairs of a batch together
 
 
-def _trunk(channels: int, embedding_dim: int, width: int, depth: int) -> nn.Sequential:
+def _trunk(channels: int, grid: Sequence[int], embedding_dim: int, width: int, depth: int) -> nn.Sequential:
     """Return a network from (B, channels, H, W) to (B, E): stages that halve the grid and double the channels."""
+    if width < 1 or depth < 0 or 2**depth > min(grid):
+        raise BadInputError(
+            f"model.field_network: width={width} and depth={depth} on a grid of {grid[0]} x {grid[1]} points: the "
+            "width must be at least 1, the depth at least 0, and each stage halves the grid, choose fewer"
+        )
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
     for stage in range(depth):
         inner = width * 2**stage
@@ -82,7 +87,7 @@ class Field(nn.Module):
                 f"the field encoder takes velocity windows of shape (2, times, rows, columns), not {tuple(shape)}: "
                 "choose another encoder"
             )
-        self.trunk = _trunk(3 * shape[1], embedding_dim, width, depth)
+        self.trunk = _trunk(3 * shape[1], shape[2:], embedding_dim, width, depth)
 
     def forward(self, u: Tensor) -> Tensor:
         """Map (B, 2, T, H, W) to (B, E)."""
@@ -123,7 +128,7 @@ class DrifterSet(nn.Module):
                 f"{tuple(shape)}: choose another encoder"
             )
         self.raster = DrifterRaster(drifters, shape[1])
-        self.trunk = _trunk(3 * self.raster.shape[0], embedding_dim, width, depth)
+        self.trunk = _trunk(3 * self.raster.shape[0], self.raster.shape[1:], embedding_dim, width, depth)
 
     def forward(self, v: Tensor) -> Tensor:
         """Map (B, D, P, 4) to (B, E)."""

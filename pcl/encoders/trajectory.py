@@ -171,6 +171,8 @@ class Transformer(nn.Module):
             raise BadInputError(
                 f"model.transformer.positions_per_token={positions_per_token}: it must divide the {shape[0]} positions"
             )
+        if lift == "velocity_fourier" and shape[0] // math.gcd(positions_per_token, LIFT_STRIDE) < 2:
+            raise BadInputError(f"{shape[0]} positions: the velocity_fourier lift needs at least {2 * LIFT_STRIDE}")
         if min(width, depth, num_heads) < 1 or width % num_heads:
             raise BadInputError(
                 f"model.transformer: width={width}, depth={depth}, num_heads={num_heads} must be at least 1, and the "

@@ -71,17 +71,20 @@ def random_analog(windows: Tensor, generator: torch.Generator) -> Estimate:
 def nearest_track_analog(windows: Tensor, measurements: Measurements, geometry: Geometry) -> Estimate:
     r"""Return the window whose velocities along the tracks are nearest to those of the drifters.
 
-    .. math:: \arg\min_i \sum_j |u^i(t_j, x_j) - \dot x_j|^2
+    .. math:: \arg\min_i \operatorname{mean}_j |u^i(t_j, x_j) - \dot x_j|^2
+
+    over the measurements j where window i has water: it must have it at half of them.
 
     Args:
-        windows: of the tile, shape (N, C, T, H, W).
+        windows: to choose from, shape (N, C, T, H, W).
         measurements: of the drifters; without any, the first window is returned.
         geometry: of the tiles.
     """
     index = geometry.index(measurements.time_s, measurements.place[:, 0], measurements.place[:, 1])
-    along = interpolate(windows.double(), index[None]).nan_to_num()  # land is still
-    distance = (along - measurements.velocity.T).square().sum((1, 2))
-    return Estimate(windows[distance.argmin()].double())
+    difference = (interpolate(windows, index[None]) - measurements.velocity.T).square().sum(1)
+    share = torch.isfinite(difference).double().mean(1)
+    distance = difference.nanmean(1).where(share >= 0.5, torch.inf)
+    return Estimate(windows[distance.nan_to_num(torch.inf).argmin()].double())
 
 
 @dataclass(frozen=True)
@@ -144,9 +147,9 @@ class OptimalInterpolation:
         assert prior.std is not None
         variance = weighted_mean(prior.std.square(), torch.ones(1, dtype=torch.float64))
         index = geometry.index(measurements.time_s, measurements.place[:, 0], measurements.place[:, 1])
-        expected = interpolate(prior.mean[None], index[None])[0]
-        anomaly = (measurements.velocity.T - expected).nan_to_num()
-        where = _points(measurements.place, measurements.time_s, latitude)
+        anomaly = measurements.velocity.T - interpolate(prior.mean[None], index[None])[0]
+        known = torch.isfinite(anomaly).all(0)  # where climatology knows of water
+        anomaly, where = anomaly[:, known], _points(measurements.place, measurements.time_s, latitude)[known]
         grid = _points(*_grid(geometry), latitude)
         size = 2 * len(where)
         observed = self.covariance(where, where).reshape(size, size)
@@ -168,7 +171,7 @@ class OptimalInterpolation:
         examples: Sequence[tuple[Tensor, Tensor, Estimate, Measurements, float]],
         geometry: Geometry,
         lengths_km: Sequence[float] = (50.0, 70.0, 100.0),
-        times_days: Sequence[float] = (7.0, 15.0, 30.0),
+        times_days: Sequence[float] = (3.0, 6.0, 12.0, 24.0),
         noises: Sequence[float] = (0.03, 0.1, 0.3),
     ) -> "OptimalInterpolation":
         """Choose the scales with the smallest mean score (CRPS of the normal law) over training pairs.

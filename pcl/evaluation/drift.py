@@ -15,7 +15,7 @@ from pcl.evaluation.interpolation import interpolate
 from pcl.evaluation.windows import LATITUDE, Geometry
 from pcl.sphere import METRES_PER_DEGREE
 
-LONGEST_STEP_S = 10800.0  # at 2 m/s a drifter moves 22 km in a step, less than a cell of a quarter of a degree
+LONGEST_STEP_S = 10800.0  # an eighth of a day: fields are at most daily
 
 
 def release_points(geometry: Geometry, per_side: int = 4) -> Tensor:
@@ -41,7 +41,7 @@ def drift(fields: Tensor, origins: Tensor, geometry: Geometry, start: Tensor) ->
         Degrees east and north of the centres, float64, shape (Q, D, P, 2); NaN for drifters without water around.
     """
     duration_s = float(geometry.time_s[-1] - geometry.time_s[0])
-    substeps = math.ceil(geometry.record_s / LONGEST_STEP_S)
+    substeps = math.ceil(geometry.record_s / min(LONGEST_STEP_S, _seconds_in_a_cell(fields, origins, geometry)))
     num_steps = round(duration_s / geometry.record_s) * substeps
     centre = origins[:, LATITUDE, None]
     fields = fields.double()
@@ -56,3 +56,11 @@ def drift(fields: Tensor, origins: Tensor, geometry: Geometry, start: Tensor) ->
     places = start.double().expand(len(fields), *start.shape).clone()
     path = integrate(velocity, places, float(geometry.time_s[0]), geometry.record_s / substeps, num_steps, substeps)
     return path.movedim(0, -2)
+
+
+def _seconds_in_a_cell(fields: Tensor, origins: Tensor, geometry: Geometry) -> float:
+    """Return how long the fastest current of all windows takes to cross a cell: a step must not be longer."""
+    rows, columns = geometry.cell_degrees
+    cosine = torch.cos(torch.deg2rad(origins[:, LATITUDE].abs().max()))
+    fastest = fields.nan_to_num().abs().max().clamp(min=1e-6)
+    return float(METRES_PER_DEGREE * min(rows, columns * float(cosine)) / fastest)

@@ -8,7 +8,7 @@ the others are renormalised.
 Shapes: N windows of the archive, K members, T times, H x W grid points.
 """
 
-__all__ = ["Estimate", "FieldPosterior", "summarise", "to_dataset"]
+__all__ = ["Estimate", "FieldPosterior", "completed", "summarise", "to_dataset"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +65,22 @@ def summarise(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     mean = weights.double() @ filled / total
     variance = weights.double() @ (known * (filled - mean.nan_to_num()).square()) / total
     return mean.reshape(values.shape[1:]), variance.sqrt().reshape(values.shape[1:])
+
+
+def completed(estimate: Estimate, prior: Estimate) -> Estimate:
+    """Return an estimate with the values of another where it has none: methods must not choose where they are scored.
+
+    Args:
+        estimate: to complete.
+        prior: with a standard deviation.
+    """
+    assert prior.std is not None
+    return Estimate(
+        _fill(estimate.mean, prior.mean),
+        None if estimate.std is None else _fill(estimate.std, prior.std),
+        None if estimate.members is None else _fill(estimate.members, prior.mean),
+        estimate.effective_sample_size,
+    )
 
 
 class FieldPosterior:
@@ -153,7 +169,7 @@ class FieldPosterior:
 
 
 def _fill(fields: Tensor, mean: Tensor) -> Tensor:
-    """Give the mean where windows of another tile are dry: there they have no say."""
+    """Give the mean where fields have no value: windows of another tile, where they are dry, have no say."""
     return torch.where(torch.isfinite(fields), fields, mean)
 
 

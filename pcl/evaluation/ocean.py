@@ -27,11 +27,11 @@ from pcl.evaluation.field_scores import (
     rank_histogram,
     weighted_mean,
 )
-from pcl.evaluation.fields import Estimate, FieldPosterior, to_dataset
+from pcl.evaluation.fields import Estimate, FieldPosterior, completed, to_dataset
 from pcl.evaluation.maps import MapRow, maps_figure, scores_figure
 from pcl.evaluation.result import Evaluation
 from pcl.evaluation.retrieval import identity_of, retrieval_metrics, retrieval_ranks
-from pcl.evaluation.windows import COLUMN, LATITUDE, LONGITUDE, ROW, STEP, Geometry, Windows
+from pcl.evaluation.windows import COLUMN, LATITUDE, LONGITUDE, ROW, Geometry, Windows
 from pcl.model import PairModel
 from pcl.sphere import METRES_PER_DEGREE
 
@@ -120,17 +120,27 @@ class _Methods:
         prior, latitude = self.prior[int(one.tiles[0])], float(one.origin[0, LATITUDE])
         return one.u[0], area, prior, measure(one.v[0], self.geometry), latitude
 
+    def truth(self, one: Windows) -> Tensor:
+        """Return the true field where its tile's climatology knows of water: all methods are scored there."""
+        return one.u[0].double().where(torch.isfinite(self.prior[int(one.tiles[0])].mean), torch.nan)
+
     def estimates(self, one: Windows) -> Iterator[tuple[str, Estimate]]:
-        """Yield the name and the estimate of every method; the first is the learned posterior."""
+        """Yield every method's name and estimate, completed by climatology; the first is the learned posterior."""
+        prior = self.prior[int(one.tiles[0])]
+        for name, estimate in self._raw_estimates(one):
+            yield name, completed(estimate, prior)
+
+    def _raw_estimates(self, one: Windows) -> Iterator[tuple[str, Estimate]]:
         tile, number, generator = int(one.tiles[0]), self.options.num_members, self.generator
         fields, prior, drifters = self.of_tile[tile], self.prior[tile], one.v[0]
         seen, latitude = measure(drifters, self.geometry), float(one.origin[0, LATITUDE])
+        candidates = self.archive.u if self.options.references == "all" else fields
         learned = self.posterior.given(drifters, tile, number, generator)
         yield "posterior", learned
         yield "posterior mode", self.posterior.best(drifters, tile, learned.mean)
         yield "climatology", climatology(fields, number, generator)
         yield "random analog", random_analog(fields, generator)
-        yield "nearest-track analog", nearest_track_analog(fields, seen, self.geometry)
+        yield "nearest-track analog", nearest_track_analog(candidates, seen, self.geometry)
         yield (
             "optimal interpolation",
             self.interpolation.estimate(prior, seen, self.geometry, latitude, number, generator),
@@ -203,10 +213,11 @@ def evaluate_fields(
     for number in range(len(queries)):
         one = queries[number : number + 1]
         for name, estimate in methods.estimates(one):
-            tallies.setdefault(name, _Tally()).add(name, estimate, one.u[0].double(), methods.generator)
+            tallies.setdefault(name, _Tally()).add(name, estimate, methods.truth(one), methods.generator)
             if name == "posterior":
                 shown.append(Estimate(estimate.mean, estimate.std, None, estimate.effective_sample_size))
-    truth, area = queries.u.double(), geometry.area(queries.origin)
+    truth = torch.stack([methods.truth(queries[i : i + 1]) for i in range(len(queries))])
+    area = geometry.area(queries.origin)
     cosine = torch.cos(torch.deg2rad(queries.origin[:, LATITUDE])).mean()
     spacing_km = float(geometry.cell_degrees[1] * METRES_PER_DEGREE / 1000 * cosine)
     scores = {name: tally.scores(truth, area, spacing_km) for name, tally in tallies.items()}
@@ -295,9 +306,9 @@ def _add_examples(
         estimate = methods.posterior.given(one.v[0], int(one.tiles[0]), options.num_members, generator)
         about = {**options.about, "references": options.references, "posterior_seed": options.seed + i}
         dataset = to_dataset(estimate, one.origin[0], one.wet[0], geometry, about)
-        row, column, step = (int(one.origin[0, part]) for part in (ROW, COLUMN, STEP))
-        result.datasets[f"field_step{step:05d}_row{row:03d}_column{column:03d}.nc"] = dataset
         release = str(xr.decode_cf(dataset[["time"]]).time.values[0])[:10]
+        row, column = (int(one.origin[0, part]) for part in (ROW, COLUMN))
+        result.datasets[f"field_{release}_row{row:03d}_column{column:03d}_pair{i:05d}.nc"] = dataset
         rows.append(_map_row(one, estimate, geometry, release))
     result.figures["fields.png"] = maps_figure(rows)
 

@@ -89,6 +89,7 @@ class Geometry:
         height: points of a tile in latitude.
         width: points of a tile in longitude.
         time_s: of the fields of a window, seconds after the release, shape (T,).
+        cell_degrees: spacing of the grid in latitude and in longitude, degrees.
         record_s: seconds between two positions of a drifter.
         calendar: of the times, as in CF.
     """
@@ -98,6 +99,7 @@ class Geometry:
     height: int
     width: int
     time_s: Tensor
+    cell_degrees: tuple[float, float]
     record_s: float
     calendar: str
 
@@ -111,6 +113,7 @@ class Geometry:
             int(drifters["height"]),
             int(drifters["width"]),
             torch.tensor(drifters["window_time_s"], dtype=torch.float64),
+            (float(drifters["cell_degrees"][0]), float(drifters["cell_degrees"][1])),
             float(drifters["record_s"]),
             str(source["calendar"]),
         )
@@ -124,14 +127,6 @@ class Geometry:
         r"""Return weights in proportion to the area of the points, :math:`\cos\varphi`, shape (N, 1, 1, H, 1)."""
         latitude = torch.stack([self.axes(origin)[0] for origin in origins])
         return torch.cos(torch.deg2rad(latitude))[:, None, None, :, None]
-
-    @property
-    def cell_degrees(self) -> tuple[float, float]:
-        """The spacing of the grid in latitude and in longitude, degrees."""
-        return (
-            float(self.latitude[-1] - self.latitude[0]) / max(len(self.latitude) - 1, 1),
-            float(self.longitude[-1] - self.longitude[0]) / max(len(self.longitude) - 1, 1),
-        )
 
     def index(self, time_s: Tensor, east: Tensor, north: Tensor) -> Tensor:
         """Return fractional indices (..., 3) of time, row and column of places in degrees from the tile's centre."""

@@ -147,6 +147,11 @@ def encoder_options(kind: str, config: Config, manifest: Manifest) -> dict[str, 
             f"the {kind} encoder needs {' and '.join(missing)} of the data, which {manifest.source['name']} does "
             "not have: choose another encoder"
         )
+    if "drifters" in manifest.source and kind not in ("field", "drifter_set"):
+        raise BadInputError(
+            f"the {kind} encoder does not know missing values, which fields and drifters have: choose field or "
+            "drifter_set"
+        )
     options = dict(vars(sections[kind])) if kind in sections else {}
     return options | {fact: manifest.source[fact] for fact in facts.get(kind, ())}
 
@@ -187,6 +192,11 @@ def loss_of(config: Config, manifest: Manifest, device: torch.device) -> Loss:
         for name, some, bandwidth in zip("uv", items, (kernel.bandwidth_u, kernel.bandwidth_v), strict=True):
             info, statistics = manifest.arrays[name], manifest.statistics[name]
             features: nn.Module
+            if info.statistics in ("none", "channel"):
+                raise BadInputError(
+                    f"loss.kind={config.loss.kind}: its kernels act on standardised numbers or labels, and {name} of "
+                    f"{config.data.source} is neither: choose conditional or joint"
+                )
             if "counts" in statistics:
                 features = OneHot(info.shape, len(statistics["counts"]))
             else:

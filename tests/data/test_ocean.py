@@ -28,7 +28,7 @@ EPOCH_2000 = 946_684_800.0
 RECORD_PAIRS = 30  # a window: 15 tiles with two releases
 READING = {"eastward": "", "northward": "", "units": "", "mask": "", "depth_m": None}
 TILES = {"tile_points": 8, "tile_stride": 6, "minimum_wet": 0.5}
-WINDOWS = {"window_steps": 4, "window_stride": 3, "test_fraction": 0.3, "gap_days": 5.0}
+WINDOWS = {"window_steps": 4, "window_stride": 3, "test_fraction": 0.3, "gap_days": 6.0}
 DRIFTERS = {
     "num_drifters": 3,
     "num_releases": 2,
@@ -170,18 +170,18 @@ def test_noise_is_of_recorded_positions_only(clean, source):
 def test_training_and_test_never_touch(source, clean):
     time_s, windows = source.currents.time_s, source.windows
     used = {split: {int(first) + step for first in windows[split] for step in range(4)} for split in windows}
-    assert time_s[min(used["test"])] - time_s[max(used["train"])] >= 5 * DAY_S
+    assert time_s[min(used["test"])] - time_s[max(used["train"])] >= 6 * DAY_S
     assert len(used["test"]) == 4 * len(windows["test"])
     assert min(used["test"]) >= 0.7 * len(time_s)
     origins = {split: source.pairs(split, 0, source.num_pairs(split))["origin"] for split in windows}
     last_train = (origins["train"][:, 0] + 3 * DAY_S).max()
-    assert origins["test"][:, 0].min() - last_train >= 5 * DAY_S
-    assert "at least 5" in source.split_rule
+    assert origins["test"][:, 0].min() - last_train >= 6 * DAY_S
+    assert "at least 6" in source.split_rule
 
 
 def test_pairs_do_not_depend_on_range_or_memory(clean, source):
     whole = source.pairs("train", 10, 90)
-    small = open_source(clean, memory_mb=0.08)
+    small = open_source(clean, memory_mb=3.25)  # 3.17 MB are the chunks of the file
     assert len(list(small._slabs(10, 90))) > len(list(source._slabs(10, 90)))
     for other, start, stop in ((source, 11, 12), (source, 37, 71), (small, 10, 90)):
         part = other.pairs("train", start, stop)
@@ -211,7 +211,8 @@ def test_the_manifest_holds_what_readers_need(built, source, clean):
     assert facts["window_time_s"] == [0.0, DAY_S, 2 * DAY_S, 3 * DAY_S]
     assert (facts["record_s"], facts["duration_s"], facts["cell_degrees"]) == (21_600.0, 3 * DAY_S, [0.25, 0.25])
     assert (facts["height"], facts["width"]) == (8, 8)
-    assert manifest.source["files"] == [{"name": "clean.nc", "bytes": clean.stat().st_size}]
+    (file,) = manifest.source["files"]
+    assert (file["name"], file["bytes"]) == ("clean.nc", clean.stat().st_size)
     assert manifest.source["product"] == {"title": "a test"}
     assert manifest.source["licence"] == "none needed"
     assert len(manifest.source["grid"]["longitude"]) == 33
@@ -272,8 +273,8 @@ def test_windows_do_not_span_a_hole_in_the_archive(archive, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"window_steps": 41, "gap_days": 40.0}, "60 times over 59 days leave 0 training and 0 test windows"),
-        ({"gap_days": 2.0}, "gap_days=2 is a gap shorter than the trajectories of 3 days"),
+        ({"window_steps": 41, "gap_days": 80.0}, "60 times over 59 days leave 0 training and 0 test windows"),
+        ({"gap_days": 5.0}, "gap_days=5 is a gap shorter than a window and a trajectory, 3 days each"),
         ({"tile_points": 26}, "tile_points=26 and a grid of 25 x 33 points: a tile must fit in the grid"),
         ({"minimum_wet": 1.1}, "the wettest of 15 tiles has 100% water and data.ocean.minimum_wet=1.1"),
         ({"step_s": 7000.0}, "step_s=7000 does not divide the interval of the fields, 86400 s"),
@@ -287,6 +288,33 @@ def test_settings_that_do_not_fit_are_refused_in_one_line(clean, settings, messa
         open_source(clean, **settings)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"{clean}: ")
+
+
+def test_a_grid_of_different_cells_is_refused(archive, tmp_path):
+    latitude = archive.latitude + np.maximum(archive.latitude - archive.latitude[10], 0)
+    path = write_archive(tmp_path / "stretched.nc", replace(archive, latitude=latitude))
+    with pytest.raises(BadInputError, match=r"stretched\.nc: the spacing of latitude goes from 0\.25 to 0\.5 degrees"):
+        open_source(path)
+
+
+def test_chunks_that_do_not_fit_the_memory_are_refused(archive, tmp_path):
+    store = write_archive(tmp_path / "whole.zarr", archive, encoding={"chunks": (60, 25, 33)})
+    with pytest.raises(BadInputError, match=r"3\.2 MB are chunks of the files"):
+        open_source(store, memory_mb=3.0)
+    assert open_source(store, memory_mb=4.0).memory_of_task(7) > 3.1e6
+
+
+def test_the_same_name_and_size_with_other_currents_is_another_archive(archive, clean, tmp_path):
+    other = write_archive(tmp_path / "clean.nc", archive, values=archive.currents / 2)
+    assert other.stat().st_size == clean.stat().st_size
+    assert open_source(other).provenance()["files"] != open_source(clean).provenance()["files"]
+
+
+def test_tiles_of_land_are_left_out(archive, tmp_path):
+    water = archive.water.copy()
+    water[:, :9, :9] = False
+    path = write_archive(tmp_path / "bay.nc", replace(archive, water=water))
+    assert [0, 0] not in open_source(path, minimum_wet=0.0).tiles.tolist()
 
 
 def test_irregular_times_are_refused(archive, tmp_path):
@@ -343,20 +371,24 @@ def test_a_dry_run_tells_the_size_and_writes_nothing(clean, built, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
-def test_a_build_that_was_killed_goes_on_to_the_same_shards(clean, built, tmp_path):
-    arguments = (f"data.ocean.paths=[{clean}]", f"data.shards={tmp_path / 'shards'}", "build.num_tasks=1")
-    process = start(*arguments)
+def kill_after(process, folder, num_shards):
+    """End a job and its Ray at once when so many shards lie in a folder; return the hashes of those."""
     deadline = time.monotonic() + 120
-    while len(list((tmp_path / "shards").glob("*.tar"))) < 2 and time.monotonic() < deadline:
+    while len(list(folder.glob("*.tar"))) < num_shards and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     psutil.wait_procs(family, timeout=30)
-    written = hashes(tmp_path / "shards")
+    assert not (folder / "manifest.json").exists()
+    return hashes(folder)
+
+
+def test_a_build_that_was_killed_goes_on_to_the_same_shards(clean, built, tmp_path):
+    arguments = (f"data.ocean.paths=[{clean}]", f"data.shards={tmp_path / 'shards'}", "build.num_tasks=1")
+    written = kill_after(start(*arguments), tmp_path / "shards", 2)
     assert 2 <= len(written) < 8
-    assert not (tmp_path / "shards" / "manifest.json").exists()
     code, output, errors = finish(start(*arguments))
     assert code == 0, errors
     assert hashes(tmp_path / "shards") == built[1]
@@ -438,7 +470,7 @@ def kib(name):
 
 def source_of(path):
     ocean = {"paths": [path], **READING, "tile_points": 24, "tile_stride": 100, "minimum_wet": 0.5, "window_steps": 8,
-             "window_stride": 16, "test_fraction": 0.2, "gap_days": 8.0}
+             "window_stride": 16, "test_fraction": 0.2, "gap_days": 14.0}
     drifters = {"num_drifters": 2, "num_releases": 1, "record_s": 86400.0, "step_s": 21600.0, "land": "freeze",
                 "halo_degrees": 2.0, "noise_m": 0.0}
     return ocean_source(ocean, drifters, 0, memory_mb=64.0)
@@ -452,18 +484,38 @@ print((kib("VmHWM") - baseline) * 1024 / 1e6, source.num_pairs("train"), source.
 """
 
 
-def test_an_archive_of_ten_times_the_memory_is_cut_within_it(tmp_path):
+@pytest.fixture(scope="module")
+def huge(tmp_path_factory):
+    """A store of 655 MB whose chunks are not those of the windows and tiles; little on disk."""
     steps, points = 200, 640
     archive = {
         "time_s": np.arange(steps) * DAY_S,
         "latitude": 0.1 * np.arange(points),
         "longitude": 0.1 * np.arange(points),
     }
-    still = dask.array.ones((steps, points, points), chunks=(8, 160, 160), dtype=np.float32)
+    still = dask.array.ones((steps, points, points), chunks=(10, 160, 160), dtype=np.float32)
     wave = still * np.sin(np.arange(steps), dtype=np.float32)[:, None, None] * np.float32(0.2)
     assert 2 * wave.nbytes > 640e6
-    write_archive(tmp_path / "huge.zarr", SimpleNamespace(**archive), values=[wave, wave])
-    output = run_code(MEASURE, tmp_path / "huge.zarr", tmp_path / "shards")
+    return write_archive(tmp_path_factory.mktemp("huge") / "huge.zarr", SimpleNamespace(**archive), values=[wave, wave])
+
+
+def test_an_archive_of_ten_times_the_memory_is_cut_within_it(huge, tmp_path):
+    output = run_code(MEASURE, huge, tmp_path / "shards")
     peak_mb, train, test = map(float, output.split())
-    assert (train, test) == (10 * 49, 5 * 49)
+    assert (train, test) == (9 * 49, 5 * 49)
     assert peak_mb < 64
+
+
+@pytest.mark.slow
+def test_a_huge_archive_that_was_cut_off_ends_with_the_same_shards(huge, tmp_path):
+    settings = [f"data.ocean.paths=[{huge}]", "build.memory_mb=64", "data.num_shards=8", "data.record_pairs=49"]
+    settings += ["data.ocean.tile_points=24", "data.ocean.tile_stride=100", "data.ocean.window_steps=8"]
+    settings += ["data.ocean.window_stride=16", "data.ocean.test_fraction=0.2", "data.ocean.gap_days=14"]
+    code, _, errors = finish(start(*settings, f"data.shards={tmp_path / 'whole'}", "build.num_tasks=4"))
+    assert code == 0, errors
+    cut = (*settings, f"data.shards={tmp_path / 'cut'}", "build.num_tasks=1")
+    assert 3 <= len(kill_after(start(*cut), tmp_path / "cut", 3)) < 16
+    code, _, errors = finish(start(*cut))
+    assert code == 0, errors
+    assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
+    assert (tmp_path / "cut" / "manifest.json").read_bytes() == (tmp_path / "whole" / "manifest.json").read_bytes()

@@ -283,6 +283,18 @@ def test_zero_for_a_moment_is_water(tmp_path):
     assert one.wet.all()  # one step of zeros tells nothing
 
 
+def test_zero_on_land_is_land_even_if_something_else_is_missing(tmp_path):
+    clean = clean_field()
+    expected = open_currents(write(clean, tmp_path / "clean.nc"))
+    zero = both(clean, lambda values: values.fillna(0.0))
+    row, column = np.argwhere(expected.wet)[0]
+    for name in ("uo", "vo"):
+        zero[name][0, row, column] = np.nan
+    found = open_currents(write(zero, tmp_path / "zero.nc"))
+    np.testing.assert_array_equal(found.wet, expected.wet)
+    assert np.isnan(found.load(ALL, ALL, ALL)[:, :, ~expected.wet]).all()
+
+
 def test_one_missing_component_is_missing_in_both(tmp_path):
     clean = both(clean_field(), lambda values: values.fillna(0.25))
     clean["uo"][2, 4, 4] = np.nan

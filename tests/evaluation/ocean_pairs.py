@@ -44,7 +44,7 @@ def make_ocean_shards(folder: Path, *overrides: str) -> tuple[Path, Manifest]:
     """Write a file of currents and shards of it in a folder; return the folder of the shards and their manifest."""
     path = folder / "currents.nc"
     currents().to_netcdf(path)
-    small = ("tile_points=8", "tile_stride=4", "window_steps=4", "window_stride=1", "gap_days=5")
+    small = ("tile_points=8", "tile_stride=4", "window_steps=4", "window_stride=1", "gap_days=6")
     settings = [f"data.ocean.{key}" for key in small] + ["data.drifters.num_drifters=5", *overrides]
     config = load_config(ROOT / "configs" / "ocean.yaml", [f"data.ocean.paths=[{path}]", *settings])
     source = ocean_source(vars(config.data.ocean), vars(config.data.drifters), seed=0)

@@ -20,7 +20,7 @@ from pcl.evaluation.windows import Geometry
 
 DAY = 86400.0
 AXIS = 10 + 0.25 * torch.arange(20, dtype=torch.float64)
-GEOMETRY = Geometry(AXIS, AXIS, 8, 8, DAY * torch.arange(4, dtype=torch.float64), 21600.0, "standard")
+GEOMETRY = Geometry(AXIS, AXIS, 8, 8, DAY * torch.arange(4, dtype=torch.float64), (0.25, 0.25), 21600.0, "standard")
 
 
 def normal(*shape, seed=0):
@@ -78,6 +78,14 @@ def test_the_nearest_analog_finds_the_field_that_moved_the_drifters():
     index = GEOMETRY.index(seen.time_s, seen.place[:, 0], seen.place[:, 1])
     exact = Measurements(interpolate(windows[17:18], index[None])[0].T, seen.place, seen.time_s)
     assert torch.equal(nearest_track_analog(windows, exact, GEOMETRY).mean, windows[17])
+
+
+def test_an_analog_without_water_under_the_drifters_is_none():
+    windows, seen = normal(3, 2, 4, 8, 8), some_measurements()
+    index = GEOMETRY.index(seen.time_s, seen.place[:, 0], seen.place[:, 1])
+    exact = Measurements(interpolate(windows[1:2], index[None])[0].T, seen.place, seen.time_s)
+    dry = torch.cat([windows[:1], torch.full_like(windows[:1], torch.nan), windows[1:]])
+    assert torch.equal(nearest_track_analog(dry, exact, GEOMETRY).mean, windows[1])
 
 
 def test_interpolation_leaves_land_out_and_keeps_to_the_edge():
