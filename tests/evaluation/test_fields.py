@@ -10,12 +10,12 @@ import xarray as xr
 from pcl.config import load_config
 from pcl.errors import BadInputError
 from pcl.evaluation.drift import drift, release_points
-from pcl.evaluation.fields import FieldPosterior, summarise, to_dataset
+from pcl.evaluation.fields import Estimate, FieldPosterior, completed, summarise, to_dataset
 from pcl.evaluation.ocean import FieldOptions
 from pcl.evaluation.report import evaluate
 from pcl.evaluation.windows import Geometry, read_windows
 from pcl.model import build_model
-from pcl.train.session import model_spec
+from pcl.train.session import loss_of, model_spec
 from tests.evaluation.ocean_pairs import ROOT, make_ocean_shards
 
 SETTINGS = {"split": "test", "loss": "conditional", "weights": (1, 1), "recall_at": [1, 5], "block_pairs": 7}
@@ -166,3 +166,57 @@ def test_a_training_pair_is_not_looked_for_in_its_own_archive(ocean):
     result = evaluate(model, root, manifest, max_pairs=10, **SETTINGS | {"split": "train"})
     assert "u_to_v_within_tile_recall@1" in result.metrics
     assert not any(name.startswith("field_") for name in result.metrics)
+
+
+def test_every_example_has_a_file_of_its_own(ocean):
+    root, manifest, model = ocean  # two releases in the same window of the same tile
+    result = evaluate(
+        model, root, manifest, max_pairs=6, fields=FieldOptions(num_members=2, num_examples=6), **SETTINGS
+    )
+    assert len(result.datasets) == 6
+
+
+def test_estimates_are_completed_by_climatology_where_they_have_no_value():
+    values = torch.rand(2, 1, 3, 3, dtype=torch.float64)
+    holes = values.clone()
+    holes[:, 0, 1] = torch.nan
+    prior = Estimate(torch.full_like(values, 5.0), torch.full_like(values, 0.5))
+    found = completed(Estimate(holes, holes, torch.stack([holes, values])), prior)
+    torch.testing.assert_close(found.mean, torch.where(holes.isnan(), 5.0, values))
+    torch.testing.assert_close(found.std, torch.where(holes.isnan(), 0.5, values))
+    torch.testing.assert_close(found.members, torch.stack([found.mean, values]))
+    assert completed(Estimate(holes), prior).members is None
+
+
+def test_a_faster_current_takes_shorter_steps(ocean, queries):
+    """Solid-body rotation of a tile: many cells in a record, and yet a circle."""
+    geometry = Geometry.of(ocean[1].source)
+    origins = queries.origin[:1].clone()
+    origins[0, 2] = 0.0  # on the equator a degree is as long east as north
+    axis = 0.25 * (torch.arange(8, dtype=torch.float64) - 3.5)
+    turn = 2 * math.pi / geometry.record_s  # once a record
+    east, north = -turn * 111_120 * axis[:, None].expand(8, 8), turn * 111_120 * axis.expand(8, 8)
+    field = torch.stack([east, north])[None, :, None].expand(1, 2, len(geometry.time_s), 8, 8)
+    path = drift(field, origins, geometry, torch.tensor([[0.4, 0.0]]))[0, 0]
+    torch.testing.assert_close(path[:2], torch.tensor([[0.4, 0.0], [0.4, 0.0]]).double(), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.encoder_u=linear"], "the linear encoder does not know missing values"),
+        (["model.encoder_v=transformer"], "the transformer encoder needs time_step of the data"),
+        (["model.field_network.depth=9"], "each stage halves the grid, choose fewer"),
+        (["model.field_network.width=0"], "the width must be at least 1"),
+    ],
+)
+def test_encoders_that_do_not_fit_fields_are_refused(ocean, overrides, message):
+    config = load_config(ROOT / "configs" / "ocean.yaml", overrides)
+    with pytest.raises(BadInputError, match=message):
+        build_model(model_spec(config, ocean[1]))
+
+
+def test_kernels_on_fields_with_land_are_refused(ocean):
+    config = load_config(ROOT / "configs" / "ocean.yaml", [f"data.shards={ocean[0]}", "loss.kind=conditional_mmd"])
+    with pytest.raises(BadInputError, match="u of ocean is neither: choose conditional or joint"):
+        loss_of(config, ocean[1], torch.device("cpu"))
