@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import dask.array
@@ -22,8 +21,8 @@ from pcl.data.ocean import ocean_source
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
 from pcl.data.summary import describe_needs, describe_statistics, planned_sizes, written_sizes
 from pcl.errors import BadInputError
+from tests.typed import ROOT, finish, start
 
-ROOT = Path(__file__).resolve().parents[2]
 EPOCH_2000 = 946_684_800.0
 RECORD_PAIRS = 30  # a window: 15 tiles with two releases
 READING = {"eastward": "", "northward": "", "units": "", "mask": "", "depth_m": None}
@@ -183,10 +182,10 @@ def test_pairs_do_not_depend_on_range_or_memory(clean, source):
     whole = source.pairs("train", 10, 90)
     small = open_source(clean, memory_mb=3.25)  # 3.17 MB are the chunks of the file
     assert len(list(small._slabs(10, 90))) > len(list(source._slabs(10, 90)))
-    for other, start, stop in ((source, 11, 12), (source, 37, 71), (small, 10, 90)):
-        part = other.pairs("train", start, stop)
+    for other, first, last in ((source, 11, 12), (source, 37, 71), (small, 10, 90)):
+        part = other.pairs("train", first, last)
         for name in whole:
-            np.testing.assert_array_equal(part[name], whole[name][start - 10 : stop - 10])
+            np.testing.assert_array_equal(part[name], whole[name][first - 10 : last - 10])
     assert small.statistics() == source.statistics()
     v = source.pairs("train", 0, 2)["v"]
     assert not np.array_equal(v[0], v[1])  # two releases in the same water
@@ -343,26 +342,14 @@ JOB = [
 ]
 
 
-def start(*arguments):
-    """Start the job in a process of its own, outside any cluster."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    command = [sys.executable, "jobs/write_shards.py", "configs/ocean.yaml", *JOB, *arguments]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def finish(process):
-    try:
-        output, errors = process.communicate(timeout=200)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    return process.returncode, output, errors
+def write_shards(*arguments):
+    return start("write_shards", *JOB, *arguments, config="configs/ocean.yaml")
 
 
 def test_a_dry_run_tells_the_size_and_writes_nothing(clean, built, tmp_path):
-    code, output, errors = finish(start("--dry-run", f"data.ocean.paths=[{clean}]", f"data.shards={tmp_path / 'no'}"))
+    code, output, errors = finish(
+        write_shards("--dry-run", f"data.ocean.paths=[{clean}]", f"data.shards={tmp_path / 'no'}")
+    )
     assert code == 0, errors
     pairs, shards, size = written_sizes(built[2])["train"]
     assert f"train: {pairs:,} pairs in {shards} shards, {size / 1e6:.1f} MB" in output
@@ -387,9 +374,9 @@ def kill_after(process, folder, num_shards):
 
 def test_a_build_that_was_killed_goes_on_to_the_same_shards(clean, built, tmp_path):
     arguments = (f"data.ocean.paths=[{clean}]", f"data.shards={tmp_path / 'shards'}", "build.num_tasks=1")
-    written = kill_after(start(*arguments), tmp_path / "shards", 2)
+    written = kill_after(write_shards(*arguments), tmp_path / "shards", 2)
     assert 2 <= len(written) < 8
-    code, output, errors = finish(start(*arguments))
+    code, output, errors = finish(write_shards(*arguments))
     assert code == 0, errors
     assert hashes(tmp_path / "shards") == built[1]
     assert "u, mean and standard deviation over the training split" in output
@@ -436,7 +423,7 @@ def test_a_damaged_file_in_the_midst_of_many_ends_in_one_line(archive, tmp_path)
         write_archive(tmp_path / f"part{number}.nc", archive, times=times)
     content = (tmp_path / "part1.nc").read_bytes()
     (tmp_path / "part1.nc").write_bytes(content[: len(content) // 2])
-    code, _, errors = finish(start(f"data.ocean.paths=[{tmp_path}/*.nc]", f"data.shards={tmp_path / 'shards'}"))
+    code, _, errors = finish(write_shards(f"data.ocean.paths=[{tmp_path}/*.nc]", f"data.shards={tmp_path / 'shards'}"))
     assert code == 1
     assert len(errors.splitlines()) == 1
     assert "part1.nc" in errors
@@ -449,7 +436,7 @@ def test_a_speed_no_current_has_ends_in_one_line(archive, tmp_path):
     for number in range(3):
         times = slice(20 * number, 20 * number + 20)
         write_archive(tmp_path / f"part{number}.nc", archive, times=times, values=fast)
-    code, _, errors = finish(start(f"data.ocean.paths=[{tmp_path}/*.nc]", f"data.shards={tmp_path / 'shards'}"))
+    code, _, errors = finish(write_shards(f"data.ocean.paths=[{tmp_path}/*.nc]", f"data.shards={tmp_path / 'shards'}"))
     assert code == 2
     assert len(errors.splitlines()) == 1
     assert "part2.nc" in errors
@@ -511,11 +498,11 @@ def test_a_huge_archive_that_was_cut_off_ends_with_the_same_shards(huge, tmp_pat
     settings = [f"data.ocean.paths=[{huge}]", "build.memory_mb=64", "data.num_shards=8", "data.record_pairs=49"]
     settings += ["data.ocean.tile_points=24", "data.ocean.tile_stride=100", "data.ocean.window_steps=8"]
     settings += ["data.ocean.window_stride=16", "data.ocean.test_fraction=0.2", "data.ocean.gap_days=14"]
-    code, _, errors = finish(start(*settings, f"data.shards={tmp_path / 'whole'}", "build.num_tasks=4"))
+    code, _, errors = finish(write_shards(*settings, f"data.shards={tmp_path / 'whole'}", "build.num_tasks=4"))
     assert code == 0, errors
     cut = (*settings, f"data.shards={tmp_path / 'cut'}", "build.num_tasks=1")
-    assert 3 <= len(kill_after(start(*cut), tmp_path / "cut", 3)) < 16
-    code, _, errors = finish(start(*cut))
+    assert 3 <= len(kill_after(write_shards(*cut), tmp_path / "cut", 3)) < 16
+    code, _, errors = finish(write_shards(*cut))
     assert code == 0, errors
     assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
     assert (tmp_path / "cut" / "manifest.json").read_bytes() == (tmp_path / "whole" / "manifest.json").read_bytes()

@@ -5,11 +5,9 @@ import json
 import os
 import runpy
 import signal
-import subprocess
 import sys
 import time
 from itertools import pairwise
-from pathlib import Path
 
 import psutil
 import pytest
@@ -19,29 +17,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import pcl
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
+from tests.typed import ROOT, finish, start
 
-ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ("train.epochs=30", "train.checkpoint_every=37", "train.log_every=10", "workers.start_timeout_s=120")
 LAST = "checkpoint_00000120"
-
-
-def start(job, *arguments, config="configs/gaussian.yaml"):
-    """Start a job in a process of its own, outside any cluster."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    command = [sys.executable, f"jobs/{job}.py", config, *arguments]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def finish(process):
-    """Return exit code, output and errors; a job that hangs is ended."""
-    try:
-        output, errors = process.communicate(timeout=200)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    return process.returncode, output, errors
 
 
 @pytest.fixture(scope="module")
