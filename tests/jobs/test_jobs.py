@@ -214,5 +214,6 @@ def test_a_name_in_use_is_refused_with_the_differing_keys(monkeypatch, capsys, r
 def test_help_explains_every_key(monkeypatch, capsys, job):
     code, output, _ = call(monkeypatch, capsys, job, "--help")
     assert code == 0
-    assert f"jobs/{job}.py CONFIG [key=value ...]" in output
+    assert f"jobs/{job}.py CONFIG " in output
+    assert "[key=value ...]" in output
     assert "learning_rate: ???" in output
