@@ -29,7 +29,8 @@ def release_points(geometry: Geometry, per_side: int = 4) -> Tensor:
 def drift(fields: Tensor, origins: Tensor, geometry: Geometry, start: Tensor) -> Tensor:
     """Follow drifters through windows, from the first field to the last.
 
-    Land has no current of its own here, the water beside it goes on; so does the edge of the tile beyond the tile.
+    Land has no current of its own here, the water beside it goes on; so does the edge of the tile beyond the tile. A
+    drifter that comes to where there is no water around is aground and stays: it must not drop out of the scores.
 
     Args:
         fields: velocity in m/s, NaN where there is no water, shape (Q, 2, T, H, W).
@@ -38,7 +39,8 @@ def drift(fields: Tensor, origins: Tensor, geometry: Geometry, start: Tensor) ->
         start: degrees east and north of the centres, shape (D, 2).
 
     Returns:
-        Degrees east and north of the centres, float64, shape (Q, D, P, 2); NaN for drifters without water around.
+        Degrees east and north of the centres, float64, shape (Q, D, P, 2); NaN for drifters that start without water
+        around.
     """
     duration_s = float(geometry.time_s[-1] - geometry.time_s[0])
     substeps = math.ceil(geometry.record_s / min(LONGEST_STEP_S, _seconds_in_a_cell(fields, origins, geometry)))
@@ -46,7 +48,7 @@ def drift(fields: Tensor, origins: Tensor, geometry: Geometry, start: Tensor) ->
     centre = origins[:, LATITUDE, None]
     fields = fields.double()
 
-    def velocity(time_s: float, place: Tensor) -> Tensor:
+    def current(time_s: float, place: Tensor) -> Tensor:
         east, north = place.unbind(-1)
         index = geometry.index(torch.full_like(east, time_s), east, north)
         metre = METRES_PER_DEGREE * torch.cos(torch.deg2rad(centre + north))
@@ -54,8 +56,14 @@ def drift(fields: Tensor, origins: Tensor, geometry: Geometry, start: Tensor) ->
         return torch.stack([eastward / metre, northward / METRES_PER_DEGREE], -1)
 
     places = start.double().expand(len(fields), *start.shape).clone()
-    path = integrate(velocity, places, float(geometry.time_s[0]), geometry.record_s / substeps, num_steps, substeps)
-    return path.movedim(0, -2)
+
+    def velocity(time_s: float, place: Tensor) -> Tensor:
+        return current(time_s, place).nan_to_num()
+
+    first_s = float(geometry.time_s[0])
+    dry = current(first_s, places).isnan().any(-1)
+    path = integrate(velocity, places, first_s, geometry.record_s / substeps, num_steps, substeps)
+    return path.movedim(0, -2).masked_fill(dry[..., None, None], torch.nan)
 
 
 def _seconds_in_a_cell(fields: Tensor, origins: Tensor, geometry: Geometry) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import Manifest
 
-RELEASE_S, LONGITUDE, LATITUDE, ROW, COLUMN, STEP = range(6)  # the components of an origin
+RELEASE_S, LONGITUDE, LATITUDE, ROW, COLUMN, _ = range(6)  # the components of an origin
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,19 @@ def test_a_faster_current_takes_shorter_steps(ocean, queries):
     torch.testing.assert_close(path[:2], torch.tensor([[0.4, 0.0], [0.4, 0.0]]).double(), rtol=0, atol=2e-3)
 
 
+def test_a_drifter_that_runs_aground_stays_and_one_on_land_is_none(ocean, queries):
+    geometry = Geometry.of(ocean[1].source)
+    field = torch.full((1, 2, len(geometry.time_s), 8, 8), 0.3)
+    field[:, 1] = 0.0
+    field[..., 5:] = torch.nan  # a coast in the east
+    start = torch.tensor([[0.0, 0.0], [0.8, 0.0]])
+    path = drift(field, queries.origin[:1], geometry, start)[0]
+    assert torch.isfinite(path[0]).all()
+    assert (path[0, -1] == path[0, -3]).all()
+    assert 0.3 < path[0, -1, 0] < 0.7  # carried by the water beside the coast, no further
+    assert path[1].isnan().all()
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
