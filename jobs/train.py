@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from pcl.cluster import connected
 from pcl.command import job
-from pcl.config import Config, resolved_yaml
+from pcl.config import Config, allowed_workers, resolved_yaml
 from pcl.runs import check_name, checkpoints, claim
 from pcl.train.checkpoint import checkpoint_name
 from pcl.train.session import full_experiment, num_steps, prepare
@@ -17,7 +17,7 @@ from pcl.train.session import full_experiment, num_steps, prepare
 
 def main(config: Config) -> None:
     """Check everything that can be checked, then train."""
-    manifest, loader = prepare(config, config.workers.num_workers)
+    manifest, loader = prepare(config, allowed_workers(config)[-1])
     steps, run = num_steps(config, loader), Path(config.storage) / config.name
     check_name(run, full_experiment(config))
     used = loader.steps_per_epoch * config.train.global_batch

@@ -1,6 +1,6 @@
 """Configuration: merge, check, save. Values and their meaning are in ``configs/default.yaml``."""
 
-__all__ = ["Config", "data_identity", "experiment", "load_config", "resolved_yaml"]
+__all__ = ["Config", "allowed_workers", "data_identity", "experiment", "load_config", "resolved_yaml"]
 
 import math
 from collections.abc import Iterable, Sequence
@@ -66,18 +66,22 @@ AT_LEAST = {
     "train.gradient_clip": 0,
     "train.log_every": 1,
     "train.checkpoint_every": 1,
-    "workers.num_workers": 1,
     "workers.cpus_per_worker": 1,
     "workers.num_checkpoints": 1,
     "workers.max_failures": 0,
+    "workers.resources_timeout_s": 0,
     "workers.start_timeout_s": 1,
     "workers.collective_timeout_s": 1,
+    "workers.storage_timeout_s": 1,
     "evaluation.block_pairs": 1,
     "evaluation.max_pairs": 0,
+    "evaluation.num_examples": 0,
+    "evaluation.num_embeddings": 0,
     "evaluation.fields.num_members": 2,
     "evaluation.fields.num_examples": 0,
     "evaluation.fields.seed": 0,
     "build.num_tasks": 0,
+    "theory.num_tasks": 0,
 }
 
 
@@ -182,8 +186,32 @@ def _check(config: Any) -> None:
         )
     if max(config.seed, config.data.seed) >= 2**63:
         raise BadInputError(f"seed={config.seed}, data.seed={config.data.seed}: seeds must be less than 2^63")
-    if config.train.precision == "bf16" and not config.workers.use_gpu:
+    if config.train.precision == "bf16" and config.workers.use_gpu is False:
         raise BadInputError("train.precision=bf16 needs workers.use_gpu=true: on CPUs choose float32")
+    steps = config.workers.profile_steps
+    if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
+        raise BadInputError(f"workers.profile_steps={list(steps)}: give the first and the last step, such as [20, 24]")
+    allowed_workers(config)
+
+
+def allowed_workers(config: Any) -> list[int]:
+    """Return the numbers of workers that a run may have, ascending: those asked for that divide the lanes.
+
+    Raises:
+        BadInputError: ``workers.num_workers`` is neither a number nor a pair of them, or none divides the lanes.
+    """
+    asked, lanes = config.workers.num_workers, config.train.num_lanes
+    bounds = [asked, asked] if type(asked) is int else list(asked) if isinstance(asked, Sequence) else []
+    if len(bounds) != 2 or any(type(bound) is not int for bound in bounds) or not 1 <= bounds[0] <= bounds[1]:
+        raise BadInputError(f"workers.num_workers={asked}: give a number, at least 1, or [min, max]")
+    divisors = [w for w in range(1, lanes + 1) if lanes % w == 0]
+    allowed = [w for w in divisors if bounds[0] <= w <= bounds[1]]
+    if not allowed:
+        raise BadInputError(
+            f"{asked} workers do not divide {lanes} lanes: choose workers.num_workers among "
+            f"{', '.join(map(str, divisors))}"
+        )
+    return allowed
 
 
 def resolved_yaml(config: Config) -> str:

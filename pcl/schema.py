@@ -3,6 +3,7 @@
 __all__ = ["Config"]
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -189,13 +190,16 @@ class TrainConfig:
 class WorkersConfig:
     """``workers``."""
 
-    num_workers: int = MISSING
+    num_workers: Any = MISSING
     cpus_per_worker: int = MISSING
-    use_gpu: bool = MISSING
+    use_gpu: bool | None = MISSING
     num_checkpoints: int = MISSING
     max_failures: int = MISSING
+    resources_timeout_s: int = MISSING
     start_timeout_s: int = MISSING
     collective_timeout_s: int = MISSING
+    storage_timeout_s: int = MISSING
+    profile_steps: list[int] = MISSING
 
 
 @dataclass
@@ -212,10 +216,13 @@ class FieldsConfig:
 class EvaluationConfig:
     """``evaluation``."""
 
+    checkpoint: str = MISSING
     split: str = MISSING
     recall_at: list[int] = MISSING
     block_pairs: int = MISSING
     max_pairs: int = MISSING
+    num_examples: int = MISSING
+    num_embeddings: int = MISSING
     fields: FieldsConfig = field(default_factory=FieldsConfig)
 
 
@@ -233,6 +240,7 @@ class TheoryConfig:
     """``theory``."""
 
     quick: bool = MISSING
+    num_tasks: int = MISSING
 
 
 @dataclass

@@ -17,6 +17,8 @@ MODULES = {
 # the prefix of a module -> the prefixes of the modules of ours that it may import
 ALLOWED = {
     "pcl.errors": (),
+    "pcl.storage": ("pcl.errors",),
+    "pcl.lease": ("pcl.errors", "pcl.storage"),
     "pcl.tilting": (),
     "pcl.workers": (),
     "pcl.scores": ("pcl.workers",),
