@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow test-cluster check clean
 
 demo: .venv/demo
 	$(BIN)/python jobs/write_shards.py configs/gaussian.yaml
@@ -14,6 +14,9 @@ test: .venv/test check
 
 test-slow: .venv/test
 	$(BIN)/python -m pytest -m slow -s
+
+test-cluster: .venv/test
+	$(BIN)/python -m pytest -m cluster -s
 
 check: .venv/test
 	$(BIN)/ruff check .

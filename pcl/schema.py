@@ -1,6 +1,6 @@
 """The configuration's sections and types; values and their meaning are in ``configs/default.yaml``."""
 
-__all__ = ["Config"]
+__all__ = ["Config", "HeadConfig"]
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -258,3 +258,34 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     build: BuildConfig = field(default_factory=BuildConfig)
     theory: TheoryConfig = field(default_factory=TheoryConfig)
+
+
+@dataclass
+class HeadTheoryConfig:
+    """``theory`` of the head."""
+
+    files: list[str] = MISSING
+    quick: bool = MISSING
+    num_tasks: int = MISSING
+
+
+@dataclass
+class HeadEvaluationConfig:
+    """``evaluation`` of the head."""
+
+    at_once: int = MISSING
+
+
+@dataclass
+class HeadConfig:
+    """The configuration of the head; values and their meaning are in ``configs/head.yaml``."""
+
+    name: str = MISSING
+    storage: str = MISSING
+    poll_s: float = MISSING
+    attempts: int = MISSING
+    backoff_s: float = MISSING
+    timeout_s: float = MISSING
+    status: bool = MISSING
+    theory: HeadTheoryConfig = field(default_factory=HeadTheoryConfig)
+    evaluation: HeadEvaluationConfig = field(default_factory=HeadEvaluationConfig)

@@ -1,0 +1,71 @@
+"""Get theory checks and evaluations done while training goes on: run it once on a cluster, beside the head node.
+
+It submits a job for every theory check that its configuration names, anew when that or the code changes, and one for
+every checkpoint that any run in the storage commits, the newest first. It may be killed and started again at any time.
+
+--status, the same as status=true, prints what it is doing, or did, and needs no cluster.
+"""
+
+import json
+import time
+from datetime import datetime
+
+from pcl.cluster import connected
+from pcl.command import job
+from pcl.config import HEAD_DEFAULTS, experiment, load_config, load_head_config
+from pcl.errors import BadInputError
+from pcl.evaluation.report import format_table
+from pcl.head.cluster import jobs_here
+from pcl.head.head import Head, Options
+from pcl.head.status import Board, describe, table
+from pcl.head.watch import Theory
+from pcl.head.work import Rules
+from pcl.lease import Lease
+from pcl.schema import HeadConfig
+from pcl.storage import Place, place
+
+
+def theory_of(config: HeadConfig) -> list[Theory]:
+    """Return the theory checks that a configuration names."""
+    quick = f"theory.quick={str(config.theory.quick).lower()}"
+    overrides = (quick, f"theory.num_tasks={config.theory.num_tasks}")
+    loaded = [(file, load_config(file, overrides)) for file in config.theory.files]
+    return [Theory(run.name, file, experiment(run) | {"quick": quick}, overrides) for file, run in loaded]
+
+
+def show_status(folder: Place) -> None:
+    """Print the table of the head's last status."""
+    path = folder / "status.json"
+    if not path.is_file():
+        raise BadInputError(f"{path} does not exist: no head has worked on this storage; start one without --status")
+    content, now = json.loads(path.read_text()), time.time()
+    print(describe(content, now), f"\n{format_table(table(content, now))}", sep="\n")
+
+
+def say(line: str) -> None:
+    """Print a line with the time."""
+    print(f"{datetime.now():%H:%M:%S} {line}", flush=True)
+
+
+def main(config: HeadConfig) -> None:
+    """Work until stopped."""
+    folder = place(config.storage) / config.name
+    if config.status:
+        show_status(folder)
+        return
+    theory_of(config)  # a mistake in it is met at once
+    at_once = {"theory": 1, "evaluation": config.evaluation.at_once}
+    options = Options(Rules(at_once, config.attempts, config.backoff_s, config.timeout_s), config.poll_s)
+    lease = Lease(folder / "lease", f"the head of {config.storage}", "one is enough; stop that one to replace it")
+    with lease, connected(num_cpus=1):
+        draw = Board(folder / "tensorboard").draw
+        head = Head(folder, jobs_here(), lambda: theory_of(config), options, say=say, draw=draw)
+        say(f"watching {config.storage}, {len(head.records)} works known; status: jobs/head.py --status, {folder}")
+        while not lease.is_lost:
+            head.step()
+            time.sleep(config.poll_s)
+    raise BadInputError(f"another head took {config.storage} over: this one ends")
+
+
+if __name__ == "__main__":
+    job(main, __doc__, flags={"--status": "status=true"}, load=load_head_config, defaults=HEAD_DEFAULTS)

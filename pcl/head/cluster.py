@@ -1,0 +1,59 @@
+"""The jobs of the head on a cluster: beside training, never in its way."""
+
+__all__ = ["BackgroundJobs", "jobs_here"]
+
+import ray
+from ray.dashboard.utils import get_address_for_submission_client
+
+from pcl.head.work import Job
+from pcl.submission import NEVER_STARTED, ROOT, Cluster
+
+BACKGROUND = "background"  # resource of nodes that have room for work that reserves no CPU
+
+
+class BackgroundJobs:
+    """Jobs that take the resource ``background`` of a node and no CPU, where the cluster has it; else one CPU.
+
+    Args:
+        cluster: where they run.
+        working_dir: folder or address of the code.
+    """
+
+    def __init__(self, cluster: Cluster, working_dir: str) -> None:
+        self.cluster, self.working_dir = cluster, working_dir
+
+    def look(self, name: str) -> Job | None:
+        """Return what is known of a job."""
+        details = self.cluster.job(name)
+        if details is None:
+            return None
+        started = str(details.error_type or "").rsplit(".", 1)[-1] not in NEVER_STARTED
+        return Job(str(details.status), _reason(details.message or ""), started)
+
+    def submit(self, name: str, command: str) -> None:
+        """Start a job."""
+        has_background = self.cluster.resources().get(BACKGROUND, 0) > 0
+        self.cluster.submit(name, command, self.working_dir, {BACKGROUND: 1} if has_background else {"CPU": 1})
+
+    def stop(self, name: str) -> None:
+        """End a job."""
+        self.cluster.stop(name)
+
+
+def jobs_here() -> BackgroundJobs:
+    """Return the jobs of the cluster that this process is connected to, with the code that this process runs."""
+    context = ray.get_runtime_context()
+    address = get_address_for_submission_client(context.gcs_address)
+    return BackgroundJobs(Cluster(address), context.runtime_env.get("working_dir") or str(ROOT))
+
+
+def _reason(message: str) -> str:
+    r"""Return the line of a job's end that says why: its own error, or the last.
+
+    Example:
+        >>> _reason("Job failed, last available logs: ...\nerror: the disk is full\n")
+        'error: the disk is full'
+    """
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error:")]
+    return (errors or lines or [""])[-1][:300]

@@ -1,0 +1,105 @@
+"""What is to be done: the theory checks of this code, and the evaluation of every committed checkpoint in storage."""
+
+__all__ = ["Theory", "evaluations", "result_of", "theory_checks"]
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pcl.head.work import Job, Work
+from pcl.runs import checkpoints, experiment_hash
+from pcl.storage import Place
+from pcl.theory.store import code_version
+from pcl.train.checkpoint import FILE_NAME
+
+
+@dataclass(frozen=True)
+class Theory:
+    """A theory check to run.
+
+    Attributes:
+        name: of its configuration: it reports to ``<storage>/<name>_theory``.
+        file: the run file, as the job will find it.
+        identity: all that its result is a function of, but for the code.
+        overrides: of the run file.
+    """
+
+    name: str
+    file: str
+    identity: Mapping[str, Any]
+    overrides: Sequence[str]
+
+
+def theory_checks(storage: Place, checks: Sequence[Theory]) -> Iterator[Work]:
+    """Yield a theory check for every configuration; another configuration or another code gives another work."""
+    code_version.cache_clear()  # the code may change where it is not a copy
+    version = code_version()
+    for check in checks:
+        about = _hash([str(storage), dict(check.identity), version])
+        command = ["python", "jobs/check_theory.py", check.file, f"storage={storage}", *check.overrides]
+        name = f"theory-{_slug(check.name)}-{about}"
+        result = f"{check.name}_theory/metrics.json"
+        yield Work(name, "theory", f"{check.name}, code {version[:8]}", tuple(command), result)
+
+
+def evaluations(storage: Place) -> Iterator[Work]:
+    """Yield the evaluation of every committed checkpoint of every run; the newest has the highest priority.
+
+    A run that cannot be read is left out: it may be half written, or on its way out.
+    """
+    for run in sorted((path.parent for path in storage.glob("*/provenance.json")), key=str):
+        try:
+            experiment = experiment_hash(json.loads((run / "provenance.json").read_text())["experiment"])
+            found = [(path.name, (path / FILE_NAME).stat().st_mtime) for path in checkpoints(run)]
+        except (OSError, RuntimeError, ValueError, LookupError, TypeError):
+            continue
+        if not (run / "config.yaml").is_file():
+            continue
+        for checkpoint, committed in found:
+            overrides = (f"storage={storage}", f"name={run.name}", f"evaluation.checkpoint={checkpoint}")
+            yield Work(
+                f"evaluate-{_slug(run.name)}-{checkpoint.removeprefix('checkpoint_')}-{_hash([str(run), experiment])}",
+                "evaluation",
+                f"{run.name} {checkpoint}",
+                ("python", "jobs/evaluate.py", str(run / "config.yaml"), *overrides),
+                f"{run.name}/evaluations/{checkpoint}/metrics.json",
+                committed,
+            )
+
+
+def result_of(storage: Place, work: Work, job: Job | None) -> str | None:
+    """Return, in short, what the result of a work says; None where there is none.
+
+    Args:
+        storage: of the runs.
+        work: which.
+        job: its newest job. The report of a theory check may be that of another code, so it counts only once the job
+            has ended well; an evaluation counts whoever made it.
+    """
+    if work.kind == "theory" and (job is None or job.status != "SUCCEEDED"):
+        return None
+    try:
+        metrics = dict(json.loads((storage / work.result).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    if "checks" in metrics:
+        return f"{sum(check['passed'] for check in metrics['checks'])} of {len(metrics['checks'])} checks passed"
+    recalls = [name for name in sorted(metrics) if re.match(r"u_to_v_recall@1$|v_to_u_recall@1$", name)]
+    return ", ".join(f"{name} {metrics[name]:.4f}" for name in recalls) or "done"
+
+
+def _slug(name: str) -> str:
+    """Return a name as jobs may have it.
+
+    Example:
+        >>> _slug("my run, 2")
+        'my-run-2'
+    """
+    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-")[:60]
+
+
+def _hash(about: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:8]

@@ -1,0 +1,194 @@
+"""What the head gets done, and what became of it: values, and the rules by which they change; no clock, no cluster."""
+
+__all__ = [
+    "DONE",
+    "GIVEN_UP",
+    "GONE",
+    "RUNNING",
+    "STATES",
+    "WAITING",
+    "Job",
+    "Record",
+    "Rules",
+    "Work",
+    "choose",
+    "settle",
+]
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+WAITING, RUNNING, DONE, GIVEN_UP, GONE = STATES = ("waiting", "running", "done", "given up", "gone")
+LONGEST_BACKOFF_S = 3600.0
+NO_ROOM = "waits for room in the cluster"
+
+
+@dataclass(frozen=True)
+class Work:
+    """One thing to do once.
+
+    Attributes:
+        name: of it and of nothing else: its jobs are called ``<name>``, ``<name>-a2``, ``<name>-a3``.
+        kind: ``evaluation`` or ``theory``.
+        what: for people.
+        command: of the job.
+        result: file below the storage that its job writes last.
+        priority: the largest goes first.
+    """
+
+    name: str
+    kind: str
+    what: str
+    command: tuple[str, ...]
+    result: str = ""
+    priority: float = 0.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the cluster says of a job.
+
+    Attributes:
+        status: ``PENDING``, ``RUNNING``, ``SUCCEEDED``, ``FAILED`` or ``STOPPED``.
+        message: why it ended.
+        started: whether it ever ran.
+    """
+
+    status: str
+    message: str = ""
+    started: bool = True
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it will change no more."""
+        return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of a work; times are seconds of the clock on the wall.
+
+    Attributes:
+        work: what.
+        state: one of ``STATES``.
+        submissions: jobs so far, also those that the cluster never started.
+        failures: jobs that failed.
+        not_before: time of the next attempt.
+        since: time of the last change of ``state``.
+        message: for people.
+    """
+
+    work: Work
+    state: str = WAITING
+    submissions: int = 0
+    failures: int = 0
+    not_before: float = 0.0
+    since: float = 0.0
+    message: str = ""
+
+    @property
+    def job(self) -> str:
+        """The name of the newest job."""
+        return self.work.name if self.submissions <= 1 else f"{self.work.name}-a{self.submissions}"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more is done about it."""
+        return self.state in (DONE, GIVEN_UP, GONE)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How works are done.
+
+    Attributes:
+        at_once: jobs of each kind at a time.
+        attempts: failures after which a work is given up.
+        backoff_s: seconds to wait after the first failure; doubled by each further one.
+        timeout_s: longest time of a job; longer ones are stopped and have failed.
+    """
+
+    at_once: dict[str, int]
+    attempts: int
+    backoff_s: float
+    timeout_s: float
+
+
+def settle(record: Record, job: Job | None, *, wanted: bool, result: str | None, now: float, rules: Rules) -> Record:
+    """Return what became of a work.
+
+    Args:
+        record: what was known.
+        job: its newest job, None where the cluster knows of none.
+        wanted: whether it is still to be done.
+        result: what its finished result says, None where there is none.
+        now: time.
+        rules: for failures.
+
+    Example:
+        >>> rules = Rules({"evaluation": 1}, attempts=2, backoff_s=10, timeout_s=60)
+        >>> record = Record(Work("a", "evaluation", "", ()), RUNNING, submissions=1)
+        >>> failed = settle(record, Job("FAILED"), wanted=True, result=None, now=100, rules=rules)
+        >>> failed.state, failed.failures, failed.not_before
+        ('waiting', 1, 110.0)
+    """
+    if record.state == GONE and wanted:  # it could not be read for a while
+        return replace(record, state=WAITING, since=now, message="")
+    if record.has_ended:
+        return record
+    if record.state == RUNNING and job is not None and not job.has_ended:
+        if job.status == "PENDING":
+            return replace(record, message=NO_ROOM)
+        if record.message == NO_ROOM:
+            return replace(record, since=now, message="")
+        if now - record.since > rules.timeout_s:
+            return _failed(record, f"stopped after {rules.timeout_s:g} s", now, rules)
+        return record
+    if result is not None:
+        return replace(record, state=DONE, since=now, message=result)
+    if not wanted:
+        return replace(record, state=GONE, since=now, message="its checkpoint or configuration is no longer there")
+    if record.state == WAITING:
+        return record
+    if job is None:  # it was about to be submitted when the head died, or the cluster is another one
+        return replace(record, state=WAITING, submissions=record.submissions - 1, since=now)
+    if not job.started:
+        return replace(record, state=WAITING, since=now, not_before=now + rules.backoff_s, message=job.message)
+    message = job.message if job.status != "SUCCEEDED" else "the job ended well but left no result"
+    return _failed(record, message, now, rules)
+
+
+def _failed(record: Record, message: str, now: float, rules: Rules) -> Record:
+    failures = record.failures + 1
+    wait_s = min(rules.backoff_s * 2.0 ** (failures - 1), LONGEST_BACKOFF_S)
+    state = GIVEN_UP if failures >= rules.attempts else WAITING
+    return replace(record, state=state, failures=failures, since=now, not_before=now + wait_s, message=message)
+
+
+def choose(records: Iterable[Record], now: float, rules: Rules) -> list[Record]:
+    """Return the works to submit now, as running: the first by priority for which there is room.
+
+    Args:
+        records: of all works.
+        now: time.
+        rules: for what runs at a time.
+
+    Example:
+        >>> rules = Rules({"evaluation": 1}, attempts=2, backoff_s=10, timeout_s=60)
+        >>> works = [Work(name, "evaluation", "", (), priority=i) for i, name in enumerate(("old", "new"))]
+        >>> [record.job for record in choose([Record(work) for work in works], 0, rules)]
+        ['new']
+    """
+    records = list(records)
+    room = {
+        kind: most - sum(record.state == RUNNING and record.work.kind == kind for record in records)
+        for kind, most in rules.at_once.items()
+    }
+    chosen = []
+    ready = [record for record in records if record.state == WAITING and record.not_before <= now]
+    for record in sorted(ready, key=lambda record: -record.work.priority):
+        if room.get(record.work.kind, 0) > 0:
+            room[record.work.kind] -= 1
+            started = replace(record, state=RUNNING, submissions=record.submissions + 1, since=now)
+            chosen.append(replace(started, message=""))
+    return chosen

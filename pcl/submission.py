@@ -1,0 +1,192 @@
+"""Jobs of a Ray cluster: submitted under names that stay the same, followed, and ended."""
+
+__all__ = ["Cluster", "ClusterError", "attempt_name"]
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import requests
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobSubmissionClient
+from ray.util.state import list_nodes
+
+from pcl.errors import BadInputError, RunFailedError
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMEOUT_S = 20  # of one request
+LOST_S = 60  # without an answer, after which a job is followed no longer
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+NEVER_STARTED = (
+    "RUNTIME_ENV_SETUP_FAILURE",
+    "JOB_SUPERVISOR_ACTOR_START_TIMEOUT",
+    "JOB_SUPERVISOR_ACTOR_START_FAILURE",
+    "JOB_SUPERVISOR_ACTOR_UNSCHEDULABLE",
+)
+
+
+class ClusterError(RunFailedError):
+    """The cluster does not answer, or not as it should."""
+
+
+class _Client(JobSubmissionClient):  # type: ignore[misc]
+    """A client whose requests end: Ray's own would wait for ever for a server that is silent."""
+
+    def _do_request(self, method: str, endpoint: str, **options: Any) -> requests.Response:
+        response: requests.Response = super()._do_request(method, endpoint, timeout=TIMEOUT_S, **options)
+        return response
+
+
+def attempt_name(name: str, attempt: int) -> str:
+    """Return the name of a job's attempt, counted from 1.
+
+    Example:
+        >>> attempt_name("train-mnist", 1), attempt_name("train-mnist", 2)
+        ('train-mnist', 'train-mnist-a2')
+    """
+    return name if attempt <= 1 else f"{name}-a{attempt}"
+
+
+class Cluster:
+    """The jobs of a cluster.
+
+    Args:
+        address: ``http://host:port`` of its dashboard.
+
+    Raises:
+        BadInputError: nothing answers there, or it refuses the token.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        logging.getLogger("ray").setLevel(logging.ERROR)  # which files it leaves out is no news
+        try:
+            self._client = _Client(address)
+        except (AuthenticationError, requests.HTTPError) as error:
+            raise BadInputError(
+                f"the cluster at {address} refuses the token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=<file> must "
+                "give the one that the cluster was started with"
+            ) from error
+        except (OSError, RuntimeError, ValueError) as error:  # requests' errors are OSErrors
+            raise BadInputError(
+                f"no Ray cluster answers at {address}: give the address of its dashboard, --address http://host:8265 "
+                "or RAY_API_SERVER_ADDRESS; from elsewhere through an SSH tunnel"
+            ) from error
+
+    def job(self, name: str) -> JobDetails | None:
+        """Return what the cluster says of a job, None where it knows of none.
+
+        Raises:
+            ClusterError: it does not answer.
+        """
+        try:
+            return self._client.get_job_info(name)
+        except RuntimeError as error:
+            if "404" in str(error):
+                return None
+            raise ClusterError(f"{self.address}: {_first_line(error)}") from error
+        except OSError as error:
+            raise ClusterError(f"{self.address} does not answer: {_first_line(error)}") from error
+
+    def newest(self, name: str) -> tuple[int, JobDetails | None]:
+        """Return the number of a name's attempts, and the newest."""
+        attempt, found = 0, None
+        while (job := self.job(attempt_name(name, attempt + 1))) is not None:
+            attempt, found = attempt + 1, job
+        return attempt, found
+
+    def resources(self) -> dict[str, float]:
+        """Return the resources of all living nodes together."""
+        total: dict[str, float] = {}
+        try:
+            nodes = list_nodes(address=self.address, limit=10_000, timeout=TIMEOUT_S, raise_on_missing_output=False)
+        except (OSError, RuntimeError) as error:  # Ray's state errors are RuntimeErrors
+            raise ClusterError(f"{self.address} does not tell its resources: {_first_line(error)}") from error
+        for node in nodes:
+            if node.state == "ALIVE":
+                for name, amount in node.resources_total.items():
+                    total[name] = total.get(name, 0.0) + amount
+        return total
+
+    def submit(self, name: str, command: str, working_dir: str, needs: dict[str, float]) -> None:
+        """Submit a job.
+
+        Args:
+            name: that no job has.
+            command: of a shell.
+            working_dir: a folder that is sent along, or the address of one that was.
+            needs: resources of the node where it runs; none: it runs on the head node.
+
+        Raises:
+            ClusterError: the cluster does not take it.
+        """
+        needs = dict(needs)
+        cpus = needs.pop("CPU", None)
+        try:
+            self._client.submit_job(
+                entrypoint=command,
+                submission_id=name,
+                runtime_env={"working_dir": working_dir},
+                entrypoint_num_cpus=cpus,
+                entrypoint_resources=needs or None,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ClusterError(f"{self.address} does not take the job {name}: {_first_line(error)}") from error
+
+    def stop(self, name: str) -> None:
+        """End a job, if it runs."""
+        try:
+            self._client.stop_job(name)
+        except (OSError, RuntimeError) as error:
+            raise ClusterError(f"{self.address} does not stop {name}: {_first_line(error)}") from error
+
+    def follow(self, name: str) -> int:
+        """Print what a job prints until it ends, and return its exit code.
+
+        Raises:
+            ClusterError: the cluster has not answered for a minute.
+        """
+        shown, answered = 0, time.monotonic()
+        while True:
+            try:
+                shown = asyncio.run(self._tail(name, shown))
+                job = self.job(name)
+            except (OSError, RuntimeError, aiohttp.ClientError) as error:
+                if time.monotonic() - answered > LOST_S:
+                    raise ClusterError(
+                        f"{self.address} no longer answers ({_first_line(error)}): {name} may go on"
+                    ) from error
+                time.sleep(2)
+                continue
+            answered = time.monotonic()
+            if job is None:
+                raise ClusterError(f"{self.address} knows no job {name}: the cluster may have been started again")
+            if str(job.status) in ENDED:
+                return self._exit_code(name, job)
+            time.sleep(1)
+
+    async def _tail(self, name: str, shown: int) -> int:
+        """Print a job's log from a character on; return the number of characters printed."""
+        position = 0
+        async for text in self._client.tail_job_logs(name):
+            position += len(text)
+            fresh = text[len(text) - max(0, position - shown) :] if position > shown else ""
+            print(fresh, end="", flush=True)  # noqa: T201
+        return max(shown, position)
+
+    @staticmethod
+    def _exit_code(name: str, job: JobDetails) -> int:
+        if str(job.status) == "SUCCEEDED":
+            return 0
+        if str(job.status) == "STOPPED":
+            raise ClusterError(f"{name} was stopped")
+        if job.driver_exit_code is None:
+            raise ClusterError(f"{name} failed: {' '.join((job.message or '').split())[:500]}")
+        return int(job.driver_exit_code)
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

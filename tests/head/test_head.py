@@ -1,0 +1,365 @@
+"""The head on real folders with a cluster of dictionaries: what it finds, does once, writes down, and survives."""
+
+import json
+import shutil
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pcl.errors import BadInputError
+from pcl.evaluation.report import format_table
+from pcl.head.head import Head, Options
+from pcl.head.status import Board, describe, table
+from pcl.head.watch import Theory
+from pcl.head.work import Job, Rules
+from pcl.runs import claim
+
+OPTIONS = Options(Rules({"evaluation": 1, "theory": 1}, attempts=2, backoff_s=10.0, timeout_s=100.0), poll_s=1.0)
+
+
+class Clock:
+    """Time that the test turns on."""
+
+    now = 1_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Jobs:
+    """A cluster whose jobs run until the test ends them."""
+
+    def __init__(self):
+        self.jobs, self.commands, self.stopped, self.silent = {}, {}, [], False
+
+    def look(self, name):
+        self._answer()
+        return self.jobs.get(name)
+
+    def submit(self, name, command):
+        self._answer()
+        assert name not in self.jobs, "submitted twice"
+        self.jobs[name], self.commands[name] = Job("RUNNING"), command
+
+    def stop(self, name):
+        self.stopped.append(name)
+        self.jobs[name] = Job("STOPPED")
+
+    def _answer(self):
+        if self.silent:
+            raise RuntimeError("nobody answers")
+
+    @property
+    def running(self):
+        return [name for name, job in self.jobs.items() if job.status == "RUNNING"]
+
+
+class World:
+    """A storage with runs, a cluster, and heads that come and go."""
+
+    def __init__(self, storage):
+        self.storage, self.jobs, self.clock, self.lines, self.theory = storage, Jobs(), Clock(), [], []
+        (storage / "head").mkdir(parents=True)
+        self.new_head()
+
+    def new_head(self):
+        self.head = Head(
+            self.storage / "head",
+            self.jobs,
+            lambda: self.theory,
+            OPTIONS,
+            say=self.lines.append,
+            clock=self.clock,
+        )
+
+    def step(self, seconds=1.0):
+        self.clock.now += seconds
+        self.head.step()
+
+    def commit(self, run, step, committed=True):
+        """Write a checkpoint as Ray Train does: its folder, then its record."""
+        folder = self.storage / run
+        if not folder.exists():
+            claim(folder, {"seed": 0, "name": run}, "seed: 0\n")
+        checkpoint = folder / f"checkpoint_{step:08d}"
+        checkpoint.mkdir()
+        (checkpoint / "state.pt").write_bytes(b"weights")
+        if committed:
+            self.record(run)
+
+    def record(self, run):
+        names = sorted(path.name for path in (self.storage / run).glob("checkpoint_0*"))
+        results = [{"checkpoint_dir_name": name} for name in names]
+        snapshot = self.storage / run / "checkpoint_manager_snapshot.json"
+        snapshot.write_text(json.dumps({"checkpoint_results": results}))
+
+    def succeed(self, name, metrics=None):
+        """End a job well, with what it writes."""
+        words = self.jobs.commands[name].split()
+        given = dict(word.split("=", 1) for word in words if "=" in word)
+        folder = self.storage / given["name"] / "evaluations" / given["evaluation.checkpoint"]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").write_text(json.dumps(metrics or {"u_to_v_recall@1": 0.25}))
+        self.jobs.jobs[name] = Job("SUCCEEDED")
+
+    @property
+    def status(self):
+        return json.loads((self.storage / "head" / "status.json").read_text())
+
+    def states(self):
+        return {work["what"]: work["state"] for work in self.status["works"]}
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path / "runs")
+
+
+def test_every_committed_checkpoint_is_evaluated_once_the_newest_first(world):
+    world.commit("mnist", 100)
+    world.commit("mnist", 200)
+    world.commit("mnist", 300, committed=False)
+    world.step()
+    (name,) = world.jobs.running
+    assert name.startswith("evaluate-mnist-00000200-")
+    config, *overrides = world.jobs.commands[name].split()[2:]
+    assert config == str(world.storage / "mnist" / "config.yaml")
+    assert overrides == [f"storage={world.storage}", "name=mnist", "evaluation.checkpoint=checkpoint_00000200"]
+    world.record("mnist")  # 300 is committed now
+    world.succeed(name)
+    for _ in range(6):
+        world.step()
+        for running in world.jobs.running:
+            world.succeed(running)
+    assert [job.split("-")[2] for job in world.jobs.jobs] == ["00000200", "00000300", "00000100"]
+    assert set(world.states().values()) == {"done"}
+    assert world.status["works"][0]["message"] == "u_to_v_recall@1 0.2500"
+
+
+def test_an_evaluation_that_is_there_is_not_repeated(world):
+    world.commit("mnist", 100)
+    folder = world.storage / "mnist" / "evaluations" / "checkpoint_00000100"
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text('{"u_to_v_recall@1": 0.5}')
+    world.step()
+    assert world.jobs.jobs == {}
+    assert world.states() == {"mnist checkpoint_00000100": "done"}
+
+
+def test_failures_are_retried_and_given_up_visibly(world):
+    world.commit("mnist", 100)
+    world.step()
+    for attempt in (1, 2):
+        (name,) = world.jobs.running
+        assert name.endswith("-a2") == (attempt == 2)
+        world.jobs.jobs[name] = Job("FAILED", "error: the shards are gone")
+        world.step()
+        assert world.jobs.running == []
+        world.step(5)
+        assert world.jobs.running == []
+        world.step(10)
+    assert world.jobs.running == []
+    assert world.states() == {"mnist checkpoint_00000100": "given up"}
+    assert world.status["counts"]["given up"] == 1
+    assert world.lines[-1].endswith("GIVEN UP after 2 failures: error: the shards are gone")
+    assert sum("failure 1 of 2" in line for line in world.lines) == 1
+
+
+def test_a_job_that_takes_too_long_is_stopped(world):
+    world.commit("mnist", 100)
+    world.step()
+    (name,) = world.jobs.running
+    world.step(101)
+    assert world.jobs.stopped == [name]
+    assert world.status["works"][0]["message"] == "stopped after 100 s"
+
+
+@pytest.mark.parametrize("moment", ["before it writes", "before it submits", "after it submitted"])
+def test_a_head_that_dies_repeats_and_forgets_nothing(world, monkeypatch, moment):
+    for step in (100, 200, 300):
+        world.commit("mnist", step)
+
+    class Died(BaseException):
+        pass
+
+    def die(*_, **__):
+        raise Died
+
+    with monkeypatch.context() as patch:
+        if moment == "before it writes":
+            patch.setattr("pcl.head.head.write_json", die)
+        elif moment == "before it submits":
+            patch.setattr(world.jobs, "submit", die)
+        else:
+            submit = world.jobs.submit
+            patch.setattr(world.jobs, "submit", lambda *given: (submit(*given), die()))
+        with pytest.raises(Died):
+            world.step()
+    for _ in range(8):
+        world.new_head()  # dies after every step
+        world.step()
+        assert len(world.jobs.running) <= 1
+        for running in world.jobs.running:
+            world.succeed(running)
+    assert sorted(name.split("-")[2] for name in world.jobs.jobs) == ["00000100", "00000200", "00000300"]
+    assert set(world.states().values()) == {"done"}
+
+
+def test_a_cluster_that_is_silent_and_a_storage_that_refuses_are_waited_for(world, monkeypatch):
+    world.commit("mnist", 100)
+    world.step()
+    (name,) = world.jobs.running
+    world.jobs.silent = True
+    world.step()
+    world.step()
+    world.jobs.silent = False
+
+    def refuse(*_, **__):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pcl.head.head.write_json", refuse)
+        world.commit("mnist", 200)
+        world.succeed(name)
+        world.step()
+        assert world.jobs.running == [], "nothing is started that could not be written down"
+    world.step()
+    assert world.jobs.running[0].split("-")[2] == "00000200"
+    told = [line for line in world.lines if "cannot go on" in line or line == "going on"]
+    assert told == [
+        "cannot go on for now: nobody answers",
+        "cannot go on for now: No space left on device",
+        "going on",
+    ]
+
+
+def test_a_cluster_that_was_started_again_gets_its_jobs_again(world):
+    world.commit("mnist", 100)
+    world.step()
+    (name,) = world.jobs.running
+    world.jobs.jobs.clear()
+    world.step()
+    world.step()
+    assert world.jobs.running == [name]
+
+
+def test_a_checkpoint_that_is_deleted_is_gone_and_a_run_that_is_made_again_is_another(world):
+    world.commit("mnist", 100)
+    world.commit("mnist", 200)
+    world.step()
+    shutil.rmtree(world.storage / "mnist")
+    world.step()
+    (name,) = world.jobs.running
+    assert name.startswith("evaluate-mnist-00000200-")
+    world.jobs.jobs[name] = Job("FAILED", "error: it is gone")
+    world.step()
+    assert set(world.states().values()) == {"gone"}
+    claim(world.storage / "mnist", {"seed": 1}, "seed: 1\n")
+    world.commit("mnist", 100)
+    world.step()
+    assert len(world.jobs.running) == 1
+
+
+def test_half_written_runs_and_checkpoints_are_left_alone(world):
+    world.commit("mnist", 100)
+    (world.storage / "mnist" / "checkpoint_00000200").mkdir()
+    (world.storage / "half").mkdir()
+    (world.storage / "half" / "provenance.json").write_text('{"exper')
+    (world.storage / "notes.txt").write_text("not a run")
+    world.commit("damaged", 100)
+    (world.storage / "damaged" / "checkpoint_manager_snapshot.json").write_text("{")
+    world.step()
+    assert list(world.states()) == ["mnist checkpoint_00000100"]
+
+
+def test_theory_is_checked_anew_when_its_configuration_or_the_code_changes(world, monkeypatch):
+    world.theory = [Theory("gaussian", "configs/gaussian.yaml", {"seed": 0}, ("theory.quick=true",))]
+    world.step()
+    (first,) = world.jobs.running
+    assert world.jobs.commands[first].split()[1:] == [
+        "jobs/check_theory.py",
+        "configs/gaussian.yaml",
+        f"storage={world.storage}",
+        "theory.quick=true",
+    ]
+    report = world.storage / "gaussian_theory" / "metrics.json"
+    report.parent.mkdir()
+    report.write_text(json.dumps({"checks": [{"passed": True}, {"passed": False}]}))
+    world.step()
+    assert world.jobs.running == [first], "the report of an earlier code says nothing"
+    world.jobs.jobs[first] = Job("SUCCEEDED")
+    world.step()
+    assert world.status["works"][0]["message"] == "1 of 2 checks passed"
+    world.step()
+    assert world.jobs.running == []
+    world.theory = [Theory("gaussian", "configs/gaussian.yaml", {"seed": 1}, ("theory.quick=true",))]
+    world.step()
+    (second,) = world.jobs.running
+    world.jobs.jobs[second] = Job("SUCCEEDED")
+    world.step()
+
+    def version():
+        return "another code"
+
+    version.cache_clear = lambda: None
+    monkeypatch.setattr("pcl.head.watch.code_version", version)
+    world.step()
+    (third,) = world.jobs.running
+    assert len({first, second, third}) == 3
+
+
+def test_a_configuration_that_cannot_be_read_for_a_while_changes_nothing(world):
+    world.theory = [Theory("gaussian", "configs/gaussian.yaml", {"seed": 0}, ())]
+    world.step()
+
+    def mistake():
+        raise BadInputError("configs/gaussian.yaml: seed=x")
+
+    world.head.theory = mistake
+    world.step()
+    assert len(world.jobs.running) == 1
+    assert "gone" not in world.states().values()
+
+
+def test_a_state_that_cannot_be_read_is_refused(world):
+    world.commit("mnist", 100)
+    world.step()
+    (world.storage / "head" / "state.json").write_text("{")
+    with pytest.raises(BadInputError, match=r"state.json cannot be read: delete it"):
+        world.new_head()
+
+
+def test_the_status_is_for_people(world, tmp_path):
+    world.commit("mnist", 100)
+    world.commit("mnist", 200)
+    world.step()
+    world.jobs.jobs[world.jobs.running[0]] = Job("FAILED", "error: no shards")
+    world.step()
+    text = format_table(table(world.status, world.clock.now))
+    assert text.splitlines()[0].split() == ["what", "kind", "state", "since", "failures", "job", "message"]
+    assert "error: no shards; again in 10 s" in text
+    assert "1 waiting, 1 running, 0 done" in describe(world.status, world.clock.now)
+    assert "at work" in describe(world.status, world.clock.now)
+    assert "SILENT" in describe(world.status, world.clock.now + 300)
+
+
+def test_tensorboard_shows_counts_and_table_and_goes_on_after_a_refusal(world, monkeypatch):
+    board = Board(world.storage / "head" / "tensorboard")
+    world.head.draw = board.draw
+    world.commit("mnist", 100)
+    world.step()
+    world.succeed(world.jobs.running[0])
+
+    def refuse(*_):
+        raise OSError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pcl.events.EventFile.append", refuse)
+        world.step()
+    world.commit("mnist", 200)
+    world.step()
+    events = EventAccumulator(str(world.storage / "head" / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("head/evaluation/done")] == [(1, 0), (3, 1)]
+    *_, last = events.Tensors("head/works/text_summary")
+    assert "| mnist checkpoint_00000200 | evaluation | running |" in last.tensor_proto.string_val[0].decode()
+    assert "cannot go on for now: no space" in world.lines
