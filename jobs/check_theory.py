@@ -5,7 +5,7 @@ code 1. Every experiment is cut into tasks; the same command goes on from those 
 """
 
 import time
-from pathlib import Path
+from functools import partial
 
 from pcl.cluster import connected, run_tasks
 from pcl.command import job, progress
@@ -13,6 +13,7 @@ from pcl.config import Config
 from pcl.data.gaussian import process_of
 from pcl.errors import BadInputError, RunFailedError
 from pcl.evaluation.report import format_table
+from pcl.storage import patiently, place
 from pcl.theory.checks import judge
 from pcl.theory.experiments import plan, run_task
 from pcl.theory.report import summary, write_report
@@ -28,7 +29,7 @@ def main(config: Config) -> None:
         law = process.law()
     except ValueError as error:
         raise BadInputError(f"data.gaussian_process: {error}") from error
-    folder = Path(config.storage) / f"{config.name}_theory"
+    folder = place(config.storage) / f"{config.name}_theory"
     store, started = Store(folder / "tasks", process), time.perf_counter()
     tasks = plan(process, seed=config.seed, quick=config.theory.quick)
     pending = store.pending(tasks)
@@ -36,9 +37,9 @@ def main(config: Config) -> None:
     print(f"theory check, {kind}: {len(tasks)} tasks, {len(pending)} of them to do; finished ones are kept in {folder}")
     if pending:
         with connected(num_cpus=1):
-            done = run_tasks(run_task, process, pending)
+            done = run_tasks(run_task, process, pending, config.theory.num_tasks, background=True)
             for task, result in progress(done, len(pending), "theory", "task"):
-                store.save(task, result)
+                patiently(partial(store.save, task, result), config.workers.storage_timeout_s)
     results = store.results(tasks)
     checks = judge(law, results)
     about = f"{kind} check of {len(tasks)} tasks, seed {config.seed}, code {code_version()}"

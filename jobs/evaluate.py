@@ -1,37 +1,34 @@
-"""Evaluate the newest checkpoint of a run: tables, metrics.json, figures, NetCDF, TensorBoard."""
+"""Evaluate a checkpoint of a run: tables, metrics.json, figures, NetCDF, TensorBoard."""
 
 import math
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 import pcl
 from pcl.command import job
 from pcl.config import Config
-from pcl.data.manifest import write_json
 from pcl.errors import BadInputError, RunFailedError
 from pcl.evaluation.ocean import FieldOptions
+from pcl.evaluation.record import save_evaluation
 from pcl.evaluation.report import evaluate, format_table
 from pcl.runs import check_name, checkpoints, experiment_hash
+from pcl.storage import place
 from pcl.train.session import full_experiment, load_shards
 
 
 def main(config: Config) -> None:
-    """Evaluate a run on ``evaluation.split``."""
+    """Evaluate ``evaluation.checkpoint`` on ``evaluation.split``."""
     manifest = load_shards(config)
-    run = Path(config.storage) / config.name
+    run = place(config.storage) / config.name
     content = full_experiment(config)
-    if not check_name(run, content) or not checkpoints(run):
+    found = {path.name: path for path in checkpoints(run)} if check_name(run, content) else {}
+    if not found:
         raise BadInputError(f"{run} holds no checkpoint: train first, with jobs/train.py and the same config")
-    checkpoint = checkpoints(run)[-1]
-    step = int(checkpoint.name.removeprefix("checkpoint_"))
-    part = config.evaluation.split if not config.evaluation.max_pairs else f"{config.evaluation.split}_first"
-    tag, folder = "eval", run / "evaluations" / checkpoint.name
-    if part != "test":  # another split, or a part of it, leaves the evaluation of the test split alone
-        tag, folder = f"eval_{part}", folder / part
-    about = {"experiment": experiment_hash(content), "run": config.name, "checkpoint": checkpoint.name}
+    name = config.evaluation.checkpoint or max(found)
+    if name not in found:
+        raise BadInputError(f"evaluation.checkpoint={name}: {run} holds {', '.join(found)}")
+    about = {"experiment": experiment_hash(content), "run": config.name, "checkpoint": name}
     result = evaluate(
-        pcl.load(checkpoint),
+        pcl.load(found[name]),
         Path(config.data.shards),
         manifest,
         split=config.evaluation.split,
@@ -40,26 +37,19 @@ def main(config: Config) -> None:
         recall_at=config.evaluation.recall_at,
         block_pairs=config.evaluation.block_pairs,
         max_pairs=config.evaluation.max_pairs,
+        num_examples=config.evaluation.num_examples,
+        num_embeddings=config.evaluation.num_embeddings,
         fields=FieldOptions(**vars(config.evaluation.fields), about=about | {"training_seed": config.seed}),
     )
     if not all(map(math.isfinite, result.metrics.values())):
-        wrong = [name for name, value in result.metrics.items() if not math.isfinite(value)]
-        raise RunFailedError(f"{checkpoint} has metrics that are not finite ({', '.join(wrong)}): train again")
+        wrong = [metric for metric, value in result.metrics.items() if not math.isfinite(value)]
+        raise RunFailedError(f"{found[name]} has metrics that are not finite ({', '.join(wrong)}): train again")
     for table in result.tables:
         print(f"\n{format_table(table)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in [*folder.glob("*.json"), *folder.glob("*.png"), *folder.glob("*.nc")]:  # of other settings
-        old.unlink()
-    for name, dataset in result.datasets.items():
-        dataset.to_netcdf(folder / name)
-    with SummaryWriter(str(run / "tensorboard")) as writer:
-        for name, value in result.metrics.items():
-            writer.add_scalar(f"{tag}/{name}", value, step)
-        for name, figure in result.figures.items():
-            figure.savefig(folder / name, dpi=120)
-            writer.add_figure(f"{tag}/{Path(name).stem}", figure, step)
-    part_of = {"step": step, "split": config.evaluation.split, "max_pairs": config.evaluation.max_pairs}
-    write_json(folder / "metrics.json", part_of | result.metrics)
+    part = config.evaluation.split if not config.evaluation.max_pairs else f"{config.evaluation.split}_first"
+    step = int(name.removeprefix("checkpoint_"))
+    of = {"step": step, "split": config.evaluation.split, "max_pairs": config.evaluation.max_pairs}
+    folder = save_evaluation(result, run, name, about | of, "" if part == "test" else part)
     print(f"\nmetrics and figures: {folder}\nwatch: tensorboard --logdir {config.storage}")
 
 

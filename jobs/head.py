@@ -13,7 +13,7 @@ from datetime import datetime
 from pcl.cluster import connected
 from pcl.command import job
 from pcl.config import HEAD_DEFAULTS, experiment, load_config, load_head_config
-from pcl.errors import BadInputError
+from pcl.errors import BadInputError, RunFailedError
 from pcl.evaluation.report import format_table
 from pcl.head.cluster import jobs_here
 from pcl.head.head import Head, Options
@@ -57,14 +57,14 @@ def main(config: HeadConfig) -> None:
     at_once = {"theory": 1, "evaluation": config.evaluation.at_once}
     options = Options(Rules(at_once, config.attempts, config.backoff_s, config.timeout_s), config.poll_s)
     lease = Lease(folder / "lease", f"the head of {config.storage}", "one is enough; stop that one to replace it")
-    with lease, connected(num_cpus=1):
+    with lease, connected(num_cpus=1, dashboard=True):
         draw = Board(folder / "tensorboard").draw
         head = Head(folder, jobs_here(), lambda: theory_of(config), options, say=say, draw=draw)
         say(f"watching {config.storage}, {len(head.records)} works known; status: jobs/head.py --status, {folder}")
         while not lease.is_lost:
             head.step()
             time.sleep(config.poll_s)
-    raise BadInputError(f"another head took {config.storage} over: this one ends")
+    raise RunFailedError(f"another head took {config.storage} over: this one gives way")
 
 
 if __name__ == "__main__":

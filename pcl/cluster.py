@@ -1,65 +1,257 @@
-"""The connection to Ray: the cluster a job was submitted to, or a Ray of our own on loopback.
+"""The connection to Ray: the cluster a job was submitted to, or a Ray of our own on loopback, behind a token.
 
-Import this module before ray: where Ray listens is decided by an environment variable that it reads when imported.
+Import this module before ray: where Ray listens, and whom it lets in, is decided by environment variables that it reads
+when imported.
 """
 
-__all__ = ["connected", "run_tasks"]
+__all__ = [
+    "IS_LOCAL",
+    "connected",
+    "dashboard_url",
+    "fitting",
+    "notice",
+    "notices",
+    "private_folder",
+    "room_for",
+    "run_tasks",
+    "wait_for_room",
+    "working_dir",
+]
 
+import atexit
+import functools
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
+
+from pcl.errors import BadInputError, RunFailedError
 
 ADDRESS = os.environ.get("RAY_ADDRESS", "")
 IS_LOCAL = not ADDRESS or ADDRESS.startswith("http")  # http: an address to submit jobs to, not one to connect to
+CONNECT_TIMEOUT_S = 10  # Ray itself tries for minutes
 if IS_LOCAL:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # every listener on 127.0.0.1
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ.pop("RAY_AUTH_TOKEN", None)  # it would win over the file
 
+import grpc  # type: ignore[import-untyped]  # noqa: E402
 import ray  # noqa: E402
+from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled  # noqa: E402
+from ray.experimental import internal_kv  # noqa: E402
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
+@functools.cache
+def private_folder() -> Path:
+    """Return a folder of this process that only its user can read, removed when the process ends."""
+    folder = tempfile.mkdtemp(prefix="pcl-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+@functools.cache
+def _make_token() -> None:
+    path = private_folder() / "token"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+
+
 @contextmanager
-def connected(num_cpus: int) -> Iterator[None]:
+def connected(num_cpus: int, *, dashboard: bool = False) -> Iterator[None]:
     """Connect to Ray for a block.
 
-    A submitted job finds its cluster in ``RAY_ADDRESS``. Otherwise Ray starts on this machine, listens on loopback
-    only, and ends with the block.
+    A submitted job finds its cluster in ``RAY_ADDRESS``, and its token as Ray does. Otherwise Ray starts on this
+    machine, listens on loopback only, lets in only who has a token that it makes up, and ends with the block.
 
     Args:
         num_cpus: CPUs that the block needs; a Ray of our own offers at least as many.
+        dashboard: whether a Ray of our own has one, to which jobs can be submitted.
+
+    Raises:
+        RunFailedError: the cluster cannot be reached, or refuses the token.
+        KeyboardInterrupt: in the block, when the process is asked to end.
     """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if IS_LOCAL:
-        options |= {"num_cpus": max(num_cpus, os.cpu_count() or 1), "include_dashboard": False}
-    ray.init(address="local" if IS_LOCAL else ADDRESS, **options)
+        _make_token()
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # python of jobs
+        options |= {"num_cpus": max(num_cpus, os.cpu_count() or 1), "include_dashboard": dashboard}
+    else:
+        _check_reachable()
+    try:
+        ray.init(address="local" if IS_LOCAL else ADDRESS, **options)
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        raise RunFailedError(f"cannot connect to Ray at {ADDRESS or 'this machine'}: {_first_line(error)}") from error
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if in_main_thread else None
     try:
         yield
     finally:
         ray.shutdown()
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _check_reachable() -> None:
+    """Refuse an address where nobody listens or our token is not known: Ray itself would try for minutes.
+
+    Raises:
+        BadInputError: it is no address.
+        RunFailedError: it does not answer, or refuses the token.
+    """
+    host, _, port = ADDRESS.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        raise BadInputError(f"RAY_ADDRESS={ADDRESS}: give host:port of the cluster's head")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise RunFailedError(
+            f"no Ray cluster answers at RAY_ADDRESS={ADDRESS} ({error}): start it, or unset RAY_ADDRESS to run on this "
+            "machine alone"
+        ) from error
+    try:
+        headers = get_auth_headers_if_auth_enabled({})
+        with grpc.insecure_channel(f"{host}:{port}") as channel:
+            check = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
+            check(b"", timeout=CONNECT_TIMEOUT_S, metadata=[(name.lower(), text) for name, text in headers.items()])
+    except grpc.RpcError as error:
+        refused = error.code() == grpc.StatusCode.UNAUTHENTICATED  # of all else Ray has more to say
+    except (RuntimeError, ray.exceptions.RayError):  # there is no token
+        refused = True
+    else:
+        refused = False
+    if refused:
+        raise RunFailedError(
+            f"Ray at {ADDRESS} refuses the token of this process: give the cluster's, with RAY_AUTH_MODE=token and the "
+            "file of the token in RAY_AUTH_TOKEN_PATH"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ": ".join([type(error).__name__, *lines[:1]])
+
+
+def dashboard_url() -> str:
+    """Return the address of the dashboard of the cluster that this process is connected to.
+
+    Raises:
+        RunFailedError: it has none.
+    """
+    url = ray._private.worker.get_dashboard_url()
+    if not url:
+        raise RunFailedError("the cluster has no dashboard, to which jobs are submitted: start its head with one")
+    return f"http://{url}"
+
+
+def working_dir() -> str:
+    """Return what this job was submitted with, for jobs that it submits, or the current folder."""
+    return str(ray.get_runtime_context().runtime_env.get("working_dir") or os.getcwd())
+
+
+def notice(line: str) -> None:
+    """Say a line, from any process of this job, to the people who watch the job."""
+    job = ray.get_runtime_context().get_job_id()
+    internal_kv._internal_kv_put(f"{job}:{time.time_ns()}", line, namespace="pcl")
+
+
+def notices() -> list[str]:
+    """Return what the processes of this job said since this was last called."""
+    keys = sorted(internal_kv._internal_kv_list(f"{ray.get_runtime_context().get_job_id()}:", namespace="pcl"))
+    lines = [internal_kv._internal_kv_get(key, namespace="pcl").decode() for key in keys]
+    for key in keys:
+        internal_kv._internal_kv_del(key, namespace="pcl")
+    return lines
+
+
+def room_for(each: Mapping[str, float]) -> int:
+    """Return how many workers the nodes of the cluster have room for, whatever runs there now.
+
+    Args:
+        each: resources of one worker, such as ``{"CPU": 2, "GPU": 1}``, which it needs on one node.
+    """
+    return sum(fitting(node["Resources"], each) for node in ray.nodes() if node["Alive"])
+
+
+def fitting(node: Mapping[str, float], each: Mapping[str, float]) -> int:
+    """Return how many workers fit on a node.
+
+    Example:
+        >>> fitting({"CPU": 7.0, "GPU": 2.0}, {"CPU": 2, "GPU": 1}), fitting({"memory": 1e9}, {"CPU": 1})
+        (2, 0)
+    """
+    return int(min(node.get(resource, 0) // amount for resource, amount in each.items()))
+
+
+def wait_for_room(each: Mapping[str, float], num_workers: int, timeout_s: float) -> None:
+    """Wait until the cluster has room for a number of workers; a cluster that grows is asked to.
+
+    Args:
+        each: resources of one worker.
+        num_workers: as many as there must be room for.
+        timeout_s: seconds to wait; not at all for a Ray of our own, which does not grow.
+
+    Raises:
+        BadInputError: there is no such room.
+    """
+    deadline = time.monotonic() + (0 if IS_LOCAL else timeout_s)
+    wanted = " and ".join(f"{amount:g} {resource}{'s' * (amount != 1)}" for resource, amount in each.items())
+    waited = False
+    while (room := room_for(each)) < num_workers:
+        if time.monotonic() >= deadline:
+            raise BadInputError(
+                f"{num_workers} workers need {wanted} each, on one node, and the cluster has room for {room} of them: "
+                "choose fewer or smaller workers (workers.num_workers, cpus_per_worker, use_gpu) or add nodes"
+            )
+        if not waited:
+            print(  # noqa: T201
+                f"waiting up to {timeout_s:g} s for room for {num_workers} workers with {wanted} each: the cluster has "
+                f"room for {room}",
+                flush=True,
+            )
+            ray.autoscaler.sdk.request_resources(bundles=[dict(each)] * num_workers)
+            waited = True
+        time.sleep(1)
+    if waited:
+        ray.autoscaler.sdk.request_resources(bundles=[])
 
 
 def run_tasks(
-    function: Callable[..., R], shared: Any, items: Sequence[T], most_at_once: int = 0
+    function: Callable[..., R], shared: Any, items: Sequence[T], most_at_once: int = 0, *, background: bool = False
 ) -> Iterator[tuple[T, R]]:
-    """Run ``function(shared, item)`` as one Ray task an item, retried if a worker dies.
+    """Run ``function(shared, item)`` as one Ray task an item, retried if a worker dies or a node goes away.
 
     Args:
         function: importable on every node.
         shared: put into the object store once.
         items: one task each.
         most_at_once: tasks under way at a time; 0: one a CPU of the cluster.
+        background: take one of the cluster's ``background`` resources each instead of a CPU, where it has any, so that
+            nothing waits for these tasks.
 
     Yields:
         Each item with its result, as they finish.
     """
+    aside = background and ray.cluster_resources().get("background", 0) >= 1
+    needs: dict[str, Any] = {"num_cpus": 0, "resources": {"background": 1}} if aside else {"num_cpus": 1}
 
-    @ray.remote(num_cpus=1, max_retries=3)  # type: ignore[untyped-decorator]
+    @ray.remote(max_retries=3, **needs)  # type: ignore[untyped-decorator]
     def call(shared: Any, item: T) -> R:
         return function(shared, item)
 

@@ -1,21 +1,30 @@
 """The command line of the jobs: ``CONFIG [key=value ...]``, one clear line for every mistake, and exit codes."""
 
-__all__ = ["job", "progress"]
+__all__ = ["finish", "job", "progress"]
 
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
-from pcl.config import DEFAULTS, Config, load_config
+from pcl.config import DEFAULTS, load_config
 from pcl.errors import BadInputError, DamagedDataError, RunFailedError
 
+C = TypeVar("C")
 T = TypeVar("T")
 
 
-def job(main: Callable[[Config], None], description: str, flags: Mapping[str, str] | None = None) -> None:
+def job(
+    main: Callable[[C], None],
+    description: str,
+    flags: Mapping[str, str] | None = None,
+    *,
+    load: Callable[[str, Sequence[str]], C] = load_config,  # type: ignore[assignment]
+    defaults: Path = DEFAULTS,
+) -> None:
     """Run a job with the configuration that the command line names, and exit.
 
     Exit codes: 0 success, 1 damaged data or a failed run, 2 bad input, 130 interrupted.
@@ -24,6 +33,8 @@ def job(main: Callable[[Config], None], description: str, flags: Mapping[str, st
         main: the job.
         description: first paragraph of its help.
         flags: short forms, such as ``--quick``, of ``key=value``.
+        load: makes the configuration of a run file and overrides.
+        defaults: file that explains every key, for the help.
     """
     flags = flags or {}
     given = sys.argv[1:]
@@ -31,22 +42,31 @@ def job(main: Callable[[Config], None], description: str, flags: Mapping[str, st
     if not arguments or any(argument in ("-h", "--help") for argument in arguments):
         usage = " ".join(["CONFIG", *(f"[{flag}]" for flag in flags), "[key=value ...]"])
         print(f"usage: python {sys.argv[0]} {usage}\n\n{textwrap.dedent(description).strip()}\n")  # noqa: T201
-        print(f"{DEFAULTS.read_text()}")  # noqa: T201
+        print(f"{defaults.read_text()}")  # noqa: T201
         sys.exit(0 if arguments else 2)
+    finish(lambda: main(load(arguments[0], arguments[1:])))
+
+
+def finish(main: Callable[[], object]) -> None:
+    """Run a program, and exit: 0, or one line on what went wrong and the code of ``job``."""
     try:
-        main(load_config(arguments[0], arguments[1:]))
+        main()
     except (BadInputError, DamagedDataError, RunFailedError) as error:
         sys.exit(_complain(error, error.exit_code))
     except FloatingPointError as error:
         sys.exit(_complain(error, 1))
-    except OSError as error:  # no permission, no space: what the machine says is the clearest
+    except OSError as error:  # no permission, no space, no storage: what the machine says is the clearest
         sys.exit(_complain(f"{error.filename}: {error.strerror}" if error.filename else error, 1))
     except KeyboardInterrupt:
         sys.exit(_complain("interrupted: the same command goes on from what is finished", 130))
+    except Exception as error:
+        if type(error).__module__.split(".")[0] != "botocore":
+            raise
+        sys.exit(_complain(f"storage in S3: {error}", 1))  # from TensorBoard's own access to it
 
 
 def _complain(message: object, exit_code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)  # noqa: T201
     return exit_code
 
 

@@ -1,7 +1,16 @@
 """Configuration: merge, check, save. Values and their meaning are in ``configs/default.yaml``."""
 
-__all__ = ["Config", "allowed_workers", "data_identity", "experiment", "load_config", "resolved_yaml"]
+__all__ = [
+    "Config",
+    "allowed_workers",
+    "data_identity",
+    "experiment",
+    "load_config",
+    "load_head_config",
+    "resolved_yaml",
+]
 
+import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -13,9 +22,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pcl.errors import BadInputError
-from pcl.schema import Config
+from pcl.schema import Config, HeadConfig
+from pcl.storage import Place, place, read_bytes
 
 DEFAULTS = Path(__file__).resolve().parents[1] / "configs" / "default.yaml"
+HEAD_DEFAULTS = DEFAULTS.with_name("head.yaml")
+OmegaConf.clear_resolver("oc.env")  # a run file may come from storage: it must not read this process's secrets
 
 
 ENCODER_KINDS = ("linear", "lenet", "one_hot", "identity", "transformer", "linear_inverse", "field", "drifter_set")
@@ -35,6 +47,14 @@ CHOICES = {
     "train.precision": ("float32", "bf16", "float64"),
     "evaluation.split": ("train", "test"),
     "evaluation.fields.references": ("tile", "all"),
+}
+HEAD_AT_LEAST = {
+    "poll_s": 0.1,
+    "theory.num_tasks": 0,
+    "evaluation.at_once": 0,
+    "attempts": 1,
+    "backoff_s": 0,
+    "timeout_s": 1,
 }
 AT_LEAST = {
     "seed": 0,
@@ -89,44 +109,75 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Merge defaults, a run file and ``key=value`` overrides, and check the result.
 
     Args:
-        path: the run file.
+        path: the run file, in a folder or at an ``s3://`` address.
         overrides: such as ``train.epochs=3``.
 
     Raises:
         BadInputError: the file cannot be read, a key is not known or is not given, or a value has the wrong type
             or is out of its range.
+        OSError: the run file lies in S3, which refuses.
     """
-    if not Path(path).is_file():
+    merged = _merge(path, overrides, Config, DEFAULTS)
+    _check(merged)
+    config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    config.storage = _storage(config.storage)
+    config.data.root, config.data.shards = (str(place(folder)) for folder in (config.data.root, config.data.shards))
+    config.data.ocean.paths = [str(Path(path).expanduser().absolute()) for path in config.data.ocean.paths]
+    return config
+
+
+def load_head_config(path: str | Path, overrides: Sequence[str] = ()) -> HeadConfig:
+    """Merge the head's defaults, its file and ``key=value`` overrides, and check the result.
+
+    Raises:
+        BadInputError: see ``load_config``.
+    """
+    merged = _merge(path, overrides, HeadConfig, HEAD_DEFAULTS)
+    _check_least(merged, HEAD_AT_LEAST)
+    _check_name(merged.name)
+    config: HeadConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    config.storage = _storage(config.storage)
+    return config
+
+
+def _merge(path: str | Path, overrides: Sequence[str], schema: type, defaults: Path) -> Any:
+    """Merge the layers of a configuration, each checked against the schema."""
+    file = place(str(path))
+    if not file.is_file():
         raise BadInputError(f"{path} does not exist: give a run file such as configs/gaussian.yaml")
-    layers: list[tuple[str, Any]] = [(str(DEFAULTS), DEFAULTS), (str(path), path)]
+    layers: list[tuple[str, Place | None]] = [(str(defaults), defaults), (str(path), file)]
     for override in overrides:
         if "=" not in override:
             raise BadInputError(f"{override!r} is not an override: write key=value, such as train.epochs=3")
-        layers.append((override, override))
-    merged: Any = OmegaConf.structured(Config)
+        layers.append((override, None))
+    merged: Any = OmegaConf.structured(schema)
     for name, layer in layers:
         try:
-            loaded = (
-                OmegaConf.load(layer) if isinstance(layer, Path) or layer is path else OmegaConf.from_dotlist([layer])
-            )
-            _check_sections(loaded, Config)
+            loaded = _load(layer) if layer else OmegaConf.from_dotlist([name])
+            _check_sections(loaded, schema)
             merged = OmegaConf.merge(merged, loaded)
             OmegaConf.resolve(OmegaConf.merge(merged))
         except (OmegaConfBaseException, YAMLError, ValueError, TypeError, OSError) as error:
             raise BadInputError(
-                f"{name}: {_one_line(error)}; every key is explained in configs/default.yaml"
+                f"{name}: {_one_line(error)}; every key is explained in configs/{defaults.name}"
             ) from error
     missing = sorted(OmegaConf.missing_keys(merged))
     if missing:
         raise BadInputError(
             f"{path} does not give {', '.join(missing)}: add them, or give {missing[0]}=... after the file"
         )
-    _check(merged)
-    config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
-    for section, key in ((config, "storage"), (config.data, "root"), (config.data, "shards")):
-        setattr(section, key, str(Path(getattr(section, key)).expanduser().resolve()))  # workers change directory
-    config.data.ocean.paths = [str(Path(path).expanduser().absolute()) for path in config.data.ocean.paths]
-    return config
+    return merged
+
+
+def _load(file: Place) -> Any:
+    return OmegaConf.load(io.StringIO((read_bytes(file) or b"").decode()))
+
+
+def _storage(address: str) -> str:
+    try:
+        return str(place(address))
+    except BadInputError as error:
+        raise BadInputError(f"storage={error}") from error
 
 
 def _check_sections(loaded: Any, schema: type, prefix: str = "") -> None:
@@ -149,10 +200,7 @@ def _check(config: Any) -> None:
         value = OmegaConf.select(config, key)
         if value not in choices:
             raise BadInputError(f"{key}={value}: choose one of {', '.join(choices)}")
-    for key, least in AT_LEAST.items():
-        value = OmegaConf.select(config, key)
-        if not value >= least:
-            raise BadInputError(f"{key}={value}: it must be at least {least}")
+    _check_least(config, AT_LEAST)
     if not 0 < config.train.learning_rate < math.inf:
         raise BadInputError(f"train.learning_rate={config.train.learning_rate}: it must be positive and finite")
     total = config.loss.weight_u_given_v + config.loss.weight_v_given_u
@@ -173,12 +221,9 @@ def _check(config: Any) -> None:
         )
     if not config.evaluation.recall_at or min(config.evaluation.recall_at) < 1:
         raise BadInputError(f"evaluation.recall_at={list(config.evaluation.recall_at)}: give at least one K >= 1")
-    if "/" in config.name or config.name in ("", ".", "..") or not config.name.isprintable():
-        raise BadInputError(f"name={config.name!r}: it names a folder inside storage and holds no slash")
-    if "://" in config.storage + config.data.shards + config.data.root:
-        raise BadInputError(
-            "storage, data.shards and data.root are folders, local or shared: addresses are not supported"
-        )
+    _check_name(config.name)
+    if "://" in config.data.root or "://" in config.data.shards:
+        raise BadInputError("data.root and data.shards are folders, local or shared: only storage may be s3://...")
     if config.train.final_factor > 1 or not config.train.weight_decay < math.inf:
         raise BadInputError(
             f"train.final_factor={config.train.final_factor} and train.weight_decay={config.train.weight_decay}: "
@@ -192,6 +237,18 @@ def _check(config: Any) -> None:
     if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
         raise BadInputError(f"workers.profile_steps={list(steps)}: give the first and the last step, such as [20, 24]")
     allowed_workers(config)
+
+
+def _check_least(config: Any, bounds: dict[str, float]) -> None:
+    for key, least in bounds.items():
+        value = OmegaConf.select(config, key)
+        if not value >= least:
+            raise BadInputError(f"{key}={value}: it must be at least {least}")
+
+
+def _check_name(name: str) -> None:
+    if "/" in name or name in ("", ".", "..") or not name.isprintable():
+        raise BadInputError(f"name={name!r}: it names a folder inside storage and holds no slash")
 
 
 def allowed_workers(config: Any) -> list[int]:

@@ -13,7 +13,6 @@ __all__ = ["check_name", "checkpoints", "claim", "experiment_hash", "load"]
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -27,6 +26,7 @@ from typing import Any
 from pcl.data.manifest import differing_keys, is_empty, write_json
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.model import PairModel
+from pcl.storage import Place, place, read_bytes, write_bytes
 from pcl.train.checkpoint import FILE_NAME, load_model
 
 PROVENANCE = "provenance.json"
@@ -43,7 +43,7 @@ def experiment_hash(experiment: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(experiment, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def check_name(run: Path, experiment: Mapping[str, Any]) -> bool:
+def check_name(run: Place, experiment: Mapping[str, Any]) -> bool:
     """Return whether a run exists, and refuse a name that belongs to another experiment.
 
     Args:
@@ -53,13 +53,14 @@ def check_name(run: Path, experiment: Mapping[str, Any]) -> bool:
     Raises:
         BadInputError: the name is in use by another experiment (the message lists the keys), or the directory exists
             and is not a run.
+        OSError: storage refuses.
     """
-    saved = run / PROVENANCE
-    if saved.is_file():
+    saved = read_bytes(run / PROVENANCE)
+    if saved is not None:
         try:
-            found = dict(json.loads(saved.read_text())["experiment"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInputError(f"{saved} cannot be read: choose another name=...") from error
+            found = dict(json.loads(saved)["experiment"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInputError(f"{run / PROVENANCE} cannot be read: choose another name=...") from error
         differing = differing_keys(found, experiment)
         if differing:
             raise BadInputError(
@@ -72,7 +73,7 @@ def check_name(run: Path, experiment: Mapping[str, Any]) -> bool:
     return False
 
 
-def claim(run: Path, experiment: Mapping[str, Any], config_yaml: str) -> None:
+def claim(run: Place, experiment: Mapping[str, Any], config_yaml: str) -> None:
     """Give a run its directory with ``config.yaml`` and ``provenance.json``; an existing run keeps its own.
 
     Args:
@@ -82,15 +83,12 @@ def claim(run: Path, experiment: Mapping[str, Any], config_yaml: str) -> None:
 
     Raises:
         BadInputError: see ``check_name``.
+        OSError: storage refuses.
     """
     if not check_name(run, experiment):
-        content = _provenance() | {"experiment": dict(experiment)}
-        run.mkdir(parents=True, exist_ok=True)
-        write_json(run / PROVENANCE, content)
+        write_json(run / PROVENANCE, _provenance() | {"experiment": dict(experiment)})
     if not (run / "config.yaml").is_file():
-        temporary = run / f".config.yaml.{os.getpid()}"
-        temporary.write_text(config_yaml)
-        os.replace(temporary, run / "config.yaml")
+        write_bytes(run / "config.yaml", config_yaml.encode())
 
 
 def _provenance() -> dict[str, Any]:
@@ -121,20 +119,21 @@ def _version(package: str) -> str | None:
         return None
 
 
-def checkpoints(run: Path) -> list[Path]:
+def checkpoints(run: Place) -> list[Place]:
     """Return the committed checkpoints of a run, oldest first; a plain folder of checkpoints has no other kind.
 
     A checkpoint that was uploaded and not yet committed when the run ended is not resumed from, so it does not count.
 
     Raises:
         DamagedDataError: Ray Train's record of them cannot be read.
+        OSError: storage refuses.
     """
     complete = {path.parent.name: path.parent for path in run.glob(f"checkpoint_*/{FILE_NAME}")}
-    if (run / SNAPSHOT).is_file():
+    snapshot = read_bytes(run / SNAPSHOT)
+    if snapshot is not None:
         try:
-            results = json.loads((run / SNAPSHOT).read_text())["checkpoint_results"]
-            committed = {result["checkpoint_dir_name"] for result in results}
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            committed = {result["checkpoint_dir_name"] for result in json.loads(snapshot)["checkpoint_results"]}
+        except (ValueError, LookupError, TypeError) as error:
             raise DamagedDataError(f"{run / SNAPSHOT} cannot be read: choose another name=...") from error
         complete = {name: path for name, path in complete.items() if name in committed}
     elif (run / PROVENANCE).is_file():
@@ -142,11 +141,11 @@ def checkpoints(run: Path) -> list[Path]:
     return [complete[name] for name in sorted(complete)]
 
 
-def load(path: str | Path) -> PairModel:
+def load(path: str | Place) -> PairModel:
     """Load a trained model from a run (its newest checkpoint) or from a checkpoint.
 
     Args:
-        path: a run directory or a checkpoint directory.
+        path: a run directory or a checkpoint directory, in a folder or at an ``s3://`` address.
 
     Returns:
         The model on the CPU: ``encode_u``, ``encode_v``, ``log_tilting``, and ``conditional`` on a reference set.
@@ -154,10 +153,11 @@ def load(path: str | Path) -> PairModel:
     Raises:
         BadInputError: there is no checkpoint.
         DamagedDataError: the checkpoint cannot be read.
+        OSError: storage refuses.
     """
-    directory = Path(path)
+    directory = place(str(path))
     if not (directory / FILE_NAME).is_file():
-        found = checkpoints(directory) if directory.is_dir() else []
+        found = checkpoints(directory)
         if not found:
             raise BadInputError(f"{directory} holds no checkpoint: give a run or a checkpoint directory")
         directory = found[-1]

@@ -1,20 +1,32 @@
 """Where runs lie: a folder, or an ``s3://`` address, read and written in the same way.
 
-A folder is a ``pathlib.Path``, an address an ``upath.UPath``: both have ``/``, ``read_bytes``, ``glob`` and the like.
-What is written here appears at once or not at all.
+A folder is a ``pathlib.Path``, an address an ``upath.UPath``: both have ``/``, ``is_file``, ``glob`` and the like, and
+raise ``OSError``. What is written here appears at once or not at all.
 """
 
-__all__ = ["Place", "create", "is_local", "place", "write_bytes"]
+__all__ = ["Place", "create", "is_local", "names", "patiently", "place", "read_bytes", "replacing", "write_bytes"]
 
 import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
+from fsspec import register_implementation  # type: ignore[import-untyped]
 from upath import UPath
 
 from pcl.errors import BadInputError
 
 Place = Path | UPath
+T = TypeVar("T")
+
+LONGEST_PAUSE_S = 5.0
+S3_ADDRESS = re.compile(r"s3://[\w.-]+(/(?!\.\.?(/|$))[^/?#@]+)*/*")
+register_implementation("s3", "pcl.s3.Bucket", clobber=True, errtxt="storage in S3 needs s3fs: pip install 'pcl[s3]'")
 
 
 def place(address: str) -> Place:
@@ -29,17 +41,49 @@ def place(address: str) -> Place:
     """
     if "://" not in address:
         return Path(address).expanduser().resolve()
-    if not address.startswith("s3://"):
+    if "@" in address:
+        raise BadInputError("s3://...@...: an address holds no credentials: they are AWS_... of the environment")
+    if not S3_ADDRESS.fullmatch(address):
         raise BadInputError(f"{address}: give a folder that every node sees, or s3://bucket/prefix")
     try:
-        return UPath(address.rstrip("/"), use_listings_cache=False)  # others write there too
+        found = UPath(address.rstrip("/"))
+        found.fs  # noqa: B018 - imports what it needs
     except ImportError as error:
-        raise BadInputError(f"{address}: storage in S3 needs s3fs: pip install 'pcl[s3]'") from error
+        raise BadInputError(f"{address}: {error}") from error
+    return found
 
 
 def is_local(path: Place) -> bool:
     """Return whether a place is a folder."""
     return isinstance(path, Path)
+
+
+def names(folder: Place) -> list[str]:
+    """Return the sorted names in a folder, none where there is no folder.
+
+    Raises:
+        OSError: storage refuses.
+    """
+    try:
+        if isinstance(folder, Path):
+            return sorted(os.listdir(folder))
+        prefix = f"{folder.path.rstrip('/')}/"
+        found = (name.removeprefix(prefix) for name in folder.fs.ls(prefix, detail=False) if name.startswith(prefix))
+        return sorted(filter(None, found))  # some tools keep an object for the folder itself
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def read_bytes(path: Place) -> bytes | None:
+    """Return a file's content, None where there is no such file; whole, also while others replace it.
+
+    Raises:
+        OSError: storage refuses.
+    """
+    try:
+        return path.read_bytes() if isinstance(path, Path) else bytes(path.fs.cat_file(path.path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def write_bytes(path: Place, content: bytes) -> None:
@@ -51,11 +95,8 @@ def write_bytes(path: Place, content: bytes) -> None:
     if not isinstance(path, Path):
         path.fs.pipe_file(path.path, content)  # one request, whole or not at all
         return
-    temporary = _temporary(path, content)
-    try:
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def create(path: Place, content: bytes) -> bool:
@@ -64,31 +105,76 @@ def create(path: Place, content: bytes) -> bool:
     Raises:
         OSError: storage refuses.
     """
-    if not isinstance(path, Path):
-        try:
-            path.fs.pipe_file(path.path, content, mode="create")
-        except (FileExistsError, OSError) as error:
-            if isinstance(error, FileExistsError) or "PreconditionFailed" in repr(error) or path.exists():
-                return False
-            raise
-        return True
-    temporary = _temporary(path, content)
     try:
-        os.link(temporary, path)  # unlike a rename it refuses a name that exists
+        if not isinstance(path, Path):
+            path.fs.pipe_file(path.path, content, mode="create")
+        else:
+            with _beside(path) as temporary:
+                temporary.write_bytes(content)
+                os.link(temporary, path)  # unlike a rename it refuses a name that exists
     except FileExistsError:
         return False
-    finally:
-        temporary.unlink(missing_ok=True)
     return True
 
 
-def _temporary(path: Path, content: bytes) -> Path:
-    """Write a file beside another, under a name of its own, and leave nothing if that fails."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file to write, which takes a file's place at once when the block has ended well.
+
+    Raises:
+        OSError: storage refuses; what was there before is still there.
+    """
+    with _beside(path) as temporary:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # a full or broken disk says so now, and a machine that dies leaves no empty file
+        os.replace(temporary, path)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Give a name of its own beside a file, and leave nothing there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        temporary.write_bytes(content)
-    except OSError:
+        yield temporary
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    return temporary
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def patiently(function: Callable[[], T], timeout_s: float, *, say: Callable[[str], None] = _say) -> T:
+    """Call a function that writes, and call it again, after pauses, while storage refuses.
+
+    Says in one line that storage refuses, and in one that it works again.
+
+    Args:
+        function: may be called several times.
+        timeout_s: seconds after which the last refusal is raised.
+        say: takes the lines.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        OSError: storage refused for as long as that.
+    """
+    started, pause_s = time.monotonic(), 0.25
+    while True:
+        try:
+            result = function()
+        except OSError as error:
+            waited_s = time.monotonic() - started
+            if waited_s >= timeout_s:
+                raise
+            if pause_s == 0.25:
+                say(f"storage refuses ({error}): trying again for {timeout_s:g} s")
+            time.sleep(min(pause_s, timeout_s - waited_s))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        else:
+            if pause_s > 0.25:
+                say(f"storage works again after {time.monotonic() - started:.1f} s")
+            return result

@@ -62,7 +62,7 @@ class Cluster:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        logging.getLogger("ray").setLevel(logging.ERROR)  # which files it leaves out is no news
+        _silence()
         try:
             self._client = _Client(address)
         except (AuthenticationError, requests.HTTPError) as error:
@@ -186,6 +186,13 @@ class Cluster:
         if job.driver_exit_code is None:
             raise ClusterError(f"{name} failed: {' '.join((job.message or '').split())[:500]}")
         return int(job.driver_exit_code)
+
+
+def _silence() -> None:
+    """Keep Ray from telling which files it leaves out and when a connection was closed; its modules set own levels."""
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("ray."):
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import pcl
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.model import ModelSpec, PairModel, build_model
 from pcl.runs import check_name, checkpoints, claim, experiment_hash
-from pcl.train.checkpoint import save_checkpoint
+from pcl.storage import Place, names, place, read_bytes, write_bytes
+from pcl.train.checkpoint import load_checkpoint, save_checkpoint
 from pcl.train.loop import Optimisation, TrainingState, make_optimizer
+from tests.s3 import S3, SLOW_DOWN, s3_server
 
 EXPERIMENT = {"seed": 0, "train.epochs": 3, "evaluated": [1, 5], "model.standardise": True}
 SNAPSHOT = "checkpoint_manager_snapshot.json"
@@ -270,3 +272,118 @@ def test_a_checkpoint_that_was_never_committed_does_not_count(tmp_path):
     assert checkpoints(run) == []
     with pytest.raises(BadInputError, match="holds no checkpoint"):
         pcl.load(run)
+
+
+# storage in S3
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def run(s3, request) -> Place:
+    """A run of this test's own, in S3."""
+    return place(f"{s3.address}/runs") / str(abs(hash(request.node.name)))
+
+
+def test_a_name_in_s3_belongs_to_one_experiment(run):
+    assert check_name(run, EXPERIMENT) is False
+    claim(run, EXPERIMENT, "seed: 0\n")
+    assert names(run) == ["config.yaml", "provenance.json"]
+    assert read_bytes(run / "config.yaml") == b"seed: 0\n"
+    before = read_bytes(run / "provenance.json")
+    assert json.loads(before)["experiment"] == EXPERIMENT
+    claim(run, EXPERIMENT, "seed: 0\nworkers: {num_workers: 8}\n")
+    with pytest.raises(BadInputError, match=r"the run in s3://bucket/runs/\d+ has another.*differing: seed\)"):
+        claim(run, EXPERIMENT | {"seed": 1}, "seed: 1\n")
+    assert read_bytes(run / "config.yaml") == b"seed: 0\n"
+    assert read_bytes(run / "provenance.json") == before
+
+
+def test_what_is_no_run_in_s3_is_left_alone(run):
+    write_bytes(run / "thesis.tex", b"do not touch")
+    with pytest.raises(BadInputError, match="exists and is not a run"):
+        claim(run, EXPERIMENT, "seed: 0\n")
+    assert names(run) == ["thesis.tex"]
+    write_bytes(run / "other" / "provenance.json", b"{")
+    with pytest.raises(BadInputError, match=r"provenance\.json cannot be read"):
+        claim(run / "other", EXPERIMENT, "seed: 0\n")
+
+
+def test_checkpoints_in_s3_count_when_they_are_committed(run):
+    claim(run, EXPERIMENT, "seed: 0\n")
+    for step in (9, 10, 1000):
+        write_bytes(run / f"checkpoint_{step:08d}" / "state.pt", b"")
+    write_bytes(run / "checkpoint_00002000" / "other.pt", b"")
+    assert checkpoints(run) == []
+    results = [{"checkpoint_dir_name": f"checkpoint_{step:08d}"} for step in (10, 9, 2000)]
+    write_bytes(run / SNAPSHOT, json.dumps({"checkpoint_results": results}).encode())
+    assert checkpoints(run) == [run / "checkpoint_00000009", run / "checkpoint_00000010"]
+    write_bytes(run / SNAPSHOT, b'{"checkpoint_results": [')
+    with pytest.raises(DamagedDataError, match=SNAPSHOT):
+        checkpoints(run)
+
+
+def upload(tmp_path: Path, directory: Place, seed: int) -> PairModel:
+    model = save(tmp_path, make_spec(), seed)
+    write_bytes(directory / "state.pt", (tmp_path / "state.pt").read_bytes())
+    return model
+
+
+@pytest.mark.parametrize("what", [str, lambda path: path], ids=["address", "place"])
+def test_a_model_is_loaded_from_s3(run, tmp_path, what):
+    upload(tmp_path, run / "checkpoint_00000001", seed=8)
+    saved = upload(tmp_path, run / "checkpoint_00000002", seed=9)
+    u, v = make_pairs()
+    assert torch.equal(pcl.load(what(run)).log_tilting(u, v), saved.log_tilting(u, v))
+    assert torch.equal(pcl.load(what(run / "checkpoint_00000002")).log_tilting(u, v), saved.log_tilting(u, v))
+    with pytest.raises(BadInputError, match="holds no checkpoint"):
+        pcl.load(what(run / "nowhere"))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_in_s3_is_noticed(run, tmp_path, damage):
+    model = upload(tmp_path, run / "checkpoint_00000001", seed=8)
+    path = run / "checkpoint_00000001" / "state.pt"
+    weight = model.state_dict()["encoder_u.1.map.weight"].numpy().tobytes()
+    write_bytes(path, DAMAGES[damage](read_bytes(path), weight))
+    with pytest.raises(DamagedDataError, match=str(path)):
+        pcl.load(run)
+
+
+def test_storage_that_refuses_is_neither_a_new_name_nor_damage(s3, run, tmp_path):
+    """A remedy such as deleting the checkpoint would be wrong, and training from the start again worse."""
+    claim(run, EXPERIMENT, "seed: 0\n")
+    upload(tmp_path, run / "checkpoint_00000001", seed=8)
+    s3.refusal = SLOW_DOWN
+    try:
+        for use in (
+            lambda: check_name(run, EXPERIMENT),
+            lambda: claim(run, EXPERIMENT, ""),
+            lambda: checkpoints(run),
+            lambda: pcl.load(run),
+            lambda: load_checkpoint(run / "checkpoint_00000001"),
+        ):
+            with pytest.raises(OSError, match=r"request rate|Service Unavailable"):
+                use()
+    finally:
+        s3.refusal = None
+
+
+def test_a_checkpoint_on_a_full_disk_is_an_os_error_and_leaves_nothing(tmp_path, monkeypatch):
+    """It is then tried again."""
+    save(tmp_path, make_spec(), seed=8)
+    before = contents(tmp_path)
+    real = Path.open
+
+    def full(self: Path, mode: str = "r", *arguments: Any, **keywords: Any) -> Any:
+        return real(Path("/dev/full") if mode == "wb" else self, mode, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path, make_spec(), seed=9)
+    monkeypatch.undo()
+    assert contents(tmp_path) == before

@@ -3,25 +3,55 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def start(job, *arguments, config="configs/gaussian.yaml"):
-    """Start a job in a process of its own, outside any cluster."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    command = [sys.executable, f"jobs/{job}.py", config, *arguments]
+def start(job, *arguments, config="configs/gaussian.yaml", prefix=(), **environment):
+    """Start a job in a process of its own, outside any cluster unless its environment names one.
+
+    A prefix, such as ``ip netns exec NAME``, starts it elsewhere.
+    """
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*prefix, sys.executable, f"jobs/{job}.py", config, *map(str, arguments)],
+        cwd=ROOT,
+        env=kept | environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
-def finish(process):
+def finish(process, timeout_s=200):
     """Return exit code, output and errors; a job that hangs is ended."""
     try:
-        output, errors = process.communicate(timeout=200)
+        output, errors = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
     return process.returncode, output, errors
+
+
+def wait_until(happened, process, timeout_s=120):
+    """Wait until something happens while a job runs."""
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        assert process.poll() is None, f"the job ended early: {process.communicate()}"
+        time.sleep(0.02)
+
+
+def family(process):
+    """Return a job's process and all that descend from it."""
+    root = psutil.Process(process.pid)
+    return [root, *root.children(recursive=True)]
+
+
+def workers_of(process):
+    """Return the Ray Train workers among a job's descendants."""
+    return [p for p in family(process) if p.is_running() and any("RayTrainWorker" in part for part in p.cmdline())]

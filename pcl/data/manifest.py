@@ -17,7 +17,6 @@ __all__ = [
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from pcl.errors import BadInputError, DamagedDataError
+from pcl.storage import Place, write_bytes
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "test")
@@ -114,11 +114,9 @@ class Manifest:
         write_json(root / FILE_NAME, asdict(self))
 
 
-def write_json(path: Path, content: Mapping[str, Any], *, allow_nan: bool = False) -> None:
-    """Write JSON at once or not at all: to a temporary file, then renamed; numbers that are not finite if allowed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=allow_nan) + "\n")
-    os.replace(temporary, path)
+def write_json(path: Place, content: Mapping[str, Any], *, allow_nan: bool = False) -> None:
+    """Write JSON at once or not at all; numbers that are not finite if allowed."""
+    write_bytes(path, f"{json.dumps(content, indent=2, sort_keys=True, allow_nan=allow_nan)}\n".encode())
 
 
 def differing_keys(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -138,7 +136,7 @@ def differing_keys(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: 
     return names
 
 
-def is_empty(path: Path) -> bool:
+def is_empty(path: Place) -> bool:
     """Return whether a path is a folder without files, but for the temporary ones of a process that was cut off."""
     return path.is_dir() and all(file.name.startswith(".") for file in path.iterdir())
 

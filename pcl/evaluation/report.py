@@ -13,11 +13,13 @@ from pcl.data.loader import iterate_split
 from pcl.data.manifest import Manifest
 from pcl.errors import BadInputError
 from pcl.evaluation.classification import classification_metrics
+from pcl.evaluation.embeddings import choose_embeddings
 from pcl.evaluation.figures import conditional_means_figure, labels_figure
 from pcl.evaluation.lagrangian import evaluate_flows
 from pcl.evaluation.ocean import FieldOptions, evaluate_fields, retrieval_within_tiles
 from pcl.evaluation.result import Evaluation, Table
 from pcl.evaluation.retrieval import identity_of, retrieval_metrics, retrieval_ranks
+from pcl.evaluation.retrieved import retrieved_figure
 from pcl.evaluation.theory_gap import closed_form_means, learned_means, pair_means, reference_errors
 from pcl.evaluation.windows import Geometry, read_windows
 from pcl.gaussian import DIRECTIONS, GaussianProcessPair, plug_in, relative_error
@@ -42,6 +44,8 @@ def evaluate(
     recall_at: Sequence[int],
     block_pairs: int,
     max_pairs: int = 0,
+    num_examples: int = 0,
+    num_embeddings: int = 0,
     fields: FieldOptions | None = None,
 ) -> Evaluation:
     """Evaluate a model on a split: retrieval always, labels, theory and ocean fields where the data have them.
@@ -56,6 +60,8 @@ def evaluate(
         recall_at: K of R@K.
         block_pairs: pairs encoded and scored at a time.
         max_pairs: evaluate the first pairs only; 0: all.
+        num_examples: queries of each direction that are drawn with what they retrieve; 0: none.
+        num_embeddings: pairs whose embeddings are kept; 0: none.
         fields: how the fields of ocean pairs are estimated and what their files say.
 
     Raises:
@@ -66,7 +72,17 @@ def evaluate(
     features_v = torch.cat([model.features_v(block) for block in torch.split(v, block_pairs)])
     result = Evaluation()
     _retrieval(result, (u, v), (features_u, features_v), recall_at, block_pairs)
-    if manifest.arrays["v"].statistics == "counts":
+    has_labels = manifest.arrays["v"].statistics == "counts"
+    if num_examples:
+        meanings = [manifest.arrays[name].meaning for name in "uv"]
+        figure = retrieved_figure((u, v), (features_u, features_v), num_examples, meanings)
+        result.figures["retrieved.png"] = figure
+    if num_embeddings:
+        # the first components of a feature map are the embedding, whatever the tilting; cosine has normalised it
+        dim = features_u.shape[1] - (2 if model.tilting == "squared_distance" else 0)
+        embeddings = features_u[:, :dim], features_v[:, :dim]
+        result.embeddings = choose_embeddings((u, v), embeddings, num_embeddings, labels=has_labels)
+    if has_labels:
         _labels(result, model, u, v, features_u, manifest.statistics["v"]["counts"])
     if manifest.source["name"] == "gaussian_process":
         train = _read(root, manifest, "train", 0)

@@ -7,14 +7,20 @@ from dataclasses import dataclass, field
 import xarray as xr
 from matplotlib.figure import Figure
 
+from pcl.evaluation.embeddings import Embeddings
+
 Table = list[list[str]]
 
 
 @dataclass
 class Evaluation:
-    """Metrics by name (as in TensorBoard, without ``eval/``), tables of text, figures and datasets by file name."""
+    """Metrics by name (as in TensorBoard, without ``eval/``), tables of text, figures and datasets by file name.
+
+    ``embeddings`` are those that TensorBoard's projector shows.
+    """
 
     metrics: dict[str, float] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     figures: dict[str, Figure] = field(default_factory=dict)
     datasets: dict[str, xr.Dataset] = field(default_factory=dict)
+    embeddings: Embeddings | None = None

@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pcl.data.manifest import write_json
 from pcl.gaussian import GaussianPair
+from pcl.storage import Place, write_bytes
 from pcl.theory.checks import Check, Results
 from pcl.theory.figures import Picture, draw
 
@@ -81,7 +82,7 @@ def summary(checks: Sequence[Check]) -> list[list[str]]:
 
 
 def write_report(
-    folder: Path, name: str, about: str, law: GaussianPair, results: Results, checks: Sequence[Check]
+    folder: Place, name: str, about: str, law: GaussianPair, results: Results, checks: Sequence[Check]
 ) -> None:
     """Write ``metrics.json``, the figures, ``report.html`` and TensorBoard scalars into a folder.
 
@@ -93,12 +94,11 @@ def write_report(
         results: tasks with what they returned.
         checks: verdicts on them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     pictures = draw(law, results)
     images = {picture.name: _png(picture) for picture in pictures}
     for file, image in images.items():
-        (folder / file).write_bytes(image)
-    _write_html(folder / "report.html", name, about, checks, pictures, images)
+        write_bytes(folder / file, image)
+    write_bytes(folder / "report.html", _html(name, about, checks, pictures, images).encode())
     _write_tensorboard(folder / "tensorboard", results, checks, pictures)
     write_json(folder / "metrics.json", {"about": about, "checks": [_as_json(check) for check in checks]})
 
@@ -115,9 +115,7 @@ def _as_json(check: Check) -> dict[str, Any]:
     return {k: None if isinstance(x, float) and not math.isfinite(x) else x for k, x in content.items()}
 
 
-def _write_html(
-    path: Path, name: str, about: str, checks: Sequence[Check], pictures: list[Picture], images: dict[str, bytes]
-) -> None:
+def _html(name: str, about: str, checks: Sequence[Check], pictures: list[Picture], images: dict[str, bytes]) -> str:
     sections = []
     for experiment, (heading, text) in SECTIONS.items():
         shown = [
@@ -130,10 +128,10 @@ def _write_html(
             sections.append(Section(heading, text, chosen, shown))
     template = Environment(autoescape=True).from_string(TEMPLATE.read_text())
     failed = [check for check in checks if not check.passed]
-    path.write_text(template.render(name=name, about=about, checks=checks, failed=failed, sections=sections))
+    return template.render(name=name, about=about, checks=checks, failed=failed, sections=sections)
 
 
-def _write_tensorboard(folder: Path, results: Results, checks: Sequence[Check], pictures: list[Picture]) -> None:
+def _write_tensorboard(folder: Place, results: Results, checks: Sequence[Check], pictures: list[Picture]) -> None:
     with SummaryWriter(str(folder)) as writer:
         writer.add_scalar("theory/checks_passed", sum(check.passed for check in checks), 0)
         writer.add_scalar("theory/checks_failed", sum(not check.passed for check in checks), 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pcl.data.manifest import write_json
 from pcl.gaussian import GaussianProcessPair
+from pcl.storage import Place, read_bytes
 from pcl.theory.experiments import EXPERIMENTS, Result, Task
 
 READERS = ("checks.py", "figures.py", "report.py")  # of this package: they read results and change none
@@ -33,10 +34,10 @@ class Store:
         process: the law of the tasks.
     """
 
-    def __init__(self, folder: Path, process: GaussianProcessPair) -> None:
+    def __init__(self, folder: Place, process: GaussianProcessPair) -> None:
         self.folder, self.process = folder, process
 
-    def path(self, task: Task) -> Path:
+    def path(self, task: Task) -> Place:
         """Return the file of a task; tasks of two experiments that compute the same share it."""
         law, function = EXPERIMENTS[task.experiment]
         about = [function.__name__, law, asdict(self.process), asdict(task.cell), code_version()]
@@ -44,15 +45,14 @@ class Store:
         return self.folder / f"{name}.json"
 
     def load(self, task: Task) -> Result | None:
-        """Return the result of a task, None where it is missing or cannot be read."""
+        """Return the result of a task, None where it is missing or damaged."""
         try:
-            return dict(json.loads(self.path(task).read_text())["result"])
-        except (OSError, ValueError, LookupError, TypeError):
+            return dict(json.loads(read_bytes(self.path(task)) or b"")["result"])
+        except (ValueError, LookupError, TypeError):
             return None
 
     def save(self, task: Task, result: Result) -> None:
         """Write the result of a task, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.path(task), {"task": asdict(task), "result": result}, allow_nan=True)
 
     def pending(self, tasks: list[Task]) -> list[Task]:

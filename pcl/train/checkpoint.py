@@ -2,17 +2,18 @@
 
 __all__ = ["FILE_NAME", "checkpoint_name", "load_checkpoint", "load_model", "restore", "save_checkpoint"]
 
-import os
+import io
 import pickle
 import platform
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from pcl.errors import DamagedDataError
 from pcl.model import ModelSpec, PairModel, build_model
+from pcl.storage import Place, read_bytes, replacing
 from pcl.train.loop import TrainingState
 
 FILE_NAME = "state.pt"
@@ -25,6 +26,7 @@ UNREADABLE = (
     LookupError,
     TypeError,
     AttributeError,
+    AssertionError,
     pickle.UnpicklingError,
     zipfile.BadZipFile,
 )
@@ -51,35 +53,34 @@ def save_checkpoint(directory: Path, state: TrainingState, spec: ModelSpec, conf
         state: model, optimiser, step.
         spec: builds the model again.
         config_hash: of the experiment, checked on resume.
+
+    Raises:
+        OSError: storage refuses.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    temporary = directory / f".{FILE_NAME}.{os.getpid()}"
-    torch.save(
-        {
-            "model": state.model.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-            "step": state.step,
-            "spec": dict(spec),
-            "config_hash": config_hash,
-            "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
-        },
-        temporary,
-    )
-    os.replace(temporary, directory / FILE_NAME)
+    content = {
+        "model": state.model.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "step": state.step,
+        "spec": dict(spec),
+        "config_hash": config_hash,
+        "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
+    }
+    with replacing(directory / FILE_NAME) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
 
 
-def load_checkpoint(directory: Path) -> dict[str, Any]:
+def load_checkpoint(directory: Place) -> dict[str, Any]:
     """Read a checkpoint as tensors on the CPU and plain values.
 
     Raises:
         DamagedDataError: the file is missing or cannot be read.
+        OSError: S3 refuses.
     """
     path = directory / FILE_NAME
+    remote = None if isinstance(path, Path) else read_bytes(path) or b""
     try:
-        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums itself
-            if archive.testzip() is not None:
-                raise zipfile.BadZipFile
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") if remote is None else io.BytesIO(remote) as file:
+            content = _read(file)
         if not isinstance(content, dict) or not content.keys() >= KEYS:
             raise ValueError
     except UNREADABLE as error:
@@ -87,13 +88,22 @@ def load_checkpoint(directory: Path) -> dict[str, Any]:
     return content
 
 
-def _damaged(path: Path, error: Exception) -> DamagedDataError:
+def _read(file: IO[bytes]) -> dict[str, Any]:
+    with zipfile.ZipFile(file) as archive:  # torch does not look at the checksums itself
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile
+    file.seek(0)
+    content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return content
+
+
+def _damaged(path: Place, error: Exception) -> DamagedDataError:
     return DamagedDataError(
         f"{path} cannot be read ({type(error).__name__}): delete that checkpoint and resume from the one before"
     )
 
 
-def load_model(directory: Path) -> PairModel:
+def load_model(directory: Place) -> PairModel:
     """Build the model of a checkpoint, on the CPU.
 
     Raises:
@@ -108,7 +118,7 @@ def load_model(directory: Path) -> PairModel:
     return model
 
 
-def restore(state: TrainingState, directory: Path, config_hash: str) -> None:
+def restore(state: TrainingState, directory: Place, config_hash: str) -> None:
     """Put a checkpoint's content into a state.
 
     Raises:

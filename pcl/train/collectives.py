@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from pcl.train.clock import Clock
 from pcl.workers import OneWorker, Workers
 
 
@@ -22,67 +23,77 @@ class _GatherRows(torch.autograd.Function):
     """Concatenate the rows of all workers; backward: sum over workers, each keeps the gradient of its own rows."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        gathered = rows.new_empty(dist.get_world_size() * len(rows), *rows.shape[1:])
-        dist.all_gather(list(gathered.chunk(dist.get_world_size())), rows.contiguous())
+    def forward(ctx: Any, rows: Tensor, clock: Clock) -> Tensor:
+        ctx.clock = clock
+        with clock.part("gather"):
+            gathered = rows.new_empty(dist.get_world_size() * len(rows), *rows.shape[1:])
+            dist.all_gather(list(gathered.chunk(dist.get_world_size())), rows.contiguous())
         return gathered
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,) = gradients
-        chunks = list(gradient.contiguous().chunk(dist.get_world_size()))
-        own = torch.empty_like(chunks[0])
-        dist.reduce_scatter(own, chunks)
-        return own
+        with ctx.clock.part("gather"):
+            chunks = list(gradient.contiguous().chunk(dist.get_world_size()))
+            own = torch.empty_like(chunks[0])
+            dist.reduce_scatter(own, chunks)
+        return own, None
 
 
 class _LogSumExpOverWorkers(torch.autograd.Function):
     """All-reduce of the largest and of the sum of exponentials; backward: sum over workers of the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        largest = values.clone()
-        dist.all_reduce(largest, dist.ReduceOp.MAX)
-        total = (values - largest).exp_()
-        dist.all_reduce(total)
-        result = total.log_().add_(largest)
+    def forward(ctx: Any, values: Tensor, clock: Clock) -> Tensor:
+        ctx.clock = clock
+        with clock.part("gather"):
+            largest = values.clone()
+            dist.all_reduce(largest, dist.ReduceOp.MAX)
+            total = (values - largest).exp_()
+            dist.all_reduce(total)
+            result = total.log_().add_(largest)
         ctx.save_for_backward(values, result)
         return result
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         values, result = ctx.saved_tensors
-        gradient = gradients[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(gradient)
+        with ctx.clock.part("gather"):
+            gradient = gradients[0].clone(memory_format=torch.contiguous_format)
+            dist.all_reduce(gradient)
         weighted: Tensor = gradient.mul_((values - result).exp_())
-        return weighted
+        return weighted, None
 
 
 class GroupWorkers:
     """The workers of the default process group, seen from this one.
 
+    Args:
+        clock: told of the time in ``gather``, that of both methods in both passes.
+
     Raises:
         RuntimeError: no process group has been initialised.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self.worker_rank = dist.get_rank()
         self.num_workers = dist.get_world_size()
 
     def gather(self, rows: Tensor) -> Tensor:
         """Return (B, ...) from (b, ...); every worker must call it equally often and with equal b."""
-        gathered: Tensor = _GatherRows.apply(rows)  # type: ignore[no-untyped-call]
+        gathered: Tensor = _GatherRows.apply(rows, self.clock)  # type: ignore[no-untyped-call]
         return gathered
 
     def log_sum_exp(self, values: Tensor) -> Tensor:
         """Return the log-sum-exp over workers, element by element, the same on every worker."""
-        result: Tensor = _LogSumExpOverWorkers.apply(values)  # type: ignore[no-untyped-call]
+        result: Tensor = _LogSumExpOverWorkers.apply(values, self.clock)  # type: ignore[no-untyped-call]
         return result
 
 
-def make_workers() -> Workers:
+def make_workers(clock: Clock | None = None) -> Workers:
     """Return the workers of the process group this process is in, or the one that it is alone."""
-    return GroupWorkers() if dist.is_available() and dist.is_initialized() else OneWorker()
+    return GroupWorkers(clock) if dist.is_available() and dist.is_initialized() else OneWorker()
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], workers: Workers) -> None:

@@ -3,7 +3,6 @@
 __all__ = ["Optimisation", "TrainingState", "learning_rate_factor", "make_optimizer", "train"]
 
 import math
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from pcl.losses import NotFiniteError
 from pcl.model import PairModel
 from pcl.objective import FiniteModality, Loss
 from pcl.tilting import feature_maps
+from pcl.train.clock import Clock
 from pcl.train.collectives import average_gradients, mean_over_workers
 from pcl.workers import Workers
 
@@ -99,35 +99,40 @@ def train_step(
     optimisation: Optimisation,
     workers: Workers,
     finite: Sequence[FiniteModality] = (),
+    clock: Clock | None = None,
 ) -> dict[str, Tensor]:
     """Do one step on this worker's share of a global batch, and return its diagnostics."""
+    clock = clock or Clock()
     model, optimizer = state.model, state.optimizer
     device = model.temperature.log_temperature.device
     # every random number of a step (dropout, say) follows from the seed, the step and the worker: nothing to save
     _seed(device, hash((optimisation.seed, state.step, workers.worker_rank)) & (2**63 - 1))
 
     # encoders in bf16 if asked; feature maps, scores and losses always in the model's own precision
-    u, v = (part.to(device, non_blocking=True) for part in batch)
-    with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.bf16):
-        embedding_u, embedding_v = model.encode_u(u), model.encode_v(v)
-    dtype = model.temperature.log_temperature.dtype
-    features_u, features_v = feature_maps(embedding_u.to(dtype), embedding_v.to(dtype), model.tilting)
-    atoms = dict(part.atoms(model.features_u, model.features_v, device) for part in finite)
-    value, diagnostics = loss(features_u, features_v, model.temperature(), workers=workers, values=(u, v), **atoms)
+    with clock.part("forward"):
+        u, v = (part.to(device, non_blocking=True) for part in batch)
+        with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.bf16):
+            embedding_u, embedding_v = model.encode_u(u), model.encode_v(v)
+        dtype = model.temperature.log_temperature.dtype
+        features_u, features_v = feature_maps(embedding_u.to(dtype), embedding_v.to(dtype), model.tilting)
+        atoms = dict(part.atoms(model.features_u, model.features_v, device) for part in finite)
+    with clock.part("loss"):
+        value, diagnostics = loss(features_u, features_v, model.temperature(), workers=workers, values=(u, v), **atoms)
 
     # the mean of the workers' gradients is the gradient of the loss on the global batch
-    optimizer.zero_grad(set_to_none=True)
-    value.backward()  # type: ignore[no-untyped-call]
+    with clock.part("backward"):
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    average_gradients(parameters, workers)
-    largest = optimisation.gradient_clip or math.inf
-    norm = torch.nn.utils.clip_grad_norm_(parameters, largest)
+    with clock.part("average"):
+        average_gradients(parameters, workers)
 
-    # update
-    for group in optimizer.param_groups:
-        group["lr"] = optimisation.learning_rate * learning_rate_factor(state.step, optimisation)
-    optimizer.step()
-    model.temperature.project_()
+    with clock.part("update"):
+        norm = torch.nn.utils.clip_grad_norm_(parameters, optimisation.gradient_clip or math.inf)
+        for group in optimizer.param_groups:
+            group["lr"] = optimisation.learning_rate * learning_rate_factor(state.step, optimisation)
+        optimizer.step()
+        model.temperature.project_()
     state.step += 1
     return diagnostics | {"gradient_norm": norm}
 
@@ -145,6 +150,7 @@ def train(
     log: Callable[[int, Scalars], None],
     report: Callable[[TrainingState, Scalars], None],
     finite: Sequence[FiniteModality] = (),
+    clock: Clock | None = None,
 ) -> Scalars:
     """Train from ``state.step`` to ``optimisation.num_steps``.
 
@@ -160,6 +166,7 @@ def train(
         log: receives the step and its scalars, means over workers, on every worker.
         report: receives the state and the last scalars; called equally often on every worker.
         finite: modalities whose normaliser is exact.
+        clock: of the steps; the workers' own, so that it knows of their collectives.
 
     Returns:
         The last scalars.
@@ -168,29 +175,32 @@ def train(
         FloatingPointError: the loss is not finite.
     """
     scalars: Scalars = {}
-    last_time, last_step, waited_s = time.perf_counter(), state.step, 0.0
+    device = state.model.temperature.log_temperature.device
+    clock = clock or Clock(device)
+    last_time, last_step = clock.now(), state.step
     stream = iter(batches)
     while state.step < optimisation.num_steps:
-        asked = time.perf_counter()
-        batch = next(stream)
-        waited_s += time.perf_counter() - asked
+        step = state.step + 1
+        is_checkpoint = step == optimisation.num_steps or step % checkpoint_every == 0
+        is_logged = is_checkpoint or step % log_every == 0
+        clock.begin_step(is_logged)
+        with clock.part("data"):
+            batch = next(stream)
         try:
-            diagnostics = train_step(state, batch, loss, optimisation, workers, finite)
+            diagnostics = train_step(state, batch, loss, optimisation, workers, finite, clock)
         except NotFiniteError as error:
-            raise FloatingPointError(f"step {state.step + 1}: {error}") from error
-        is_last = state.step == optimisation.num_steps
-        is_checkpoint = is_last or state.step % checkpoint_every == 0
-        if is_checkpoint or state.step % log_every == 0:
-            scalars = mean_over_workers(diagnostics, workers)
-            elapsed_s = time.perf_counter() - last_time
-            scalars |= {
-                "learning_rate": state.optimizer.param_groups[0]["lr"],
-                "pairs_per_second": (state.step - last_step) * global_batch / elapsed_s,
-                "data_share": waited_s / elapsed_s,
+            raise FloatingPointError(f"step {step}: {error}") from error
+        if is_logged:
+            pairs_per_second = (step - last_step) * global_batch / (clock.now() - last_time)
+            measured = clock.take() | {"pairs_per_second": pairs_per_second}
+            diagnostics |= {
+                name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in measured.items()
             }
-            log(state.step, scalars)
-            last_time, last_step, waited_s = time.perf_counter(), state.step, 0.0
+            scalars = mean_over_workers(diagnostics, workers)
+            scalars["learning_rate"] = state.optimizer.param_groups[0]["lr"]
+            log(step, scalars)
+            last_time, last_step = clock.now(), step
         if is_checkpoint:
             report(state, scalars)
-            last_time = time.perf_counter()
+            last_time = clock.now()
     return scalars

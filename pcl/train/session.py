@@ -5,6 +5,7 @@ __all__ = ["Session", "full_experiment", "load_shards", "make_loader", "model_sp
 import ctypes
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ from pcl.kernels import on_features
 from pcl.model import ModelSpec, build_model
 from pcl.objective import FiniteModality, Loss, make_kernel, make_loss
 from pcl.runs import experiment_hash
+from pcl.storage import Place
 from pcl.train.checkpoint import restore, save_checkpoint
+from pcl.train.clock import Clock
 from pcl.train.collectives import broadcast_state, make_workers
 from pcl.train.loop import Optimisation, Scalars, TrainingState, make_optimizer, train
+from pcl.train.profiler import profiled
 from pcl.train.tensorboard import Journal
 
 Commit = Callable[[int, Scalars, Path | None], None]
@@ -242,14 +246,16 @@ class Session:
         DamagedDataError: shards or checkpoint differ from what was promised.
     """
 
-    def __init__(self, config: Config, device: torch.device, resume_from: Path | None = None) -> None:
+    def __init__(self, config: Config, device: torch.device, resume_from: Place | None = None) -> None:
         if device.type == "cpu":
             keep_freed_memory()
-        self.config, self.workers = config, make_workers()
+        self.config, self.clock = config, Clock(device)
+        self.workers = make_workers(self.clock)
         manifest = load_shards(config)
         self.loader = make_loader(config, manifest, self.workers.worker_rank, self.workers.num_workers)
         self.spec = model_spec(config, manifest)
-        self.experiment_hash = experiment_hash(full_experiment(config))
+        self.experiment = full_experiment(config)
+        self.experiment_hash = experiment_hash(self.experiment)
         self.optimisation = Optimisation(
             num_steps=num_steps(config, self.loader),
             learning_rate=config.train.learning_rate,
@@ -269,7 +275,7 @@ class Session:
         if resume_from is not None:
             restore(self.state, resume_from, self.experiment_hash)
 
-    def run(self, run: Path, commit: Commit) -> Scalars:
+    def run(self, run: Place, commit: Commit) -> Scalars:
         """Train to the last step.
 
         Args:
@@ -277,7 +283,7 @@ class Session:
             commit: takes the step, its scalars and, on worker 0, a directory with the checkpoint that it must keep.
         """
         leads = self.workers.worker_rank == 0
-        journal = Journal(run, self.state.step, self.optimisation.num_steps) if leads else None
+        journal = Journal(run, self.state.step, self.optimisation.num_steps, self.experiment) if leads else None
 
         def log(step: int, scalars: Scalars) -> None:
             if journal:
@@ -289,16 +295,21 @@ class Session:
                     save_checkpoint(Path(directory), state, self.spec, self.experiment_hash)
                 commit(state.step, scalars, Path(directory) if leads else None)
 
-        return train(
-            self.state,
-            self.loader.batches(self.state.step),
-            self.loss,
-            self.optimisation,
-            workers=self.workers,
-            global_batch=self.config.train.global_batch,
-            log_every=self.config.train.log_every,
-            checkpoint_every=self.config.train.checkpoint_every,
-            log=log,
-            report=report,
-            finite=self.finite,
-        )
+        batches, steps = self.loader.batches(self.state.step), self.config.workers.profile_steps
+        with ExitStack() as stack:
+            if steps and leads:
+                batches = stack.enter_context(closing(profiled(batches, self.state.step, steps, run)))
+            return train(
+                self.state,
+                batches,
+                self.loss,
+                self.optimisation,
+                workers=self.workers,
+                global_batch=self.config.train.global_batch,
+                log_every=self.config.train.log_every,
+                checkpoint_every=self.config.train.checkpoint_every,
+                log=log,
+                report=report,
+                finite=self.finite,
+                clock=self.clock,
+            )

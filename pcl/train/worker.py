@@ -3,134 +3,169 @@
 __all__ = ["check_resources", "fit", "train_function"]
 
 import os
-import signal
-import threading
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import psutil  # type: ignore[import-untyped]  # Ray brings it
 import ray
 import ray.train
 import torch
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch import TorchConfig, get_device
+from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 
-from pcl.config import Config
-from pcl.errors import BadInputError, DamagedDataError, RunFailedError
+from pcl.cluster import IS_LOCAL, private_folder, room_for, wait_for_room
+from pcl.config import Config, allowed_workers
+from pcl.errors import BadInputError, RunFailedError
+from pcl.storage import Place
 from pcl.train.checkpoint import checkpoint_name
+from pcl.train.elastic import LaneScalingPolicy, LaneTrainer, Watcher, final_error, last_line
+from pcl.train.files import patient_files
 from pcl.train.loop import Scalars
 from pcl.train.session import Session
 
-FINAL_ERRORS = (BadInputError, DamagedDataError, FloatingPointError)  # trying again would end the same way
+PLACEMENT_TIMEOUT_S = 10  # then Ray Train looks again at what nodes there are
 
 
 def train_function(arguments: dict[str, Any]) -> None:
     """Train on one worker of Ray Train, from the newest committed checkpoint if there is one."""
     config: Config = arguments["config"]
     torch.set_num_threads(config.workers.cpus_per_worker)
+    run: Place = arguments["run"]
     checkpoint = ray.train.get_checkpoint()
-    session = Session(config, get_device(), Path(checkpoint.path) if checkpoint else None)
+    session = Session(config, get_device(), run / Path(checkpoint.path).name if checkpoint else None)
 
     def commit(step: int, scalars: Scalars, directory: Path | None) -> None:
         kept = ray.train.Checkpoint.from_directory(directory) if directory else None
         ray.train.report({"step": step, **scalars}, checkpoint=kept, checkpoint_dir_name=checkpoint_name(step))
 
-    session.run(Path(arguments["run"]), commit)
+    session.run(run, commit)
 
 
-class StopAtFinalErrors(ray.train.UserCallback):  # type: ignore[misc]
-    """Ends a run whose error a restart cannot mend, instead of restarting its workers."""
+class NodeBackend(_TorchBackend):  # type: ignore[misc]
+    """Lets the workers talk by the addresses that Ray gave their nodes, and not by what a host name stands for.
 
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Raise the first final error; Ray Train does not retry what a callback raises."""
-        for error in worker_exceptions.values():
-            if (final := final_error(error)) is not None:
-                raise final
+    Workers of one machine meet in a file: the store of Ray Train's backend listens on every interface.
+    """
+
+    def on_start(self, worker_group: Any, backend_config: "NodeConfig") -> None:
+        """Form the process group."""
+        worker_group.execute(_use_interface_of_node)
+        if not backend_config.folder:
+            super().on_start(worker_group, backend_config)
+            return
+        file = Path(backend_config.folder) / f"group-{uuid4().hex}"
+        worker_group.execute(_set_torch_distributed_env_vars)
+        started = [
+            worker_group.execute_single_async(
+                rank,
+                _setup_torch_process_group,
+                backend="nccl" if worker_group.get_resources_per_worker().get("GPU") else "gloo",
+                world_rank=rank,
+                world_size=len(worker_group),
+                init_method=file.as_uri(),
+                timeout_s=backend_config.timeout_s,
+            )
+            for rank in range(len(worker_group))
+        ]
+        ray.get(started)
 
 
-def final_error(error: BaseException | None) -> Exception | None:
-    """Return the final error that caused an error of Ray's, if any."""
-    seen: set[int] = set()
-    queue = [error]
-    while queue:
-        current = queue.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        for kind in FINAL_ERRORS:
-            if isinstance(current, kind):
-                return kind(str(current)) if type(current) is not kind else current
-        queue += [current.__cause__, getattr(current, "controller_failure", None)]
-        queue += list(getattr(current, "worker_failures", {}).values())
-    return None
+@dataclass
+class NodeConfig(TorchConfig):  # type: ignore[misc]
+    """Process groups by the addresses of the nodes.
+
+    Args:
+        folder: where workers of one machine meet; empty: they are on several.
+    """
+
+    folder: str = ""
+
+    @property
+    def backend_cls(self) -> type:
+        """The backend."""
+        return NodeBackend
 
 
-def fit(config: Config, run: Path) -> None:
+def _use_interface_of_node() -> None:
+    address = ray.util.get_node_ip_address()
+    for name, found in psutil.net_if_addrs().items():
+        if address in [one.address for one in found]:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            if address.startswith("127."):
+                os.environ["NCCL_SOCKET_IFNAME"] = name
+
+
+def fit(config: Config, run: Place, step: int = 0) -> None:
     """Train a run with Ray Train on the cluster this process is connected to.
 
     Args:
-        config: the resolved configuration.
-        run: the run's directory; its parent is Ray Train's storage path.
+        config: the resolved configuration; ``check_resources`` has decided on GPUs.
+        run: the run's place; its parent is Ray Train's storage path.
+        step: that the run goes on from, for what is said when workers die.
 
     Raises:
-        KeyboardInterrupt: interrupted.
         DamagedDataError: a shard differs from its manifest.
-        RunFailedError: workers died more often than ``workers.max_failures``, or did not start in time.
+        RunFailedError: workers died more often than ``workers.max_failures``, could not start in time, or storage
+            refused for longer than ``workers.storage_timeout_s``.
     """
-    workers = config.workers
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(workers.start_timeout_s))
-    trainer = TorchTrainer(
+    workers, allowed = config.workers, allowed_workers(config)
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_TIMEOUT_S))
+    scaling = ray.train.ScalingConfig(
+        num_workers=(allowed[0], allowed[-1]),
+        use_gpu=bool(workers.use_gpu),
+        resources_per_worker=worker_resources(config),
+        elastic_resize_monitor_interval_s=0,  # the policy looks after every checkpoint
+    )
+    files, path = patient_files(run.parent, workers.storage_timeout_s)
+    folder = str(private_folder()) if IS_LOCAL else ""
+    trainer = LaneTrainer(
         train_function,
-        train_loop_config={"config": config, "run": str(run)},
-        torch_config=TorchConfig(timeout_s=workers.collective_timeout_s),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=workers.num_workers,
-            use_gpu=workers.use_gpu,
-            resources_per_worker={"CPU": workers.cpus_per_worker} | ({"GPU": 1} if workers.use_gpu else {}),
-        ),
+        policy=LaneScalingPolicy(scaling, allowed, workers.start_timeout_s + workers.resources_timeout_s),
+        train_loop_config={"config": config, "run": run},
+        torch_config=NodeConfig(timeout_s=workers.collective_timeout_s, folder=folder),
+        scaling_config=scaling,
         run_config=ray.train.RunConfig(
             name=run.name,
-            storage_path=str(run.parent),
+            storage_path=path,
+            storage_filesystem=files,
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=workers.num_checkpoints),
-            failure_config=ray.train.FailureConfig(max_failures=workers.max_failures, controller_failure_limit=1),
-            callbacks=[StopAtFinalErrors()],
+            # the policy limits the time without workers, so there is no need to count what keeps them from starting
+            failure_config=ray.train.FailureConfig(max_failures=workers.max_failures, controller_failure_limit=-1),
+            callbacks=[Watcher(step)],
         ),
     )
-    handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit()
-    except SystemExit as error:  # Ray's own handler of an interruption
-        raise KeyboardInterrupt from error
     except ray.train.TrainingFailedError as error:
         if (final := final_error(error)) is not None:
             raise final from error
+        failures = list(getattr(error, "worker_failures", {}).values())
         raise RunFailedError(
-            f"training ended early ({_reason(error)}): Ray's logs, in /tmp/ray/session_latest/logs, hold the "
-            "traceback; the same command goes on from the newest checkpoint"
+            f"training ended early ({last_line([*failures, error][0])}): Ray's logs, in /tmp/ray/session_latest/logs, "
+            "hold the traceback; the same command goes on from the newest checkpoint"
         ) from error
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
 
 
-def _reason(error: BaseException) -> str:
-    """Return the kind of a failure and the last line of what it says: the exception without its traceback."""
-    failures = list(getattr(error, "worker_failures", {}).values())
-    cause = failures[0] if failures else error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return ": ".join([type(cause).__name__, *lines[-1:]])
+def worker_resources(config: Config) -> dict[str, int]:
+    """Return what one worker reserves, on one node."""
+    return {"CPU": config.workers.cpus_per_worker} | ({"GPU": 1} if config.workers.use_gpu else {})
 
 
-def check_resources(config: Config) -> None:
-    """Refuse what the cluster has not got.
+def check_resources(config: Config) -> Config:
+    """Decide on GPUs, and wait for a cluster to have what the fewest allowed workers need.
+
+    Returns:
+        The configuration with ``workers.use_gpu`` true or false.
 
     Raises:
-        BadInputError: fewer CPUs or GPUs than the workers need.
+        BadInputError: the cluster has not got it within ``workers.resources_timeout_s``.
     """
-    workers, have = config.workers, ray.cluster_resources()
-    need = {"CPU": workers.num_workers * workers.cpus_per_worker}
-    need |= {"GPU": workers.num_workers} if workers.use_gpu else {}
-    for resource, amount in need.items():
-        if have.get(resource, 0) < amount:
-            raise BadInputError(
-                f"{workers.num_workers} workers need {amount} {resource}s, the cluster has {have.get(resource, 0):g}: "
-                "choose fewer workers (workers.num_workers) or a larger cluster"
-            )
+    workers = config.workers
+    use_gpu = room_for({"GPU": 1}) > 0 if workers.use_gpu is None else workers.use_gpu
+    if config.train.precision == "bf16" and not use_gpu:
+        raise BadInputError("train.precision=bf16 needs GPUs, and the cluster has none: choose float32")
+    config = replace(config, workers=replace(workers, use_gpu=use_gpu))
+    wait_for_room(worker_resources(config), allowed_workers(config)[0], workers.resources_timeout_s)
+    return config

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pcl.config import load_config
+from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
 from pcl.data.mnist import MnistSource
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
@@ -44,8 +45,18 @@ def test_digits_have_labels_retrieval_and_a_figure(mnist_root, tmp_path):
     assert result.metrics["label_accuracy"] == pytest.approx(accuracy)
     assert result.metrics["label_negative_log_likelihood"] == pytest.approx(nll, rel=1e-5)
     assert set(result.figures) == {"labels.png"}
-    few = evaluate(model, tmp_path, manifest, weights=(0, 2), max_pairs=3, **SETTINGS)
+    few = evaluate(model, tmp_path, manifest, weights=(0, 2), max_pairs=3, num_examples=2, num_embeddings=2, **SETTINGS)
     assert 0 <= few.metrics["u_to_v_recall@1"] <= 1
+    assert set(few.figures) == {"labels.png", "retrieved.png"}
+    numbers = [str(label) for label in labels[:2].tolist()]
+    head, *rows = few.embeddings.metadata
+    assert (head[0], head[-1]) == ("modality", "label")
+    assert [(row[0], row[-1]) for row in rows] == [(name, number) for name in "uv" for number in numbers]
+    with torch.no_grad():
+        torch.testing.assert_close(
+            few.embeddings.points, torch.cat([model.encode_u(u[:2]), model.encode_v(labels[:2])])
+        )
+    torch.testing.assert_close(few.embeddings.images[:2], u[:2] / u[:2].max())
 
 
 @pytest.mark.parametrize(
@@ -62,7 +73,14 @@ def test_gaussian_pairs_are_compared_with_what_is_known(make_shards, loss, tilti
     root, manifest = make_shards(num_train=160, num_test=40)
     config = load_config(ROOT / "configs" / "gaussian.yaml", (f"data.shards={root}", f"model.tilting={tilting}"))
     model = build_model(model_spec(config, manifest)).eval()
-    result = evaluate(model, root, manifest, weights=weights, max_pairs=2, **SETTINGS | {"loss": loss})
+    settings = SETTINGS | {"loss": loss, "max_pairs": 2, "num_embeddings": 2}
+    result = evaluate(model, root, manifest, weights=weights, **settings)
+    u, v = (part[:2] for part in next(iterate_split(root, manifest, "test")))
+    with torch.no_grad():
+        points = torch.cat([model.encode_u(u), model.encode_v(v)])
+    if tilting == "cosine":
+        points = torch.nn.functional.normalize(points)
+    torch.testing.assert_close(result.embeddings.points, points)
     names = {key.split("_relative_error_")[0] for key in result.metrics if "_relative_error_" in key}
     assert names == rows
     assert 0 < result.metrics["plug_in_relative_error_v_given_u"] < 1

@@ -3,13 +3,13 @@
 import hashlib
 import json
 import os
+import re
 import runpy
 import signal
 import sys
 import time
 from itertools import pairwise
 
-import psutil
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import pcl
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
-from tests.typed import ROOT, finish, start
+from tests.typed import ROOT, finish, start, wait_until, workers_of
 
 SETTINGS = ("train.epochs=30", "train.checkpoint_every=37", "train.log_every=10", "workers.start_timeout_s=120")
 LAST = "checkpoint_00000120"
@@ -86,33 +86,72 @@ def test_evaluation_agrees_with_what_it_prints(run, arguments):
     assert metrics["closed_form_relative_error_v_given_u"] < 1e-20 < metrics["plug_in_relative_error_v_given_u"] < 0.003
     assert metrics["u_to_v_recall@10"] > 5 * 10 / 10_000
     assert (run / "evaluations" / LAST / "conditional_means.png").stat().st_size > 10_000
-    tags = EventAccumulator(str(run / "tensorboard")).Reload().Tags()
+    tags = EventAccumulator(str(run / "tensorboard" / "evaluation")).Reload().Tags()
     assert "eval/v_to_u_recall@5" in tags["scalars"]
-    assert "eval/conditional_means" in tags["images"]
+    assert {"eval/conditional_means", "eval/retrieved"} <= set(tags["images"])
+    assert (run / "tensorboard" / "evaluation" / "projector_config.pbtxt").is_file()
+    assert (metrics["checkpoint"], metrics["step"]) == (LAST, 120)
 
 
-def workers_of(process):
-    """Return the Ray Train workers among a process's descendants."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    return [p for p in family if p.is_running() and any("RayTrainWorker" in part for part in p.cmdline())]
+def test_an_evaluation_is_of_the_checkpoint_that_is_named(monkeypatch, capsys, run, arguments):
+    job = ("evaluate", ROOT / "configs/gaussian.yaml", *arguments, "name=whole")
+    code, output, errors = call(monkeypatch, capsys, *job, "evaluation.checkpoint=checkpoint_00000005")
+    assert (code, output) == (2, "")
+    held = ", ".join(sorted(path.name for path in run.glob("checkpoint_*") if path.is_dir()))
+    assert errors == f"error: evaluation.checkpoint=checkpoint_00000005: {run} holds {held}\n"
+    earlier = held.split(", ")[0]
+    code, _, errors = finish(start("evaluate", *arguments, "name=whole", f"evaluation.checkpoint={earlier}"))
+    assert code == 0, errors
+    metrics = json.loads((run / "evaluations" / earlier / "metrics.json").read_text())
+    assert metrics["checkpoint"] == earlier
+    events = EventAccumulator(str(run / "tensorboard" / "evaluation")).Reload().Scalars("eval/v_to_u_recall@5")
+    assert [event.step for event in events] == [metrics["step"], 120]
 
 
 def test_a_killed_worker_changes_no_bit(run, arguments, folder):
     disturbed = folder / "runs" / "killed"
     process = start("train", *arguments, "name=killed")
-    deadline = time.monotonic() + 120
-    while not (disturbed / "checkpoint_00000037" / "state.pt").is_file():
-        assert time.monotonic() < deadline, "no checkpoint appeared"
-        assert process.poll() is None, "the job ended early"
-        time.sleep(0.02)
-    os.kill(workers_of(process)[1].pid, signal.SIGKILL)
+    wait_until((disturbed / "checkpoint_00000037" / "state.pt").is_file, process)
+    victim = workers_of(process)[1].pid
+    os.kill(victim, signal.SIGKILL)
     code, output, errors = finish(process)
     assert code == 0, errors
+    assert re.search(r"^worker [01] on node 127.0.0.1 \(\w{8}\) (died|failed \(.*\))$", output, re.MULTILINE), output
+    assert re.search(r"^going on from step \d+ on 2 workers$", output, re.MULTILINE), output
     steps = [int(line.split()[1]) for line in output.splitlines() if line.startswith("step ")]
     assert any(later < earlier for earlier, later in pairwise(steps)), "nothing was repeated"
     whole, again = (torch.load(path / LAST / "state.pt", weights_only=True) for path in (run, disturbed))
     for name, value in whole["model"].items():
         assert torch.equal(value, again["model"][name]), name
+
+
+def test_one_job_at_a_time_trains_a_run_and_a_stopped_one_goes_on(run, arguments, folder):
+    disturbed = folder / "runs" / "stopped"
+    process = start("train", *arguments, "name=stopped")
+    wait_until((disturbed / "checkpoint_00000037" / "state.pt").is_file, process)
+    process.send_signal(signal.SIGSTOP)  # alive and slow: the second job looks at its lease for a while
+    second, started = start("train", *arguments, "name=stopped", "workers.num_workers=1"), time.monotonic()
+    time.sleep(8)
+    process.send_signal(signal.SIGCONT)
+    code, _, errors = finish(second)
+    assert (code, errors.count("\n")) == (2, 1), errors
+    assert "the run stopped is in use by process" in errors
+    assert time.monotonic() - started < 60
+    if process.poll() is None:
+        process.kill()  # SIGKILL: nothing is given back
+    process.communicate()
+    process = start("train", *arguments, "name=stopped")
+    wait_until(lambda: json.loads((disturbed / "progress.json").read_text())["step"] >= 80, process)
+    process.terminate()
+    started = time.monotonic()
+    code, output, errors = finish(process)
+    assert time.monotonic() - started < 10
+    assert "going on from checkpoint_" in output
+    assert (code, errors) == (130, "error: interrupted: the same command goes on from what is finished\n")
+    code, _, errors = finish(start("train", *arguments, "name=stopped"))
+    assert code == 0, errors
+    whole, again = (torch.load(path / LAST / "state.pt", weights_only=True) for path in (run, disturbed))
+    assert all(torch.equal(value, again["model"][name]) for name, value in whole["model"].items())
 
 
 def test_a_flipped_bit_ends_the_run_in_one_line(arguments, folder, shards):
@@ -162,7 +201,7 @@ MISTAKES = [
     ("epochs", 2, "write key=value"),
     ("data.gaussian_process.num_train=2000", 2, "data.gaussian_process.num_train"),
     ("data.shards=nowhere", 2, "write the shards first"),
-    ("train.precision=bf16", 2, "workers.use_gpu=true"),
+    ("train.precision=bf16 workers.use_gpu=false", 2, "on CPUs choose float32"),
 ]
 
 

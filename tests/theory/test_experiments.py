@@ -9,6 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pcl.gaussian import GaussianPair, GaussianProcessPair, optimal_encoders, population_loss
+from pcl.storage import names, place, read_bytes
 from pcl.theory import store as stores
 from pcl.theory.cells import Cell
 from pcl.theory.checks import Check, judge, remaining_divergence, title
@@ -16,6 +17,7 @@ from pcl.theory.experiments import EXPERIMENTS, Task, plan, run_task
 from pcl.theory.ranks import exact_directions, run_calibration
 from pcl.theory.report import SECTIONS, summary, write_report
 from pcl.theory.store import Store
+from tests.s3 import SLOW_DOWN, s3_server
 
 PROCESS = GaussianProcessPair(num_points=3, num_coefficients=2, num_modes=50)
 TINY = Cell(embedding_dim=2, num_pairs=500, global_batch=64, num_steps=3)
@@ -183,6 +185,30 @@ def test_the_report_is_one_page_with_every_verdict(tmp_path, law, results):
     curve = events.Scalars("theory/num_pairs/ours_error_u_given_v")
     assert [point.step for point in curve] == [200, 400]
     assert events.Scalars("theory/checks_failed")[0].value == sum(not c.passed for c in checks)
+
+
+def test_tasks_and_report_may_lie_in_s3(law, results, monkeypatch):
+    with s3_server() as s3:
+        folder = place(f"{s3.address}/runs/tiny_theory")
+        store, (task, result) = Store(folder / "tasks", PROCESS), results[0]
+        assert store.load(task) is None
+        store.save(task, result)
+        assert store.load(task) == result
+        assert task not in store.pending([task, results[1][0]])
+        s3.refusal = SLOW_DOWN
+        with pytest.raises(OSError, match="Service Unavailable"):  # its result is not missing
+            store.pending([task])
+        s3.refusal = None
+        checks = judge(law, results)
+        write_report(folder, "tiny", "about", law, results, checks)
+        assert {"metrics.json", "report.html", "tasks", "tensorboard"} < set(names(folder))
+        assert len([name for name in names(folder) if name.endswith(".png")]) == 12
+        metrics = json.loads(read_bytes(folder / "metrics.json"))
+        assert [check["passed"] for check in metrics["checks"]] == [check.passed for check in checks]
+        assert b'src="data:image/png;base64,' in read_bytes(folder / "report.html")
+        events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+        events.Reload()
+        assert events.Scalars("theory/checks_failed")[0].value == sum(not c.passed for c in checks)
 
 
 def test_the_summary_counts():

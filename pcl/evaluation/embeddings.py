@@ -1,0 +1,116 @@
+"""Embeddings for TensorBoard's projector, which finds them in the folder of a run's event files.
+
+The projector caches tensors by name, so the name holds the step; the files keep theirs, so only the last ones are kept.
+"""
+
+__all__ = ["Embeddings", "choose_embeddings", "write_projector"]
+
+import io
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from google.protobuf import text_format  # type: ignore[import-untyped]
+from PIL import Image, ImageDraw
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig  # type: ignore[import-untyped]
+from torch import Tensor
+
+from pcl.evaluation.retrieval import identity_of
+from pcl.storage import Place, write_bytes
+
+LARGEST_SPRITE = 8192  # pixels of a side that the projector takes
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Points of both modalities in one space.
+
+    Attributes:
+        points: shape (n, E).
+        metadata: a row for each, and the head first.
+        images: of the points, grey levels from 0 (white) to 1, shape (n, height, width), where there are any.
+    """
+
+    points: Tensor
+    metadata: list[list[str]]
+    images: Tensor | None = None
+
+
+def choose_embeddings(
+    items: tuple[Tensor, Tensor], embeddings: tuple[Tensor, Tensor], num_pairs: int, *, labels: bool = False
+) -> Embeddings:
+    """Return the embeddings of the first pairs, equal items once.
+
+    Args:
+        items: stored u and v, shape (N, ...) each.
+        embeddings: of both, shape (N, E) each.
+        num_pairs: pairs to show.
+        labels: whether v are labels.
+    """
+    columns = ["modality", "pair", *(["label"] if labels else [])]
+    points, metadata, images = [], [columns], []
+    for name, part, embedded in zip("uv", items, embeddings, strict=True):
+        first = np.unique(identity_of(part[:num_pairs]).numpy(), return_index=True)[1]
+        for i in sorted(first.tolist()):
+            points.append(embedded[i])
+            metadata.append([name, str(i), *([f"{items[1][i].item():g}"] if labels else [])])
+            images.append(part[i])
+    pictures = _pictures(images) if items[0].ndim == 3 and items[0].shape[-1] != 2 else None
+    return Embeddings(torch.stack(points), metadata, pictures)
+
+
+def _pictures(items: list[Tensor]) -> Tensor:
+    """Return images as they are and numbers as drawn digits, from 0 to 1."""
+    height, width = items[0].shape
+    largest = max(float(item.max()) for item in items if item.ndim == 2) or 1.0
+    return torch.stack([item / largest if item.ndim == 2 else _digits(item, height, width) for item in items])
+
+
+def _digits(number: Tensor, height: int, width: int) -> Tensor:
+    picture = Image.new("L", (width, height), 60)
+    drawing = ImageDraw.Draw(picture)
+    drawing.text((width / 2, height / 2), f"{number.item():g}", fill=255, anchor="mm", font_size=0.8 * height)
+    return torch.from_numpy(np.asarray(picture, np.float32) / 255)
+
+
+def write_projector(folder: Place, step: int, embeddings: Embeddings) -> None:
+    """Write embeddings where the projector looks, in place of earlier ones.
+
+    Args:
+        folder: of the event files.
+        step: of the model.
+        embeddings: to show.
+
+    Raises:
+        OSError: storage refuses.
+    """
+    config = ProjectorConfig()
+    shown = config.embeddings.add(tensor_name=f"step {step}", tensor_path="embeddings.tsv")
+    shown.metadata_path = "metadata.tsv"
+    write_bytes(folder / shown.tensor_path, _tsv([[f"{x:.6g}" for x in row] for row in embeddings.points.tolist()]))
+    write_bytes(folder / shown.metadata_path, _tsv(embeddings.metadata))
+    sprite = None if embeddings.images is None else _sprite(embeddings.images)
+    if embeddings.images is not None and sprite is not None:
+        shown.sprite.image_path = "sprite.png"
+        shown.sprite.single_image_dim.extend([embeddings.images.shape[2], embeddings.images.shape[1]])
+        write_bytes(folder / shown.sprite.image_path, sprite)
+    write_bytes(folder / "projector_config.pbtxt", text_format.MessageToString(config).encode())
+
+
+def _tsv(rows: list[list[str]]) -> bytes:
+    return "".join("\t".join(row) + "\n" for row in rows).encode()
+
+
+def _sprite(images: Tensor) -> bytes | None:
+    """Return a PNG of images in rows of a square grid, None where it would be too large for the projector."""
+    num, height, width = images.shape
+    side = math.ceil(math.sqrt(num))
+    if side * max(height, width) > LARGEST_SPRITE:
+        return None
+    grid = torch.zeros(side * side, height, width)
+    grid[:num] = images
+    rows = grid.view(side, side, height, width).transpose(1, 2).reshape(side * height, side * width)
+    buffer = io.BytesIO()
+    Image.fromarray((255 * (1 - rows)).clamp(0, 255).byte().numpy()).save(buffer, "PNG")
+    return buffer.getvalue()

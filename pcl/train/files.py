@@ -1,0 +1,103 @@
+"""The file system through which Ray Train writes a run: files are whole or not there, and refusals are waited out."""
+
+__all__ = ["patient_files"]
+
+import posixpath
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec  # type: ignore[import-untyped]
+import pyarrow.fs  # type: ignore[import-untyped]
+
+from pcl.cluster import notice
+from pcl.errors import RunFailedError
+from pcl.storage import Place, patiently, place, write_bytes
+
+
+def patient_files(root: Place, timeout_s: float) -> tuple[pyarrow.fs.FileSystem, str]:
+    """Return a file system for ``ray.train.RunConfig`` and the path in it.
+
+    Ray Train writes checkpoints from the workers, and the record of those that are committed from its controller: both
+    go through here, so that neither ends a training because storage refused for a while.
+
+    Args:
+        root: a place.
+        timeout_s: seconds to try again while storage refuses; then ``RunFailedError``.
+    """
+    if isinstance(root, Path):
+        return pyarrow.fs.PyFileSystem(PatientFiles(fsspec.filesystem("file"), "", timeout_s)), str(root)
+    return pyarrow.fs.PyFileSystem(PatientFiles(root.fs, "s3://", timeout_s)), root.path
+
+
+class PatientFiles(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]
+    """Hands what is written to ``pcl.storage.write_bytes`` when a file is closed.
+
+    Args:
+        fs: reads, lists and removes.
+        scheme: before a path it makes an address of it.
+        timeout_s: seconds to try again while storage refuses.
+    """
+
+    def __init__(self, fs: Any, scheme: str, timeout_s: float) -> None:
+        super().__init__(fs)
+        self.scheme, self.timeout_s = scheme, timeout_s
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        """Make a folder; there are none in S3."""
+        self._try(lambda: super(PatientFiles, self).create_dir(path, recursive), path)
+
+    def open_output_stream(self, path: str, metadata: Any) -> pyarrow.PythonFile:
+        """Return a stream whose content appears when it is closed."""
+        target = place(self.scheme + path)
+        return pyarrow.PythonFile(
+            WholeFile(lambda content: self._try(lambda: write_bytes(target, content), path)), mode="w"
+        )
+
+    def _try(self, function: Callable[[], None], path: str) -> None:
+        """Call a function that writes until it works; people hear of it."""
+        refused: list[OSError] = []
+
+        def attempt() -> None:
+            try:
+                function()
+            except OSError as error:
+                if not refused:
+                    notice(f"storage refuses {path} ({error}): trying again for {self.timeout_s:g} s")
+                refused.append(error)
+                raise
+
+        try:
+            patiently(attempt, self.timeout_s)
+            if refused:
+                notice(f"storage works again: {path} is written")
+        except OSError as error:
+            raise RunFailedError(
+                f"storage refused {posixpath.basename(path)} for {self.timeout_s:g} s ({error}): mend it, and the same "
+                "command goes on from the newest checkpoint"
+            ) from error
+
+
+class WholeFile:
+    """A file to write to that collects its content, and gives it away when it is closed."""
+
+    def __init__(self, give: Callable[[bytes], None]) -> None:
+        self._content, self._give, self.closed = bytearray(), give, False
+
+    def write(self, data: Any) -> int:
+        """Collect more content."""
+        self._content += data
+        return len(data)
+
+    def tell(self) -> int:
+        """Return the number of bytes so far."""
+        return len(self._content)
+
+    def flush(self) -> None:
+        """Do nothing: half a file is none."""
+
+    def close(self) -> None:
+        """Give the content away, once."""
+        if not self.closed:
+            self.closed = True
+            self._give(bytes(self._content))

@@ -1,0 +1,43 @@
+"""What the people who started a training see of it."""
+
+__all__ = ["follow"]
+
+import json
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from tqdm import tqdm
+
+from pcl.storage import Place, read_bytes
+
+
+def follow(path: Place, num_steps: int, stop: threading.Event, heard: Callable[[], list[str]]) -> None:
+    """Show progress, a bar on a terminal and plain lines elsewhere, and what is said of the workers.
+
+    Args:
+        path: of the file in which worker 0 writes how far it is.
+        num_steps: steps in all.
+        stop: ends this.
+        heard: returns the lines that were said since it was last called.
+    """
+    bar = tqdm(total=num_steps, unit="step", disable=not sys.stderr.isatty())
+    shown, last = -1, False
+    while not last:
+        last = stop.wait(0.5)
+        for line in heard():
+            bar.write(line, file=sys.stdout)
+            sys.stdout.flush()
+        state = {"step": shown}
+        with suppress(OSError):  # of storage that refuses others tell
+            state = json.loads(read_bytes(path) or b"{}") or state
+        if state["step"] != shown and "loss" in state:
+            text = f"loss {state['loss']:.4f}, {state['pairs_per_second']:,.0f} pairs/s"
+            bar.set_postfix_str(text, refresh=False)
+            bar.n = state["step"]
+            bar.refresh()
+            if bar.disable:
+                print(f"step {state['step']} of {num_steps}: {text}", flush=True)  # noqa: T201
+        shown = state["step"]
+    bar.close()

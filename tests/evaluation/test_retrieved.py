@@ -1,0 +1,103 @@
+"""The picture of retrieved examples: its queries, order, ranks and frames, for every kind of array."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgba
+
+from pcl.evaluation.retrieved import NUM_RETRIEVED, RIGHT, retrieved_figure
+
+NUM = 8
+
+
+def random(*shape, seed=0):
+    return torch.randn(NUM, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def rows_of(figure):
+    """Return, for both directions, the axes of the picture by row."""
+    blocks = []
+    for block in figure.subfigs:
+        grid = block.axes[0].get_gridspec()
+        blocks.append([block.axes[i : i + grid.ncols] for i in range(0, len(block.axes), grid.ncols)])
+    return blocks
+
+
+def is_framed(axis):
+    return axis.spines["left"].get_edgecolor() == to_rgba(RIGHT)
+
+
+def drawn_line(axis):
+    return np.asarray(axis.lines[-1].get_ydata())
+
+
+def test_the_order_the_rank_and_the_frame_are_those_of_the_scores():
+    u, v = random(3), random(4, seed=1)
+    features = random(5, seed=2), random(5, seed=3)
+    scores = (features[0] @ features[1].T).numpy()
+    for block, (matrix, queries, candidates) in zip(
+        rows_of(retrieved_figure((u, v), features, 3)), [(scores, u, v), (scores.T, v, u)], strict=True
+    ):
+        for row, i in zip(block, (0, 4, 7), strict=True):  # evenly spread, rounded half to even
+            order = np.argsort(-matrix[i])
+            np.testing.assert_array_equal(drawn_line(row[0]), queries[i])
+            np.testing.assert_array_equal(drawn_line(row[1]), candidates[i])
+            assert row[1].get_title() == f"partner: rank {1 + list(order).index(i)}"
+            assert len(row) == 2 + NUM_RETRIEVED
+            for place, axis in enumerate(row[2:]):
+                np.testing.assert_array_equal(drawn_line(axis), candidates[order[place]])
+                assert is_framed(axis) == (order[place] == i)
+
+
+def test_equal_candidates_are_one_and_every_partner_is_right():
+    labels = torch.tensor([2, 0, 1, 0, 2, 1, 0, 0])
+    images = random(4, 4)
+    features = torch.eye(3)[labels] * 2 + 0.1 * random(3), torch.eye(3)[labels]
+    to_label, to_image = rows_of(retrieved_figure((images, labels), features, 2))
+    for row, i in zip(to_label, (0, 7), strict=True):
+        assert [axis.texts[0].get_text() for axis in row[1:3]] == [str(labels[i].item())] * 2
+        assert len(row) == 2 + 3
+        assert [is_framed(axis) for axis in row[2:]] == [True, False, False]
+        np.testing.assert_array_equal(row[0].images[0].get_array(), images[i])
+    first = {2: 0, 0: 1, 1: 2}
+    for row, label in zip(to_image, (2, 1), strict=True):
+        assert row[0].texts[0].get_text() == str(label)
+        np.testing.assert_array_equal(row[1].images[0].get_array(), images[first[label]])
+        best = torch.argsort(features[0][:, label], descending=True)[:3]
+        assert [is_framed(axis) for axis in row[2:]] == [labels[i].item() == label for i in best]
+
+
+def with_land(windows):
+    windows[:, :, :, :2, :2] = torch.nan
+    return windows
+
+
+@pytest.mark.parametrize(
+    ("items", "artists"),
+    [
+        (random(), "texts"),
+        (random(12), "lines"),
+        (random(98), "lines"),
+        (random(6, 6), "images"),
+        (random(50, 2), "lines"),
+        (with_land(random(2, 3, 8, 8)), "images"),
+        (random(5, 9, 4), "lines"),
+        (random(1, 3, 4).masked_fill(torch.tensor([False, True, True])[:, None], torch.nan), "lines"),
+        (torch.zeros(NUM, 4), "lines"),
+    ],
+    ids=["number", "vector", "long vector", "image", "path", "currents", "drifters", "missing", "constant"],
+)
+def test_every_kind_of_array_is_drawn(items, artists, tmp_path):
+    features = random(3), random(3, seed=1)
+    figure = retrieved_figure((items, random(2, seed=5)), features, 2, ("a long meaning " * 20, "short"))
+    figure.savefig(tmp_path / "figure.png")
+    to_other, to_items = rows_of(figure)
+    assert all(getattr(row[0], artists) for row in to_other)
+    assert all(getattr(axis, artists) for row in to_items for axis in row[1:])
+    assert all(len(block.get_suptitle()) < 160 for block in figure.subfigs)
+
+
+def test_few_pairs_are_enough():
+    for block in rows_of(retrieved_figure((random(3)[:1], random(2)[:1]), (random(3)[:1], random(3)[:1]), 4)):
+        assert [len(row) for row in block] == [3]
+        assert is_framed(block[0][2])

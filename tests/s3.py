@@ -1,0 +1,103 @@
+"""S3 on this machine, which can also be told to refuse."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from pcl.s3 import Bucket
+
+SLOW_DOWN = (503, "SlowDown", "Please reduce your request rate.")
+WRONG_KEY = (403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
+SECRET = "hunter2hunter2"
+
+
+class S3:
+    """A server with an empty bucket.
+
+    Attributes:
+        address: of the bucket.
+        endpoint: of the server.
+        refusal: status, code and message of what it answers to the requests that ``refuses`` picks, None: it works.
+        refuses: takes the method and the path of a request.
+        requests: methods and paths, in order.
+    """
+
+    def __init__(self) -> None:
+        self.address, self.endpoint = "s3://bucket", ""
+        self.refusal: tuple[int, str, str] | None = None
+        self.refuses: Callable[[str, str], bool] = lambda method, path: True
+        self.requests: list[tuple[str, str]] = []
+        self._one_at_a_time = threading.Lock()  # moto looks whether a name exists, then writes it
+        self._app = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a request."""
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        self.requests.append((method, path))
+        if self.refusal is None or not self.refuses(method, path):
+            with self._one_at_a_time:
+                return self._app(environ, start_response)
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        status, code, message = self.refusal
+        body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+        start_response(f"{status} {code}", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+        return [] if method == "HEAD" else [body]
+
+
+class Silent(WSGIRequestHandler):
+    """Logs nothing."""
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Log nothing."""
+
+
+@contextmanager
+def s3_server() -> Iterator[S3]:
+    """Start a server, and point this process and its children to it: ``AWS_...`` of the environment."""
+    s3 = S3()
+    server = make_server("127.0.0.1", 0, s3, threaded=True, request_handler=Silent)
+    s3.endpoint = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        with s3_environment(s3.endpoint):
+            client = boto3.client("s3")
+            client.create_bucket(Bucket="bucket")
+            yield s3
+            s3.refusal = None
+            for item in client.list_objects_v2(Bucket="bucket").get("Contents", []):
+                client.delete_object(Bucket="bucket", Key=item["Key"])
+            client.close()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def s3_environment(endpoint: str) -> Iterator[None]:
+    """Point this process and its children to an endpoint, with credentials that mean nothing."""
+    variables = {
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        patch.delenv("AWS_PROFILE", raising=False)
+        Bucket.clear_instance_cache()
+        try:
+            yield
+        finally:
+            Bucket.clear_instance_cache()
