@@ -17,12 +17,13 @@ from pcl.errors import BadInputError, RunFailedError
 from pcl.evaluation.report import format_table
 from pcl.head.cluster import jobs_here
 from pcl.head.head import Head, Options
-from pcl.head.status import Board, describe, table
+from pcl.head.status import describe, table
 from pcl.head.watch import Theory
 from pcl.head.work import Rules
 from pcl.lease import Lease
 from pcl.schema import HeadConfig
 from pcl.storage import Place, place
+from pcl.train.tensorboard import PatientWriter
 
 
 def theory_of(config: HeadConfig) -> list[Theory]:
@@ -58,7 +59,7 @@ def main(config: HeadConfig) -> None:
     options = Options(Rules(at_once, config.attempts, config.backoff_s, config.timeout_s), config.poll_s)
     lease = Lease(folder / "lease", f"the head of {config.storage}", "one is enough; stop that one to replace it")
     with lease, connected(num_cpus=1, dashboard=True):
-        draw = Board(folder / "tensorboard").draw
+        draw = PatientWriter(folder / "tensorboard").draw
         head = Head(folder, jobs_here(), lambda: theory_of(config), options, say=say, draw=draw)
         say(f"watching {config.storage}, {len(head.records)} works known; status: jobs/head.py --status, {folder}")
         while not lease.is_lost:

@@ -115,7 +115,6 @@ ALLOWED = {
         "pcl.submission",
         "pcl.theory.store",
         "pcl.train.checkpoint",
-        "pcl.events",
     ),
     "pcl.command": ("pcl.config", "pcl.errors"),
     "pcl": ("pcl.runs",),

@@ -1,18 +1,12 @@
 """What the head shows: ``status.json``, a table for people, and TensorBoard."""
 
-__all__ = ["Board", "describe", "scalars", "status", "table"]
+__all__ = ["describe", "scalars", "status", "table"]
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
-from torch.utils.tensorboard.summary import text
-
-from pcl.events import EventFile, scalar
 from pcl.head.work import GIVEN_UP, RUNNING, STATES, WAITING, Record
-from pcl.storage import Place
 
 ORDER = (GIVEN_UP, RUNNING, WAITING)  # what people look for first
 MOST_ROWS = 40
@@ -94,35 +88,3 @@ def scalars(records: Iterable[Record]) -> dict[str, float]:
             tag = f"head/{record.work.kind}/{state.replace(' ', '_')}"
             counts[tag] = counts.get(tag, 0.0) + (record.state == state)
     return counts
-
-
-class Board:
-    """What TensorBoard shows of the head: counts as curves, the table as text; a step is a change.
-
-    Args:
-        folder: of the event files.
-    """
-
-    def __init__(self, folder: Place) -> None:
-        self.folder = folder
-        self._file: EventFile | None = None
-
-    def draw(self, step: int, values: Mapping[str, float], rows: Sequence[Sequence[str]]) -> None:
-        """Add a step.
-
-        Raises:
-            OSError: storage refuses; the next step goes to another file, as this one may end in half a record.
-        """
-        head, *body = ("| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows)
-        markdown = "\n".join([head, "|---" * len(rows[0]) + "|", *body])
-        events = [scalar(tag, value, step) for tag, value in values.items()]
-        table = text("head/works", markdown)  # type: ignore[no-untyped-call]
-        events.append(Event(wall_time=time.time(), step=step, summary=table))
-        try:
-            if self._file is None or self._file.is_long:
-                self._file = EventFile(self.folder, lambda: events)
-            else:
-                self._file.append(events)
-        except OSError:
-            self._file = None
-            raise

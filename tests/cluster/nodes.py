@@ -97,6 +97,11 @@ class Cluster:
     def _address(self, index):
         return f"10.77.{self.number}.{index + 1}"
 
+    @property
+    def unused_address(self):
+        """An address where no machine is, or on loopback nobody listens."""
+        return self._address(200) if self.namespaced else "127.0.0.77"
+
     def _make_bridge(self):
         with contextlib.suppress(subprocess.CalledProcessError):
             run("ip", "link", "del", self._bridge)

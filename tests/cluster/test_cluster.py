@@ -185,12 +185,24 @@ def test_mistakes_end_in_one_line_within_a_minute(cluster, shards, tmp_path):
     assert (code, "refuses the token" in line) == (2, True)
     code, line = attempt("train", "configs/gaussian.yaml", *where, address="http://127.0.0.1:9")
     assert (code, "no Ray cluster answers at http://127.0.0.1:9" in line) == (2, True)
+    code, line = attempt("train", "configs/gaussian.yaml", *where, address=f"http://{cluster.unused_address}:8265")
+    assert (code, "no Ray cluster answers" in line) == (2, True)
+    soon = "workers.resources_timeout_s=3"
+    code, line = attempt("train", "configs/gaussian.yaml", *where, soon, "workers.num_workers=8")
+    assert (code, "8 workers need 1 CPU each, on one node, and the cluster has room for 1 of them" in line) == (2, True)
     code, line = attempt(
-        "train", "configs/gaussian.yaml", *where, "workers.num_workers=8", "workers.resources_timeout_s=5"
+        "train", "configs/gaussian.yaml", *where, soon, "workers.num_workers=1", "workers.use_gpu=true"
     )
-    assert code == 2
-    assert "8 workers need 8 CPUs" in line
+    assert (code, "1 workers need 1 CPU and 1 GPU each" in line) == (2, True)
     code, line = attempt("train", "configs/gaussian.yaml", *where, "train.epochs=many")
     assert (code, "train.epochs" in line) == (2, True)
     code, line = attempt("trane", "configs/gaussian.yaml", *where)
     assert (code, "'trane'" in line or "trane is not a job" in line) == (2, True)
+
+    live = ("train.epochs=100000", "workers.num_workers=1", "name=live")
+    cluster.submitted("--no-wait", "train", "configs/gaussian.yaml", *where, *live)
+    wait((tmp_path / "runs" / "live" / "progress.json").is_file, 60, "the run")
+    code, line = attempt("--id", "another", "train", "configs/gaussian.yaml", *where, *live)
+    assert (code, "the run live is in use by process" in line) == (2, True)
+    code, line = attempt("train", "configs/gaussian.yaml", *where, *live, "train.learning_rate=0.5")
+    assert (code, "choose another --id" in line) == (2, True)

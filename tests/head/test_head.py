@@ -9,10 +9,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pcl.errors import BadInputError
 from pcl.evaluation.report import format_table
 from pcl.head.head import Head, Options
-from pcl.head.status import Board, describe, table
+from pcl.head.status import describe, table
 from pcl.head.watch import Theory
 from pcl.head.work import Job, Rules
 from pcl.runs import claim
+from pcl.train.tensorboard import PatientWriter
 
 OPTIONS = Options(Rules({"evaluation": 1, "theory": 1}, attempts=2, backoff_s=10.0, timeout_s=100.0), poll_s=1.0)
 
@@ -59,7 +60,6 @@ class World:
 
     def __init__(self, storage):
         self.storage, self.jobs, self.clock, self.lines, self.theory = storage, Jobs(), Clock(), [], []
-        (storage / "head").mkdir(parents=True)
         self.new_head()
 
     def new_head(self):
@@ -344,8 +344,8 @@ def test_the_status_is_for_people(world, tmp_path):
 
 
 def test_tensorboard_shows_counts_and_table_and_goes_on_after_a_refusal(world, monkeypatch):
-    board = Board(world.storage / "head" / "tensorboard")
-    world.head.draw = board.draw
+    writer = PatientWriter(world.storage / "head" / "tensorboard")
+    world.head.draw = writer.draw
     world.commit("mnist", 100)
     world.step()
     world.succeed(world.jobs.running[0])
@@ -360,6 +360,5 @@ def test_tensorboard_shows_counts_and_table_and_goes_on_after_a_refusal(world, m
     world.step()
     events = EventAccumulator(str(world.storage / "head" / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("head/evaluation/done")] == [(1, 0), (3, 1)]
-    *_, last = events.Tensors("head/works/text_summary")
+    *_, last = events.Tensors("table/text_summary")
     assert "| mnist checkpoint_00000200 | evaluation | running |" in last.tensor_proto.string_val[0].decode()
-    assert "cannot go on for now: no space" in world.lines
