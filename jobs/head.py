@@ -22,7 +22,7 @@ from pcl.head.watch import Theory
 from pcl.head.work import Rules
 from pcl.lease import Lease
 from pcl.schema import HeadConfig
-from pcl.storage import Place, place
+from pcl.storage import Place, place, read_bytes
 from pcl.train.tensorboard import PatientWriter
 
 
@@ -36,10 +36,10 @@ def theory_of(config: HeadConfig) -> list[Theory]:
 
 def show_status(folder: Place) -> None:
     """Print the table of the head's last status."""
-    path = folder / "status.json"
-    if not path.is_file():
-        raise BadInputError(f"{path} does not exist: no head has worked on this storage; start one without --status")
-    content, now = json.loads(path.read_text()), time.time()
+    found = read_bytes(folder / "status.json")
+    if found is None:
+        raise BadInputError(f"{folder}/status.json does not exist: no head has worked here; start one without --status")
+    content, now = json.loads(found), time.time()
     print(describe(content, now), f"\n{format_table(table(content, now))}", sep="\n")
 
 

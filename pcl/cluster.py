@@ -210,26 +210,27 @@ def wait_for_room(each: Mapping[str, float], num_workers: int, timeout_s: float)
     Raises:
         BadInputError: there is no such room.
     """
-    deadline = time.monotonic() + (0 if IS_LOCAL else timeout_s)
+    if room_for(each) >= num_workers:
+        return
     wanted = " and ".join(f"{amount:g} {resource}{'s' * (amount != 1)}" for resource, amount in each.items())
-    waited = False
-    while (room := room_for(each)) < num_workers:
-        if time.monotonic() >= deadline:
-            raise BadInputError(
-                f"{num_workers} workers need {wanted} each, on one node, and the cluster has room for {room} of them: "
-                "choose fewer or smaller workers (workers.num_workers, cpus_per_worker, use_gpu) or add nodes"
-            )
-        if not waited:
-            print(  # noqa: T201
-                f"waiting up to {timeout_s:g} s for room for {num_workers} workers with {wanted} each: the cluster has "
-                f"room for {room}",
-                flush=True,
-            )
-            ray.autoscaler.sdk.request_resources(bundles=[dict(each)] * num_workers)
-            waited = True
-        time.sleep(1)
-    if waited:
-        ray.autoscaler.sdk.request_resources(bundles=[])
+    if not IS_LOCAL and timeout_s > 0:
+        print(  # noqa: T201
+            f"waiting up to {timeout_s:g} s for room for {num_workers} workers with {wanted} each: there is room "
+            f"for {room_for(each)}",
+            flush=True,
+        )
+        ray.autoscaler.sdk.request_resources(bundles=[dict(each)] * num_workers)
+        try:
+            deadline = time.monotonic() + timeout_s
+            while room_for(each) < num_workers and time.monotonic() < deadline:
+                time.sleep(1)
+        finally:
+            ray.autoscaler.sdk.request_resources(bundles=[])  # from here on the run asks for itself
+    if (room := room_for(each)) < num_workers:
+        raise BadInputError(
+            f"{num_workers} workers need {wanted} each, on one node, and the cluster has room for {room} of them: "
+            "choose fewer or smaller workers (workers.num_workers, cpus_per_worker, use_gpu) or add nodes"
+        )
 
 
 def run_tasks(

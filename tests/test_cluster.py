@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.cluster.nodes import Cluster
-from tests.typed import ROOT, family, finish, start, wait_until
+from tests.typed import ROOT, family, finish, on_head, start, wait_until
 
 CALLS = (
     "NodeInfoGcsService/GetAllNodeInfo",  # of the control service
@@ -190,8 +190,7 @@ def test_tasks_in_the_background_take_no_cpu_where_there_is_a_place_for_them():
 def test_a_wrong_token_is_refused_and_background_tasks_wait_for_no_cpu(tmp_path):
     with Cluster() as cluster:
         cluster.add("one")
-        _, space = cluster.nodes["head"]
-        prefix = ["ip", "netns", "exec", space] if space else []
+        prefix = on_head(cluster)
         environment = cluster.environment | {"RAY_ADDRESS": cluster.address}
         code = (
             "import ray; busy = ray.util.placement_group([{'CPU': 1}]); ray.get(busy.ready(), timeout=30); "

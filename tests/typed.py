@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def start(job, *arguments, config="configs/gaussian.yaml", prefix=(), **environment):
     """Start a job in a process of its own, outside any cluster unless its environment names one.
 
-    A prefix, such as ``ip netns exec NAME``, starts it elsewhere.
+    A prefix, such as ``on_head(cluster)``, starts it elsewhere.
     """
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     return subprocess.Popen(
@@ -25,6 +25,12 @@ def start(job, *arguments, config="configs/gaussian.yaml", prefix=(), **environm
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def on_head(cluster):
+    """Return the prefix that starts a job on the head node of a cluster: with its network and its files."""
+    process, space = cluster.nodes["head"]
+    return ["nsenter", f"--target={process.pid}", "--net", "--mount", f"--wd={ROOT}"] if space else []
 
 
 def finish(process, timeout_s=200):

@@ -16,7 +16,7 @@ from pcl.errors import BadInputError
 from pcl.head.status import scalars, status, table
 from pcl.head.watch import Theory, evaluations, result_of, theory_checks
 from pcl.head.work import DONE, GIVEN_UP, GONE, RUNNING, Job, Record, Rules, Work, choose, settle
-from pcl.storage import Place
+from pcl.storage import Place, read_bytes
 
 STATUS_EVERY_S = 20.0  # also when nothing changes: a sign of life
 
@@ -89,16 +89,17 @@ class Head:
 
     def _load(self) -> tuple[int, dict[str, Record]]:
         path = self.folder / "state.json"
+        found = read_bytes(path)
+        if found is None:
+            return 0, {}
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(found)
             return int(content["changes"]), {
                 name: Record(
                     **fields | {"work": Work(**fields["work"] | {"command": tuple(fields["work"]["command"])})}
                 )
                 for name, fields in content["records"].items()
             }
-        except FileNotFoundError:
-            return 0, {}
         except (ValueError, LookupError, TypeError) as error:
             raise BadInputError(f"{path} cannot be read: delete it, and the head begins anew") from error
 

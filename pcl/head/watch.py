@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pcl.errors import DamagedDataError
 from pcl.head.work import Job, Work
 from pcl.runs import checkpoints, experiment_hash
-from pcl.storage import Place
+from pcl.storage import Place, read_bytes
 from pcl.theory.store import code_version
 from pcl.train.checkpoint import FILE_NAME
 
@@ -52,11 +53,11 @@ def evaluations(storage: Place) -> Iterator[Work]:
     """
     for run in sorted((path.parent for path in storage.glob("*/provenance.json")), key=str):
         try:
-            experiment = experiment_hash(json.loads((run / "provenance.json").read_text())["experiment"])
+            experiment = experiment_hash(json.loads(read_bytes(run / "provenance.json") or b"")["experiment"])
             found = [(path.name, (path / FILE_NAME).stat().st_mtime) for path in checkpoints(run)]
-        except (OSError, RuntimeError, ValueError, LookupError, TypeError):
+        except (DamagedDataError, FileNotFoundError, ValueError, LookupError, TypeError):
             continue
-        if not (run / "config.yaml").is_file():
+        if read_bytes(run / "config.yaml") is None:
             continue
         for checkpoint, committed in found:
             overrides = (f"storage={storage}", f"name={run.name}", f"evaluation.checkpoint={checkpoint}")
@@ -82,8 +83,8 @@ def result_of(storage: Place, work: Work, job: Job | None) -> str | None:
     if work.kind == "theory" and (job is None or job.status != "SUCCEEDED"):
         return None
     try:
-        metrics = dict(json.loads((storage / work.result).read_text()))
-    except (OSError, ValueError, TypeError):
+        metrics = dict(json.loads(read_bytes(storage / work.result) or b""))
+    except (ValueError, TypeError):
         return None
     if "checks" in metrics:
         return f"{sum(check['passed'] for check in metrics['checks'])} of {len(metrics['checks'])} checks passed"

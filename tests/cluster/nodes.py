@@ -128,7 +128,8 @@ class Cluster:
         if self.namespaced:
             space, ip = self._make_namespace(name, self.count), self._address(self.count)
             command = ["ip", "netns", "exec", space, *command]
-        command += [f"--node-ip-address={ip}", "--disable-usage-stats", *arguments]
+        # each its own folder: a node would delete code that another still runs
+        command += [f"--node-ip-address={ip}", f"--temp-dir={self.folder / name}", "--disable-usage-stats", *arguments]
         with (self.folder / f"{name}.log").open("w") as log:
             process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
         self.nodes[name] = (process, space)
@@ -142,7 +143,6 @@ class Cluster:
             f"--port={self.port}",
             f"--dashboard-host={self.head}",
             f"--dashboard-port={self.dashboard_port}",
-            f"--temp-dir={self.folder / 'ray'}",
             "--num-cpus=0",
             '--resources={"head": 1}',
         )

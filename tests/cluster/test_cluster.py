@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 
 import psutil
 import pytest
@@ -15,7 +14,7 @@ import torch
 from tests.cluster.nodes import ROOT, Cluster
 from tests.typed import finish, start
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 TRAINING = ("train.epochs=150", "train.checkpoint_every=100", "train.log_every=20", "model.embedding_dim=4")
 LAST = "checkpoint_00000600"
 HEAD = ("poll_s=1", "backoff_s=1")
@@ -99,7 +98,8 @@ def test_training_and_head_on_three_nodes_while_one_dies(cluster, shards, undist
     cluster.add("two")
     cluster.submitted("--no-wait", "head", "configs/head.yaml", f"storage={storage}", *HEAD)
     where = (f"data.shards={shards}", f"storage={storage}")
-    training = cluster.submit("train", "configs/gaussian.yaml", *where, *TRAINING, "workers.resources_timeout_s=90")
+    patient = ("workers.resources_timeout_s=90", "workers.num_checkpoints=10")
+    training = cluster.submit("train", "configs/gaussian.yaml", *where, *TRAINING, *patient)
     run = storage / "gaussian"
     wait((run / "checkpoint_00000100" / "state.pt").is_file, 120, "the first checkpoint")
     cluster.kill("two")
@@ -114,7 +114,7 @@ def test_training_and_head_on_three_nodes_while_one_dies(cluster, shards, undist
         works = state_of(storage)["works"]
         return works and all(work["state"] == "done" for work in works if work["kind"] == "evaluation")
 
-    wait(all_done, 120, "all evaluations")
+    wait(all_done, 240, "all evaluations")
 
     def theory():
         return next(work for work in state_of(storage)["works"] if work["kind"] == "theory")
@@ -122,8 +122,10 @@ def test_training_and_head_on_three_nodes_while_one_dies(cluster, shards, undist
     wait(lambda: theory()["state"] == "done", 400, "the theory check")
     passed, _, total = theory()["message"].split()[:3]
     assert passed == total
-    jobs = jobs_of(cluster)
-    assert Counter(jobs.values())["FAILED"] == 0 or jobs
+    evaluated = [
+        name for name, status in jobs_of(cluster).items() if name.startswith("evaluate-") and status == "SUCCEEDED"
+    ]
+    assert len(evaluated) == 6
     shown = subprocess.run(
         [sys.executable, "jobs/head.py", "--status", "configs/head.yaml", f"storage={storage}"],
         cwd=ROOT,

@@ -9,7 +9,6 @@ import threading
 import time
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +17,7 @@ import pcl
 from pcl.errors import RunFailedError
 from pcl.runs import checkpoints
 from tests.cluster.nodes import Cluster
-from tests.typed import finish, start, wait_until, workers_of
+from tests.typed import finish, on_head, start, wait_until, workers_of
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +139,7 @@ def test_storage_that_refuses_for_ten_seconds_neither_ends_nor_repeats_training(
     arguments = (f"data.shards={shards}", f"storage={small_disk}", "train.log_every=10", "train.checkpoint_every=20")
     process = start("train", *arguments, "name=run", "train.epochs=60")
     run = small_disk / "run"
-    wait_until((run / "checkpoint_00000040" / "state.pt").is_file, process)
+    wait_until(lambda: checkpoints(run), process)
     fill(small_disk)
     time.sleep(10)
     (small_disk / "ballast").unlink()
@@ -169,7 +168,7 @@ def test_a_disk_that_stays_full_ends_the_run_and_the_same_command_goes_on(small_
     arguments = (f"data.shards={shards}", f"storage={small_disk}", "train.log_every=10", "train.checkpoint_every=20")
     arguments = (*arguments, "name=run", "train.epochs=60", "workers.storage_timeout_s=3")
     process = start("train", *arguments)
-    wait_until((small_disk / "run" / "checkpoint_00000040" / "state.pt").is_file, process)
+    wait_until(lambda: checkpoints(small_disk / "run"), process)
     fill(small_disk)
     code, _, errors = finish(process)
     assert (code, errors.count("\n")) == (1, 1), errors
@@ -230,10 +229,13 @@ def nodes():
         yield cluster
 
 
+def join(cluster, name):
+    """Start another node; training shows when it is there, long before the dashboard knows which ones are alive."""
+    cluster._start(name, f"--address={cluster.address}", "--num-cpus=1")
+
+
 def train_on(cluster, *arguments):
-    _, space = cluster.nodes["head"]
-    prefix = ["ip", "netns", "exec", space] if space else []
-    return start("train", *arguments, prefix=prefix, **cluster.environment, RAY_ADDRESS=cluster.address)
+    return start("train", *arguments, prefix=on_head(cluster), **cluster.environment, RAY_ADDRESS=cluster.address)
 
 
 @pytest.mark.cluster
@@ -243,12 +245,12 @@ def test_workers_shrink_with_the_nodes_and_grow_again(nodes, shards, tmp_path):
     arguments = (*arguments, "train.checkpoint_every=50", "train.log_every=10")
     process = train_on(nodes, *arguments, "name=elastic", "workers.num_workers=[1, 2]")
     run = tmp_path / "elastic"
-    wait_until((run / "checkpoint_00000050" / "state.pt").is_file, process)
+    wait_until(lambda: checkpoints(run), process)
     nodes.kill("two")
 
     def repair():
         wait_until((run / "checkpoint_00000150" / "state.pt").is_file, process)
-        nodes.add("three")
+        join(nodes, "three")
 
     repairing = threading.Thread(target=repair)
     repairing.start()
@@ -276,7 +278,7 @@ def test_a_fixed_number_of_workers_waits_for_a_node_and_gives_up_in_time(nodes, 
     patience = ("workers.resources_timeout_s=5", "workers.start_timeout_s=30")
     run = tmp_path / "fixed"
     process = train_on(nodes, *arguments, *patience)
-    wait_until((run / "checkpoint_00000050" / "state.pt").is_file, process)
+    wait_until(lambda: checkpoints(run), process)
     nodes.kill("two")
     code, output, errors = finish(process, 200)
     assert code == 1
@@ -290,8 +292,8 @@ def test_a_fixed_number_of_workers_waits_for_a_node_and_gives_up_in_time(nodes, 
 
     process = train_on(nodes, *arguments, "workers.resources_timeout_s=90")
     time.sleep(15)
-    nodes.add("three")
+    join(nodes, "three")
     code, output, errors = finish(process, 200)
     assert code == 0, errors
     assert "going on from checkpoint_" in output
-    assert checkpoints(Path(run))[-1].name == "checkpoint_00000400"
+    assert checkpoints(run)[-1].name == "checkpoint_00000400"
