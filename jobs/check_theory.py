@@ -7,7 +7,7 @@ code 1. Every experiment is cut into tasks; the same command goes on from those 
 import time
 from functools import partial
 
-from pcl.cluster import connected, run_tasks
+from pcl.cluster import check_shared, connected, run_tasks
 from pcl.command import job, progress
 from pcl.config import Config
 from pcl.data.gaussian import process_of
@@ -29,6 +29,7 @@ def main(config: Config) -> None:
         law = process.law()
     except ValueError as error:
         raise BadInputError(f"data.gaussian_process: {error}") from error
+    check_shared(storage=config.storage)
     folder = place(config.storage) / f"{config.name}_theory"
     store, started = Store(folder / "tasks", process), time.perf_counter()
     tasks = plan(process, seed=config.seed, quick=config.theory.quick)

@@ -10,7 +10,7 @@ import json
 import time
 from datetime import datetime
 
-from pcl.cluster import connected
+from pcl.cluster import check_shared, connected
 from pcl.command import job
 from pcl.config import HEAD_DEFAULTS, experiment, load_config, load_head_config
 from pcl.errors import BadInputError, RunFailedError
@@ -54,6 +54,7 @@ def main(config: HeadConfig) -> None:
     if config.status:
         show_status(folder)
         return
+    check_shared(storage=config.storage)
     theory_of(config)  # a mistake in it is met at once
     at_once = {"theory": 1, "evaluation": config.evaluation.at_once}
     options = Options(Rules(at_once, config.attempts, config.backoff_s, config.timeout_s), config.poll_s)

@@ -8,12 +8,10 @@ from pathlib import Path
 from pcl.command import finish
 from pcl.config import load_config, load_head_config
 from pcl.errors import BadInputError
-from pcl.submission import ENDED, ROOT, Cluster, attempt_name
+from pcl.head.work import ENDED, attempt_name, slug
+from pcl.submission import ROOT, Cluster, needs_of
 
-JOBS = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "submit")
-HEAD = {
-    "head": 0.01
-}  # a share of the head node, no CPU: there is room for a second head to say that it is one too many
+JOBS = sorted({path.stem for path in Path(__file__).parent.glob("*.py")} - {"submit", "benchmark_losses"})
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 
@@ -24,29 +22,22 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--id", help="name of the job; else <job>-<name of the run>")
     parser.add_argument("--no-wait", action="store_true", help="do not follow the job")
     parser.add_argument("job", help=f"jobs/NAME.py, one of {', '.join(JOBS)}")
-    parser.add_argument("config", help="run file, such as configs/mnist.yaml")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="key=value ... and flags of the job")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the job: CONFIG key=value ... and its flags")
     return parser.parse_args()
 
 
-def default_name(job: str, given: argparse.Namespace) -> str:
-    """Return the name of a job, and refuse a configuration that the job would refuse."""
-    overrides = [argument for argument in given.arguments if not argument.startswith("-")]
-    load = load_head_config if job == "head" else load_config
-    return f"{job}-{load(given.config, overrides).name}".replace(" ", "-")
+def check(job: str, arguments: list[str]) -> str:
+    """Refuse what the job would refuse, and return the name of its run."""
+    given = [argument for argument in arguments if not argument.startswith("-")]
+    if not given:
+        raise BadInputError(f"jobs/{job}.py needs a run file: such as configs/mnist.yaml")
+    return (load_head_config if job == "head" else load_config)(given[0], given[1:]).name
 
 
-def needs_of(job: str, resources: dict[str, float]) -> dict[str, float]:
-    """Return what the process of a job takes: most only direct others and run, with no CPU, on the head node."""
-    if job == "evaluate":
-        return {"background": 1} if resources.get("background") else {"CPU": 1}
-    if job == "head":
-        if not resources.get("head"):
-            raise BadInputError(
-                "no node of the cluster has the resource 'head': start the head node with --resources='{\"head\": 1}'"
-            )
-        return HEAD
-    return {}
+def sent(argument: str) -> str:
+    """Return an argument as the job needs it: a file of the project, which is sent along, by its place in it."""
+    path = Path(argument).resolve()
+    return str(path.relative_to(ROOT)) if path.is_file() and path.is_relative_to(ROOT) else argument
 
 
 def main(given: argparse.Namespace) -> None:
@@ -54,17 +45,15 @@ def main(given: argparse.Namespace) -> None:
     job = Path(given.job).stem
     if job not in JOBS:
         raise BadInputError(f"{given.job} is not a job: choose one of {', '.join(JOBS)}")
-    name = given.id or default_name(job, given)
-    config = Path(given.config).resolve()
-    sent = str(config.relative_to(ROOT)) if config.is_relative_to(ROOT) else given.config  # the project is sent along
-    command = shlex.join(["python", f"jobs/{job}.py", sent, *given.arguments])
+    name = given.id or f"{job}-{slug(check(job, given.arguments))}"
+    command = shlex.join(["python", f"jobs/{job}.py", *map(sent, given.arguments)])
     cluster = Cluster(given.address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS)
     attempt, found = cluster.newest(name)
     if found is not None and str(found.status) not in ENDED:
         name = attempt_name(name, attempt)
         if found.entrypoint != command:
             raise BadInputError(f"the job {name} is under way as {found.entrypoint!r}: choose another --id")
-        print(f"job {name} is under way", flush=True)
+        print(f"job {name} is under way, with the code it began with; ray job stop {name} ends it", flush=True)
     else:
         name = attempt_name(name, attempt + 1)
         cluster.submit(name, command, str(ROOT), needs_of(job, cluster.resources()))

@@ -3,21 +3,23 @@
 import os
 import signal
 import threading
+from contextlib import ExitStack
 
-from pcl.cluster import connected, notices
+from pcl.cluster import check_shared, connected, notices
 from pcl.command import job
 from pcl.config import Config, allowed_workers, resolved_yaml
 from pcl.errors import RunFailedError
 from pcl.lease import Lease
-from pcl.runs import check_name, checkpoints, claim
+from pcl.runs import check_name, checkpoints, claim, forget_half_written
 from pcl.storage import Place, place
-from pcl.train.checkpoint import checkpoint_name
+from pcl.train.checkpoint import checkpoint_name, is_whole
 from pcl.train.follow import follow
 from pcl.train.session import full_experiment, num_steps, prepare
 
 
 def main(config: Config) -> None:
     """Check everything that can be checked, then train."""
+    check_shared(storage=config.storage, data__shards=config.data.shards)
     allowed = allowed_workers(config)
     manifest, loader = prepare(config, allowed[-1])
     steps, run = num_steps(config, loader), place(config.storage) / config.name
@@ -29,8 +31,7 @@ def main(config: Config) -> None:
         f"{manifest.num_pairs('train'):,} pairs, the others differ from epoch to epoch",
         flush=True,
     )
-    done = [path.name for path in checkpoints(run)]
-    if checkpoint_name(steps) in done:
+    if checkpoint_name(steps) in [path.name for path in checkpoints(run) if is_whole(path)]:
         print("this run is finished")
     else:
         fit_with_progress(config, run, steps)
@@ -43,31 +44,33 @@ def fit_with_progress(config: Config, run: Place, steps: int) -> None:
 
     stop = threading.Event()
     watcher = threading.Thread(target=follow, args=(run / "progress.json", steps, stop, notices), daemon=True)
-    with connected(num_cpus=allowed_workers(config)[0] * config.workers.cpus_per_worker):
+    lease = Lease(
+        run / "lease",
+        f"the run {config.name}",
+        "choose another name=..., or wait until it ends",
+        lost=lambda: os.kill(os.getpid(), signal.SIGTERM),
+    )
+    num_cpus = allowed_workers(config)[0] * config.workers.cpus_per_worker
+    with ExitStack() as held, connected(num_cpus):  # the name is given back once no worker is left
         config = check_resources(config)
         claim(run, full_experiment(config), resolved_yaml(config))
-        lease = Lease(
-            run / "lease",
-            f"the run {config.name}",
-            "choose another name=..., or wait until it ends",
-            lost=lambda: os.kill(os.getpid(), signal.SIGTERM),
-        )
+        held.enter_context(lease)
+        for name in forget_half_written(run):
+            print(f"{name} is half written or gone: it is left out", flush=True)
+        done = checkpoints(run)
+        if done:
+            print(f"going on from {done[-1].name}", flush=True)
+        (run / "progress.json").unlink(missing_ok=True)
+        watcher.start()
         try:
-            with lease:
-                done = checkpoints(run)
-                if done:
-                    print(f"going on from {done[-1].name}", flush=True)
-                (run / "progress.json").unlink(missing_ok=True)
-                watcher.start()
-                fit(config, run, int(done[-1].name.removeprefix("checkpoint_")) if done else 0)
+            fit(config, run, int(done[-1].name.removeprefix("checkpoint_")) if done else 0)
         except KeyboardInterrupt:
             if lease.is_lost:
                 raise RunFailedError(f"another job trains {config.name} now: this one gives way") from None
             raise
         finally:
             stop.set()
-            if watcher.is_alive():
-                watcher.join()
+            watcher.join()
 
 
 if __name__ == "__main__":

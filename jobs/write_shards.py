@@ -6,7 +6,7 @@
 from functools import partial
 from pathlib import Path
 
-from pcl.cluster import connected, run_tasks
+from pcl.cluster import check_shared, connected, run_tasks
 from pcl.command import job, progress
 from pcl.config import Config, data_identity
 from pcl.data.gaussian import GaussianProcessSource, process_of
@@ -37,6 +37,7 @@ def make_source(config: Config) -> Source:
 
 def main(config: Config) -> None:
     """Build the folder of shards, or find it finished."""
+    check_shared(data__shards=config.data.shards)
     root, identity = Path(config.data.shards), data_identity(config)
     source = make_source(config)
     plans, record_pairs = plan_shards(source, config.data.num_shards), config.data.record_pairs

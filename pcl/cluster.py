@@ -6,8 +6,8 @@ when imported.
 
 __all__ = [
     "IS_LOCAL",
+    "check_shared",
     "connected",
-    "dashboard_url",
     "fitting",
     "notice",
     "notices",
@@ -15,7 +15,6 @@ __all__ = [
     "room_for",
     "run_tasks",
     "wait_for_room",
-    "working_dir",
 ]
 
 import atexit
@@ -148,21 +147,22 @@ def _first_line(error: BaseException) -> str:
     return ": ".join([type(error).__name__, *lines[:1]])
 
 
-def dashboard_url() -> str:
-    """Return the address of the dashboard of the cluster that this process is connected to.
+def check_shared(**places: str) -> None:
+    """Refuse places that a job of a cluster would share with nobody: those in its own copy of the code.
+
+    Args:
+        places: folders or addresses by the key that gives them, with ``__`` for a dot.
 
     Raises:
-        RunFailedError: it has none.
+        BadInputError: one of them lies in the current folder, and this is a job of a cluster.
     """
-    url = ray._private.worker.get_dashboard_url()
-    if not url:
-        raise RunFailedError("the cluster has no dashboard, to which jobs are submitted: start its head with one")
-    return f"http://{url}"
-
-
-def working_dir() -> str:
-    """Return what this job was submitted with, for jobs that it submits, or the current folder."""
-    return str(ray.get_runtime_context().runtime_env.get("working_dir") or os.getcwd())
+    for key, found in places.items():
+        if not IS_LOCAL and Path(found).is_relative_to(Path.cwd()):
+            name = key.replace("__", ".")
+            raise BadInputError(
+                f"{name}={found} lies in the copy of the code that this job got, which no other job sees: give a "
+                f"folder that every node sees, such as {name}=/shared/..."
+            )
 
 
 def notice(line: str) -> None:

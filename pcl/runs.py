@@ -9,7 +9,7 @@
                      evaluations/<checkpoint>/metrics.json, figures
 """
 
-__all__ = ["check_name", "checkpoints", "claim", "experiment_hash", "load"]
+__all__ = ["check_name", "checkpoints", "claim", "experiment_hash", "forget_half_written", "load"]
 
 import hashlib
 import json
@@ -26,8 +26,8 @@ from typing import Any
 from pcl.data.manifest import differing_keys, is_empty, write_json
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.model import PairModel
-from pcl.storage import Place, place, read_bytes, write_bytes
-from pcl.train.checkpoint import FILE_NAME, load_model
+from pcl.storage import Place, create, place, read_bytes, write_bytes
+from pcl.train.checkpoint import FILE_NAME, is_whole, load_model
 
 PROVENANCE = "provenance.json"
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's record of the checkpoints that are committed
@@ -86,7 +86,9 @@ def claim(run: Place, experiment: Mapping[str, Any], config_yaml: str) -> None:
         OSError: storage refuses.
     """
     if not check_name(run, experiment):
-        write_json(run / PROVENANCE, _provenance() | {"experiment": dict(experiment)})
+        content = _provenance() | {"experiment": dict(experiment)}
+        if not create(run / PROVENANCE, json.dumps(content, indent=2, sort_keys=True).encode()):
+            check_name(run, experiment)  # another job was quicker
     if not (run / "config.yaml").is_file():
         write_bytes(run / "config.yaml", config_yaml.encode())
 
@@ -139,6 +141,36 @@ def checkpoints(run: Place) -> list[Place]:
     elif (run / PROVENANCE).is_file():
         complete = {}
     return [complete[name] for name in sorted(complete)]
+
+
+def forget_half_written(run: Place) -> list[str]:
+    """Take checkpoints that are gone or half written out of Ray Train's record, so that it goes on from the one before.
+
+    Only who holds the run's lease may do so.
+
+    Returns:
+        Their names.
+
+    Raises:
+        DamagedDataError: the record cannot be read.
+        OSError: storage refuses.
+    """
+    saved = read_bytes(run / SNAPSHOT)
+    if saved is None:
+        return []
+    try:
+        record = json.loads(saved)
+        results, indices = record["checkpoint_results"], record["checkpoint_report_indices"]
+        whole = [is_whole(run / Path(result["checkpoint_dir_name"]).name) for result in results]
+        kept = [(result, index) for result, index, good in zip(results, indices, whole, strict=True) if good]
+        lost = [result["checkpoint_dir_name"] for result, good in zip(results, whole, strict=True) if not good]
+    except (ValueError, LookupError, TypeError) as error:
+        raise DamagedDataError(f"{run / SNAPSHOT} cannot be read: choose another name=...") from error
+    if lost:
+        record["checkpoint_results"], record["checkpoint_report_indices"] = [r for r, _ in kept], [i for _, i in kept]
+        record["latest_checkpoint_result"] = kept[-1][0] if kept else None
+        write_json(run / SNAPSHOT, record)
+    return lost
 
 
 def load(path: str | Place) -> PairModel:

@@ -1,27 +1,31 @@
 """Jobs of a Ray cluster: submitted under names that stay the same, followed, and ended."""
 
-__all__ = ["Cluster", "ClusterError", "attempt_name"]
+__all__ = ["ROOT", "Cluster", "ClusterError", "needs_of"]
 
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import requests
-from ray.exceptions import AuthenticationError
+from ray.exceptions import RayError
 from ray.job_submission import JobDetails, JobSubmissionClient
 from ray.util.state import list_nodes
+from ray.util.state.exception import RayStateApiException
 
 from pcl.errors import BadInputError, RunFailedError
+from pcl.head.work import ENDED, attempt_name
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 20  # of one request
 LOST_S = 60  # without an answer, after which a job is followed no longer
-ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+SILENT_S = 60  # without a line of a job, after which the connection is made anew
+REFUSALS = (OSError, RuntimeError, RayError, RayStateApiException)  # those of requests are OSErrors
+BACKGROUND = "background"  # resource of nodes that have room for work that reserves no CPU
 NEVER_STARTED = (
-    "RUNTIME_ENV_SETUP_FAILURE",
     "JOB_SUPERVISOR_ACTOR_START_TIMEOUT",
     "JOB_SUPERVISOR_ACTOR_START_FAILURE",
     "JOB_SUPERVISOR_ACTOR_UNSCHEDULABLE",
@@ -40,14 +44,27 @@ class _Client(JobSubmissionClient):  # type: ignore[misc]
         return response
 
 
-def attempt_name(name: str, attempt: int) -> str:
-    """Return the name of a job's attempt, counted from 1.
+def needs_of(job: str, resources: Mapping[str, float]) -> dict[str, float]:
+    """Return what the process of a job takes of a node; most only direct others, with no CPU, on the head node.
 
-    Example:
-        >>> attempt_name("train-mnist", 1), attempt_name("train-mnist", 2)
-        ('train-mnist', 'train-mnist-a2')
+    An evaluation works in its own process: beside training, where the cluster has the resource ``background``.
+
+    Args:
+        job: name of a file of ``jobs/``.
+        resources: of the cluster.
+
+    Raises:
+        BadInputError: the cluster has no node for the head.
     """
-    return name if attempt <= 1 else f"{name}-a{attempt}"
+    if job == "evaluate":
+        return {BACKGROUND: 1} if resources.get(BACKGROUND) else {"CPU": 1}
+    if job == "head":
+        if not resources.get("head"):
+            raise BadInputError(
+                "no node of the cluster has the resource 'head': start the head node with --resources='{\"head\": 1}'"
+            )
+        return {"head": 0.01}  # a share, so that there is room for a second to say that it is one too many
+    return {}
 
 
 class Cluster:
@@ -65,12 +82,12 @@ class Cluster:
         _silence()
         try:
             self._client = _Client(address)
-        except (AuthenticationError, requests.HTTPError) as error:
+        except (RayError, requests.HTTPError) as error:
             raise BadInputError(
                 f"the cluster at {address} refuses the token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=<file> must "
                 "give the one that the cluster was started with"
             ) from error
-        except (OSError, RuntimeError, ValueError) as error:  # requests' errors are OSErrors
+        except (OSError, RuntimeError, ValueError) as error:
             raise BadInputError(
                 f"no Ray cluster answers at {address}: give the address of its dashboard, --address http://host:8265 "
                 "or RAY_API_SERVER_ADDRESS; from elsewhere through an SSH tunnel"
@@ -84,11 +101,9 @@ class Cluster:
         """
         try:
             return self._client.get_job_info(name)
-        except RuntimeError as error:
-            if "404" in str(error):
+        except REFUSALS as error:
+            if "status code 404" in str(error):
                 return None
-            raise ClusterError(f"{self.address}: {_first_line(error)}") from error
-        except OSError as error:
             raise ClusterError(f"{self.address} does not answer: {_first_line(error)}") from error
 
     def newest(self, name: str) -> tuple[int, JobDetails | None]:
@@ -103,7 +118,7 @@ class Cluster:
         total: dict[str, float] = {}
         try:
             nodes = list_nodes(address=self.address, limit=10_000, timeout=TIMEOUT_S, raise_on_missing_output=False)
-        except (OSError, RuntimeError) as error:  # Ray's state errors are RuntimeErrors
+        except REFUSALS as error:
             raise ClusterError(f"{self.address} does not tell its resources: {_first_line(error)}") from error
         for node in nodes:
             if node.state == "ALIVE":
@@ -133,14 +148,14 @@ class Cluster:
                 entrypoint_num_cpus=cpus,
                 entrypoint_resources=needs or None,
             )
-        except (OSError, RuntimeError, ValueError) as error:
+        except (*REFUSALS, ValueError) as error:
             raise ClusterError(f"{self.address} does not take the job {name}: {_first_line(error)}") from error
 
     def stop(self, name: str) -> None:
         """End a job, if it runs."""
         try:
             self._client.stop_job(name)
-        except (OSError, RuntimeError) as error:
+        except REFUSALS as error:
             raise ClusterError(f"{self.address} does not stop {name}: {_first_line(error)}") from error
 
     def follow(self, name: str) -> int:
@@ -154,7 +169,7 @@ class Cluster:
             try:
                 shown = asyncio.run(self._tail(name, shown))
                 job = self.job(name)
-            except (OSError, RuntimeError, aiohttp.ClientError) as error:
+            except (*REFUSALS, aiohttp.ClientError) as error:
                 if time.monotonic() - answered > LOST_S:
                     raise ClusterError(
                         f"{self.address} no longer answers ({_first_line(error)}): {name} may go on"
@@ -169,13 +184,17 @@ class Cluster:
             time.sleep(1)
 
     async def _tail(self, name: str, shown: int) -> int:
-        """Print a job's log from a character on; return the number of characters printed."""
-        position = 0
-        async for text in self._client.tail_job_logs(name):
+        """Print a job's log from a character on until it ends or is silent; return the number of characters printed."""
+        position, lines = 0, self._client.tail_job_logs(name)
+        while True:
+            try:
+                text = await asyncio.wait_for(anext(lines), SILENT_S)
+            except (StopAsyncIteration, TimeoutError):
+                return max(shown, position)
             position += len(text)
             fresh = text[len(text) - max(0, position - shown) :] if position > shown else ""
             print(fresh, end="", flush=True)  # noqa: T201
-        return max(shown, position)
+            shown = max(shown, position)
 
     @staticmethod
     def _exit_code(name: str, job: JobDetails) -> int:

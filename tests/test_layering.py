@@ -105,7 +105,7 @@ ALLOWED = {
     "pcl.config": ("pcl.errors", "pcl.schema", "pcl.storage"),
     "pcl.runs": ("pcl.data.manifest", "pcl.errors", "pcl.model", "pcl.storage", "pcl.train.checkpoint"),
     "pcl.cluster": ("pcl.errors",),
-    "pcl.submission": ("pcl.errors",),
+    "pcl.submission": ("pcl.errors", "pcl.head.work"),
     "pcl.head": (
         "pcl.head",
         "pcl.data.manifest",

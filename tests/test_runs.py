@@ -13,7 +13,7 @@ import torch
 import pcl
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.model import ModelSpec, PairModel, build_model
-from pcl.runs import check_name, checkpoints, claim, experiment_hash
+from pcl.runs import check_name, checkpoints, claim, experiment_hash, forget_half_written
 from pcl.storage import Place, names, place, read_bytes, write_bytes
 from pcl.train.checkpoint import load_checkpoint, save_checkpoint
 from pcl.train.loop import Optimisation, TrainingState, make_optimizer
@@ -119,6 +119,25 @@ def test_only_committed_checkpoints_count(tmp_path):
     assert checkpoints(tmp_path) == [old, new]
     commit(tmp_path)
     assert checkpoints(tmp_path) == []
+
+
+def test_half_written_checkpoints_are_forgotten_and_others_kept(tmp_path):
+    for step in (1, 2, 3):
+        save(tmp_path / f"checkpoint_0000000{step}", make_spec(), seed=step)
+    names = [f"checkpoint_0000000{step}" for step in (1, 2, 3)]
+    results = [{"checkpoint_dir_name": name, "metrics": {}} for name in names]
+    record = {"checkpoint_results": results, "checkpoint_report_indices": [0, 1, 2], "other": "kept"}
+    (tmp_path / SNAPSHOT).write_text(json.dumps(record | {"latest_checkpoint_result": results[2]}))
+    assert forget_half_written(tmp_path) == []
+    content = (tmp_path / names[2] / "state.pt").read_bytes()
+    (tmp_path / names[2] / "state.pt").write_bytes(content[: len(content) // 2])
+    (tmp_path / names[0] / "state.pt").unlink()
+    assert forget_half_written(tmp_path) == [names[0], names[2]]
+    left = json.loads((tmp_path / SNAPSHOT).read_text())
+    assert left["checkpoint_results"] == [results[1]]
+    assert (left["checkpoint_report_indices"], left["latest_checkpoint_result"]) == ([1], results[1])
+    assert left["other"] == "kept"
+    assert forget_half_written(tmp_path / "nowhere") == []
 
 
 def test_a_run_without_checkpoints_has_none(tmp_path):

@@ -2,17 +2,18 @@
 
 __all__ = ["BackgroundJobs", "jobs_here"]
 
+import shlex
+from pathlib import Path
+
 import ray
 from ray.dashboard.utils import get_address_for_submission_client
 
 from pcl.head.work import Job
-from pcl.submission import NEVER_STARTED, ROOT, Cluster
-
-BACKGROUND = "background"  # resource of nodes that have room for work that reserves no CPU
+from pcl.submission import NEVER_STARTED, ROOT, Cluster, needs_of
 
 
 class BackgroundJobs:
-    """Jobs that take the resource ``background`` of a node and no CPU, where the cluster has it; else one CPU.
+    """Jobs that take of the nodes what ``needs_of`` says.
 
     Args:
         cluster: where they run.
@@ -31,9 +32,9 @@ class BackgroundJobs:
         return Job(str(details.status), _reason(details.message or ""), started)
 
     def submit(self, name: str, command: str) -> None:
-        """Start a job."""
-        has_background = self.cluster.resources().get(BACKGROUND, 0) > 0
-        self.cluster.submit(name, command, self.working_dir, {BACKGROUND: 1} if has_background else {"CPU": 1})
+        """Start a job, ``python jobs/<job>.py ...``."""
+        job = Path(shlex.split(command)[1]).stem
+        self.cluster.submit(name, command, self.working_dir, needs_of(job, self.cluster.resources()))
 
     def stop(self, name: str) -> None:
         """End a job."""

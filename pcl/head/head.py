@@ -125,7 +125,7 @@ class Head:
         records = {name: Record(work, since=now) for name, work in works.items()} | before
         looks = {name: self.jobs.look(r.job) if r.state == RUNNING else None for name, r in records.items()}
         for name, record in records.items():
-            if record.has_ended and record.state != GONE:
+            if record.state == DONE:
                 continue
             wanted = name in works
             result = result_of(self.storage, record.work, looks[name])
@@ -133,10 +133,10 @@ class Head:
         late = [r.job for name, r in records.items() if r.state != RUNNING and _alive(looks[name])]
         starting = choose(records.values(), now, rules)
         records |= {record.work.name: record for record in starting}
+        for name in late:  # before that is written down, so that a refusal is met again
+            self.jobs.stop(name)
         changed = self._keep(records)
         try:
-            for name in late:
-                self.jobs.stop(name)
             for record in starting:
                 self.jobs.submit(record.job, shlex.join(record.work.command))
         finally:
@@ -190,6 +190,8 @@ class Head:
         elif record.failures:
             wait_s = record.not_before - record.since
             self.say(f"{what}: failure {record.failures} of {most}: {record.message}; again in {wait_s:.0f} s")
+        elif record.message and before is not None:
+            self.say(f"{what}: did not start: {record.message}")
         elif before is None:
             self.say(f"{what}: waiting")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pcl.errors import DamagedDataError
-from pcl.head.work import Job, Work
+from pcl.head.work import Job, Work, slug
 from pcl.runs import checkpoints, experiment_hash
 from pcl.storage import Place, read_bytes
 from pcl.theory.store import code_version
@@ -40,8 +40,8 @@ def theory_checks(storage: Place, checks: Sequence[Theory]) -> Iterator[Work]:
     version = code_version()
     for check in checks:
         about = _hash([str(storage), dict(check.identity), version])
-        command = ["python", "jobs/check_theory.py", check.file, f"storage={storage}", *check.overrides]
-        name = f"theory-{_slug(check.name)}-{about}"
+        command = ["python", "jobs/check_theory.py", check.file, _override("storage", storage), *check.overrides]
+        name = f"theory-{slug(check.name)}-{about}"
         result = f"{check.name}_theory/metrics.json"
         yield Work(name, "theory", f"{check.name}, code {version[:8]}", tuple(command), result)
 
@@ -55,14 +55,19 @@ def evaluations(storage: Place) -> Iterator[Work]:
         try:
             experiment = experiment_hash(json.loads(read_bytes(run / "provenance.json") or b"")["experiment"])
             found = [(path.name, (path / FILE_NAME).stat().st_mtime) for path in checkpoints(run)]
-        except (DamagedDataError, FileNotFoundError, ValueError, LookupError, TypeError):
-            continue
-        if read_bytes(run / "config.yaml") is None:
+        except (DamagedDataError, FileNotFoundError, PermissionError, ValueError, LookupError, TypeError):
             continue
         for checkpoint, committed in found:
-            overrides = (f"storage={storage}", f"name={run.name}", f"evaluation.checkpoint={checkpoint}")
+            # the run's own settings, but for what would leave the evaluation elsewhere
+            overrides = (
+                _override("storage", storage),
+                _override("name", run.name),
+                f"evaluation.checkpoint={checkpoint}",
+                "evaluation.split=test",
+                "evaluation.max_pairs=0",
+            )
             yield Work(
-                f"evaluate-{_slug(run.name)}-{checkpoint.removeprefix('checkpoint_')}-{_hash([str(run), experiment])}",
+                f"evaluate-{slug(run.name)}-{checkpoint.removeprefix('checkpoint_')}-{_hash([str(run), experiment])}",
                 "evaluation",
                 f"{run.name} {checkpoint}",
                 ("python", "jobs/evaluate.py", str(run / "config.yaml"), *overrides),
@@ -92,14 +97,14 @@ def result_of(storage: Place, work: Work, job: Job | None) -> str | None:
     return ", ".join(f"{name} {metrics[name]:.4f}" for name in recalls) or "done"
 
 
-def _slug(name: str) -> str:
-    """Return a name as jobs may have it.
+def _override(key: str, value: object) -> str:
+    """Return an override that gives a text, whatever it looks like.
 
     Example:
-        >>> _slug("my run, 2")
-        'my-run-2'
+        >>> _override("name", "3.10")
+        'name="3.10"'
     """
-    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-")[:60]
+    return f"{key}={json.dumps(str(value), ensure_ascii=False)}"
 
 
 def _hash(about: Sequence[Any]) -> str:

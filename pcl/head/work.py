@@ -2,6 +2,7 @@
 
 __all__ = [
     "DONE",
+    "ENDED",
     "GIVEN_UP",
     "GONE",
     "RUNNING",
@@ -11,16 +12,40 @@ __all__ = [
     "Record",
     "Rules",
     "Work",
+    "attempt_name",
     "choose",
     "settle",
+    "slug",
 ]
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 WAITING, RUNNING, DONE, GIVEN_UP, GONE = STATES = ("waiting", "running", "done", "given up", "gone")
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 LONGEST_BACKOFF_S = 3600.0
 NO_ROOM = "waits for room in the cluster"
+
+
+def attempt_name(name: str, attempt: int) -> str:
+    """Return the name of a job's attempt, counted from 1.
+
+    Example:
+        >>> attempt_name("train-mnist", 1), attempt_name("train-mnist", 2)
+        ('train-mnist', 'train-mnist-a2')
+    """
+    return name if attempt <= 1 else f"{name}-a{attempt}"
+
+
+def slug(name: str) -> str:
+    """Return a name as jobs may have it.
+
+    Example:
+        >>> slug("my run, 2")
+        'my-run-2'
+    """
+    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-")[:60]
 
 
 @dataclass(frozen=True)
@@ -61,7 +86,7 @@ class Job:
     @property
     def has_ended(self) -> bool:
         """Whether it will change no more."""
-        return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
+        return self.status in ENDED
 
 
 @dataclass(frozen=True)
@@ -89,7 +114,7 @@ class Record:
     @property
     def job(self) -> str:
         """The name of the newest job."""
-        return self.work.name if self.submissions <= 1 else f"{self.work.name}-a{self.submissions}"
+        return attempt_name(self.work.name, self.submissions)
 
     @property
     def has_ended(self) -> bool:
@@ -132,6 +157,8 @@ def settle(record: Record, job: Job | None, *, wanted: bool, result: str | None,
         >>> failed.state, failed.failures, failed.not_before
         ('waiting', 1, 110.0)
     """
+    if record.state == GIVEN_UP and result is not None:  # somebody else has done it
+        return replace(record, state=DONE, since=now, message=result)
     if record.state == GONE and wanted:  # it could not be read for a while
         return replace(record, state=WAITING, since=now, message="")
     if record.has_ended:

@@ -1,6 +1,6 @@
 """Checkpoints: one file of tensors and plain values, loaded without executing anything."""
 
-__all__ = ["FILE_NAME", "checkpoint_name", "load_checkpoint", "load_model", "restore", "save_checkpoint"]
+__all__ = ["FILE_NAME", "checkpoint_name", "is_whole", "load_checkpoint", "load_model", "restore", "save_checkpoint"]
 
 import io
 import pickle
@@ -95,6 +95,19 @@ def _read(file: IO[bytes]) -> dict[str, Any]:
     file.seek(0)
     content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return content
+
+
+def is_whole(directory: Place) -> bool:
+    """Return whether a checkpoint's file is there to its end; whether it is also undamaged shows when it is loaded.
+
+    Raises:
+        OSError: storage refuses.
+    """
+    try:
+        with (directory / FILE_NAME).open("rb") as file:
+            return zipfile.is_zipfile(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _damaged(path: Place, error: Exception) -> DamagedDataError:

@@ -56,21 +56,8 @@ class PatientFiles(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]
 
     def _try(self, function: Callable[[], None], path: str) -> None:
         """Call a function that writes until it works; people hear of it."""
-        refused: list[OSError] = []
-
-        def attempt() -> None:
-            try:
-                function()
-            except OSError as error:
-                if not refused:
-                    notice(f"storage refuses {path} ({error}): trying again for {self.timeout_s:g} s")
-                refused.append(error)
-                raise
-
         try:
-            patiently(attempt, self.timeout_s)
-            if refused:
-                notice(f"storage works again: {path} is written")
+            patiently(function, self.timeout_s, say=notice)
         except OSError as error:
             raise RunFailedError(
                 f"storage refused {posixpath.basename(path)} for {self.timeout_s:g} s ({error}): mend it, and the same "

@@ -26,7 +26,10 @@ def follow(path: Place, num_steps: int, stop: threading.Event, heard: Callable[[
     shown, last = -1, False
     while not last:
         last = stop.wait(0.5)
-        for line in heard():
+        lines: list[str] = []
+        with suppress(Exception):  # of Ray: of a cluster that does not answer the end of the training tells
+            lines = heard()
+        for line in lines:
             bar.write(line, file=sys.stdout)
             sys.stdout.flush()
         state = {"step": shown}

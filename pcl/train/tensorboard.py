@@ -5,7 +5,7 @@ __all__ = ["Journal", "PatientWriter"]
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
@@ -33,12 +33,6 @@ class PatientWriter:
         self._first_events = [*first_events]
         self._file: EventFile | None = None
         self._works = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Do nothing: events are written at once, not when the writer is closed."""
 
     def write(self, events: Iterable[Event]) -> None:
         """Write events at once, or lose them."""

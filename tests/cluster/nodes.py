@@ -150,10 +150,10 @@ class Cluster:
 
     def add(self, name, num_cpus=1, background=1):
         """Add a worker node, and wait until the cluster counts it."""
-        before = self.num_alive()
         resources = json.dumps({"background": background} if background else {})
         self._start(name, f"--address={self.address}", f"--num-cpus={num_cpus}", f"--resources={resources}")
-        self._wait(name, lambda: self.num_alive() > before)
+        address = self._address(self.count) if self.namespaced else None
+        self._wait(name, lambda: self.is_alive(address, at_least=len(self.nodes)))
 
     def _wait(self, name, is_ready):
         deadline = time.monotonic() + START_S
@@ -202,10 +202,11 @@ class Cluster:
         except (OSError, ValueError):
             return None
 
-    def num_alive(self):
-        """Return the number of living nodes."""
+    def is_alive(self, address, at_least):
+        """Return whether the node of an address lives; without addresses of their own, whether that many nodes do."""
         answer = self.get("/nodes?view=summary") or {"data": {"summary": []}}
-        return sum(node["raylet"].get("state") == "ALIVE" for node in answer["data"]["summary"])
+        alive = [node["ip"] for node in answer["data"]["summary"] if node["raylet"].get("state") == "ALIVE"]
+        return address in alive if address else len(alive) >= at_least
 
     def submit(self, *arguments):
         """Start jobs/submit.py against this cluster, from outside."""

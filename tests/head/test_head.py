@@ -1,11 +1,15 @@
 """The head on real folders with a cluster of dictionaries: what it finds, does once, writes down, and survives."""
 
 import json
+import re
+import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from pcl.config import load_config
 from pcl.errors import BadInputError
 from pcl.evaluation.report import format_table
 from pcl.head.head import Head, Options
@@ -15,6 +19,8 @@ from pcl.head.work import Job, Rules
 from pcl.runs import claim
 from pcl.train.tensorboard import PatientWriter
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SAVED = (CONFIGS / "gaussian.yaml").read_text() + "evaluation:\n  num_examples: 0\n"
 OPTIONS = Options(Rules({"evaluation": 1, "theory": 1}, attempts=2, backoff_s=10.0, timeout_s=100.0), poll_s=1.0)
 
 
@@ -80,7 +86,7 @@ class World:
         """Write a checkpoint as Ray Train does: its folder, then its record."""
         folder = self.storage / run
         if not folder.exists():
-            claim(folder, {"seed": 0, "name": run}, "seed: 0\n")
+            claim(folder, {"seed": 0, "name": run}, SAVED)
         checkpoint = folder / f"checkpoint_{step:08d}"
         checkpoint.mkdir()
         (checkpoint / "state.pt").write_bytes(b"weights")
@@ -95,12 +101,17 @@ class World:
 
     def succeed(self, name, metrics=None):
         """End a job well, with what it writes."""
-        words = self.jobs.commands[name].split()
-        given = dict(word.split("=", 1) for word in words if "=" in word)
-        folder = self.storage / given["name"] / "evaluations" / given["evaluation.checkpoint"]
+        config = self.config_of(name)
+        folder = self.storage / config.name / "evaluations" / config.evaluation.checkpoint
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "metrics.json").write_text(json.dumps(metrics or {"u_to_v_recall@1": 0.25}))
         self.jobs.jobs[name] = Job("SUCCEEDED")
+
+    def config_of(self, name):
+        """Return the configuration with which a job evaluates."""
+        _, _, path, *overrides = shlex.split(self.jobs.commands[name])
+        assert path == str(self.storage / load_config(path, overrides).name / "config.yaml")
+        return load_config(path, overrides)
 
     @property
     def status(self):
@@ -122,9 +133,9 @@ def test_every_committed_checkpoint_is_evaluated_once_the_newest_first(world):
     world.step()
     (name,) = world.jobs.running
     assert name.startswith("evaluate-mnist-00000200-")
-    config, *overrides = world.jobs.commands[name].split()[2:]
-    assert config == str(world.storage / "mnist" / "config.yaml")
-    assert overrides == [f"storage={world.storage}", "name=mnist", "evaluation.checkpoint=checkpoint_00000200"]
+    config = world.config_of(name)
+    assert (config.name, config.storage) == ("mnist", str(world.storage))
+    assert config.evaluation.checkpoint == "checkpoint_00000200"
     world.record("mnist")  # 300 is committed now
     world.succeed(name)
     for _ in range(6):
@@ -134,6 +145,26 @@ def test_every_committed_checkpoint_is_evaluated_once_the_newest_first(world):
     assert [job.split("-")[2] for job in world.jobs.jobs] == ["00000200", "00000300", "00000100"]
     assert set(world.states().values()) == {"done"}
     assert world.status["works"][0]["message"] == "u_to_v_recall@1 0.2500"
+
+
+@pytest.mark.parametrize("name", ["3.10", "007", "1e3", "1:30", "true", "null", "a #b", "[x]", "a: b", "*x", "ü, =$x"])
+def test_whatever_a_run_is_called_it_is_evaluated(world, name):
+    world.commit(name, 100)
+    world.step()
+    (job,) = world.jobs.running
+    assert re.fullmatch(r"evaluate-[\w.-]*-00000100-\w+", job)
+    world.succeed(job)
+    world.step()
+    assert world.states() == {f"{name} checkpoint_00000100": "done"}
+
+
+def test_a_run_whose_own_evaluation_lies_elsewhere_is_evaluated_where_the_head_looks(world):
+    saved = SAVED.replace("evaluation:", "evaluation:\n  split: train\n  max_pairs: 100")
+    claim(world.storage / "mnist", {"seed": 0, "name": "mnist"}, saved)
+    world.commit("mnist", 100)
+    world.step()
+    config = world.config_of(world.jobs.running[0])
+    assert (config.evaluation.split, config.evaluation.max_pairs) == ("test", 0)
 
 
 def test_an_evaluation_that_is_there_is_not_repeated(world):
@@ -163,6 +194,47 @@ def test_failures_are_retried_and_given_up_visibly(world):
     assert world.status["counts"]["given up"] == 1
     assert world.lines[-1].endswith("GIVEN UP after 2 failures: error: the shards are gone")
     assert sum("failure 1 of 2" in line for line in world.lines) == 1
+
+
+def test_what_was_given_up_and_is_then_done_by_hand_is_done(world):
+    world.commit("mnist", 100)
+    for _ in range(4):
+        world.step(20)
+        for name in world.jobs.running:
+            world.jobs.jobs[name] = Job("FAILED", "error: x")
+    assert set(world.states().values()) == {"given up"}
+    world.succeed(next(iter(world.jobs.jobs)))
+    world.step()
+    assert set(world.states().values()) == {"done"}
+
+
+def test_a_job_that_could_not_start_says_why_and_has_not_failed(world):
+    world.commit("mnist", 100)
+    world.step()
+    world.jobs.jobs[world.jobs.running[0]] = Job("FAILED", "nobody had room", started=False)
+    world.step()
+    assert world.status["works"][0]["failures"] == 0
+    assert world.lines[-1] == "evaluation of mnist checkpoint_00000100: did not start: nobody had room"
+
+
+def test_a_stop_that_is_refused_is_tried_again_before_the_next_attempt(world):
+    world.commit("mnist", 100)
+    world.step()
+    (name,) = world.jobs.running
+    stop = world.jobs.stop
+
+    def refuse(_):
+        raise RuntimeError("nobody answers")
+
+    world.jobs.stop = refuse
+    world.step(101)
+    world.step(50)
+    assert world.jobs.running == [name]
+    world.jobs.stop = stop
+    world.step()
+    assert world.jobs.running == []
+    world.step(11)
+    assert world.jobs.running == [f"{name}-a2"]
 
 
 def test_a_job_that_takes_too_long_is_stopped(world):
@@ -276,10 +348,10 @@ def test_theory_is_checked_anew_when_its_configuration_or_the_code_changes(world
     world.theory = [Theory("gaussian", "configs/gaussian.yaml", {"seed": 0}, ("theory.quick=true",))]
     world.step()
     (first,) = world.jobs.running
-    assert world.jobs.commands[first].split()[1:] == [
+    assert shlex.split(world.jobs.commands[first])[1:] == [
         "jobs/check_theory.py",
         "configs/gaussian.yaml",
-        f"storage={world.storage}",
+        f'storage="{world.storage}"',
         "theory.quick=true",
     ]
     report = world.storage / "gaussian_theory" / "metrics.json"

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import signal
 import sys
 import time
@@ -122,6 +123,20 @@ def test_a_killed_worker_changes_no_bit(run, arguments, folder):
     steps = [int(line.split()[1]) for line in output.splitlines() if line.startswith("step ")]
     assert any(later < earlier for earlier, later in pairwise(steps)), "nothing was repeated"
     whole, again = (torch.load(path / LAST / "state.pt", weights_only=True) for path in (run, disturbed))
+    for name, value in whole["model"].items():
+        assert torch.equal(value, again["model"][name]), name
+
+
+def test_a_half_written_checkpoint_is_left_out_and_written_again(run, arguments, folder):
+    """The run as if its machine had died while the file system wrote the last checkpoint."""
+    half = folder / "runs" / "half"
+    shutil.copytree(run, half)
+    state = half / LAST / "state.pt"
+    state.write_bytes(state.read_bytes()[:-1000])
+    code, output, errors = finish(start("train", *arguments, "name=half"))
+    assert code == 0, errors
+    assert f"{LAST} is half written or gone: it is left out\ngoing on from checkpoint_00000111\n" in output
+    whole, again = (torch.load(path / LAST / "state.pt", weights_only=True) for path in (run, half))
     for name, value in whole["model"].items():
         assert torch.equal(value, again["model"][name]), name
 

@@ -129,8 +129,8 @@ def test_hyperparameters_of_all_runs_and_their_last_metrics(tmp_path):
 
 
 def test_a_table_is_shown_as_text(tmp_path):
-    with PatientWriter(tmp_path / "head") as writer:
-        writer.draw(1, {"head/done": 2.0}, [["work", "state"], ["a", "done"]])
+    writer = PatientWriter(tmp_path / "head")
+    writer.draw(1, {"head/done": 2.0}, [["work", "state"], ["a", "done"]])
     board = Board(tmp_path)
     assert board.curve("head", "head/done") == [(1, 2.0)]
     (tag,) = board.multiplexer.PluginRunToTagToContent(TextPlugin.plugin_name)["head"]

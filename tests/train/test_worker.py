@@ -134,7 +134,7 @@ def fill(folder):
             pass
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_storage_that_refuses_for_ten_seconds_neither_ends_nor_repeats_training(small_disk, shards):
     arguments = (f"data.shards={shards}", f"storage={small_disk}", "train.log_every=10", "train.checkpoint_every=20")
     process = start("train", *arguments, "name=run", "train.epochs=60")
@@ -153,7 +153,7 @@ def test_storage_that_refuses_for_ten_seconds_neither_ends_nor_repeats_training(
     assert {path.name for path in run.glob("checkpoint_0*")} == {path.name for path in checkpoints(run)}
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_full_disk_ends_in_one_line(small_disk, shards):
     fill(small_disk)
     started = time.monotonic()
@@ -163,7 +163,7 @@ def test_a_full_disk_ends_in_one_line(small_disk, shards):
     assert time.monotonic() - started < 60
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_disk_that_stays_full_ends_the_run_and_the_same_command_goes_on(small_disk, shards):
     arguments = (f"data.shards={shards}", f"storage={small_disk}", "train.log_every=10", "train.checkpoint_every=20")
     arguments = (*arguments, "name=run", "train.epochs=60", "workers.storage_timeout_s=3")
@@ -198,7 +198,7 @@ def bucket(monkeypatch):
     server.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_run_in_s3_goes_on_after_a_killed_worker_and_after_a_killed_job(bucket, shards, tmp_path):
     arguments = (f"data.shards={shards}", "train.epochs=30", "train.checkpoint_every=37", "train.log_every=10")
     code, _, errors = finish(start("train", *arguments, f"storage={tmp_path}", "name=whole"))
