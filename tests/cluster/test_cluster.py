@@ -96,7 +96,7 @@ def test_training_and_head_on_three_nodes_while_one_dies(cluster, shards, undist
     storage = tmp_path / "runs"
     cluster.add("one")
     cluster.add("two")
-    cluster.submitted("--no-wait", "head", "configs/head.yaml", f"storage={storage}", *HEAD)
+    cluster.submitted("--no-wait", "head", "configs/head.yaml", f"storage={storage}", *HEAD, "theory.num_tasks=2")
     where = (f"data.shards={shards}", f"storage={storage}")
     patient = ("workers.resources_timeout_s=90", "workers.num_checkpoints=10")
     training = cluster.submit("train", "configs/gaussian.yaml", *where, *TRAINING, *patient)

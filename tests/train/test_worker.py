@@ -163,7 +163,7 @@ def test_a_full_disk_ends_in_one_line(small_disk, shards):
     assert time.monotonic() - started < 60
 
 
-@pytest.mark.cluster
+@pytest.mark.slow
 def test_a_disk_that_stays_full_ends_the_run_and_the_same_command_goes_on(small_disk, shards):
     arguments = (f"data.shards={shards}", f"storage={small_disk}", "train.log_every=10", "train.checkpoint_every=20")
     arguments = (*arguments, "name=run", "train.epochs=60", "workers.storage_timeout_s=3")
@@ -198,7 +198,7 @@ def bucket(monkeypatch):
     server.stop()
 
 
-@pytest.mark.cluster
+@pytest.mark.slow
 def test_a_run_in_s3_goes_on_after_a_killed_worker_and_after_a_killed_job(bucket, shards, tmp_path):
     arguments = (f"data.shards={shards}", "train.epochs=30", "train.checkpoint_every=37", "train.log_every=10")
     code, _, errors = finish(start("train", *arguments, f"storage={tmp_path}", "name=whole"))
