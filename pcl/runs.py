@@ -5,7 +5,10 @@
     <storage>/<name>/config.yaml            resolved configuration
                      provenance.json        versions, commit, command, manifest of the shards
                      checkpoint_<step>/     state.pt
-                     tensorboard/
+                     lease/                 who trains it
+                     progress.json          the newest step
+                     tensorboard/           of the training; evaluation/: of all evaluations
+                     profile/               traces
                      evaluations/<checkpoint>/metrics.json, figures
 """
 
