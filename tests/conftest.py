@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import pcl.cluster  # noqa: F401 - before any test imports ray, which then reads how it is to listen
 from pcl.data.gaussian import GaussianProcessSource
 from pcl.data.manifest import Manifest, load_manifest
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
