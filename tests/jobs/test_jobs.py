@@ -11,6 +11,7 @@ import sys
 import time
 from itertools import pairwise
 
+import psutil
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,7 +20,7 @@ import pcl
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
 from pcl.runs import checkpoints
-from tests.typed import ROOT, finish, start, wait_until, workers_of
+from tests.typed import ROOT, family, finish, start, wait_until, workers_of
 
 SETTINGS = ("train.epochs=30", "train.checkpoint_every=37", "train.log_every=10", "workers.start_timeout_s=120")
 LAST = "checkpoint_00000120"
@@ -141,6 +142,7 @@ def test_a_half_written_checkpoint_is_left_out_and_written_again(run, arguments,
         assert torch.equal(value, again["model"][name]), name
 
 
+@pytest.mark.slow
 def test_one_job_at_a_time_trains_a_run_and_one_that_ended_goes_on(arguments, folder):
     stopped, arguments = folder / "runs" / "stopped", (*arguments, "train.epochs=600", "name=stopped")
     step = lambda: json.loads((stopped / "progress.json").read_text())["step"]  # noqa: E731
@@ -152,8 +154,10 @@ def test_one_job_at_a_time_trains_a_run_and_one_that_ended_goes_on(arguments, fo
     assert (code, errors.count("\n")) == (2, 1), errors
     assert f"the run stopped is in use by process {process.pid}" in errors
     assert time.monotonic() - started < 60
+    processes = family(process)
     process.kill()  # it can give nothing back
     process.communicate()
+    psutil.wait_procs(processes, timeout=60)  # its workers notice, and write no more
 
     reached = step()
     process = start("train", *arguments)

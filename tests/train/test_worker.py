@@ -69,7 +69,7 @@ def test_a_file_is_whole_or_not_there(tmp_path, refusing):
     assert (tmp_path / "run" / "checkpoint" / "state.pt").read_bytes() == b"weights"
     assert len(said) == 2
     assert "No space left on device): trying again for 5 s" in said[0]
-    assert said[1].startswith("storage works again: ")
+    assert said[1].startswith("storage works again after ")
     with files.open_output_stream(f"{root}/run/record.json") as stream:
         stream.write(b"half")
         assert not (tmp_path / "run" / "record.json").exists()
