@@ -270,7 +270,7 @@ def test_workers_shrink_with_the_nodes_and_grow_again(nodes, shards, tmp_path):
         torch.testing.assert_close(again[name], value, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.cluster
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_fixed_number_of_workers_waits_for_a_node_and_gives_up_in_time(nodes, shards, tmp_path):
     arguments = (f"data.shards={shards}", f"storage={tmp_path}", "train.epochs=100", "name=fixed")
