@@ -9,7 +9,6 @@ import shutil
 import signal
 import sys
 import time
-from itertools import pairwise
 
 import psutil
 import pytest
@@ -120,9 +119,8 @@ def test_a_killed_worker_changes_no_bit(run, arguments, folder):
     code, output, errors = finish(process)
     assert code == 0, errors
     assert re.search(r"^worker [01] on node 127.0.0.1 \(\w{8}\) (died|failed \(.*\))$", output, re.MULTILINE), output
-    assert re.search(r"^going on from step \d+ on 2 workers$", output, re.MULTILINE), output
-    steps = [int(line.split()[1]) for line in output.splitlines() if line.startswith("step ")]
-    assert any(later < earlier for earlier, later in pairwise(steps)), "nothing was repeated"
+    (step,) = re.findall(r"^going on from step (\d+) on 2 workers$", output, re.MULTILINE)
+    assert int(step) < 120, output
     whole, again = (torch.load(path / LAST / "state.pt", weights_only=True) for path in (run, disturbed))
     for name, value in whole["model"].items():
         assert torch.equal(value, again["model"][name]), name
