@@ -13,6 +13,7 @@ from pcl.data.gaussian import GaussianProcessSource
 from pcl.data.manifest import Manifest, load_manifest
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
 from pcl.gaussian.process import GaussianProcessPair
+from tests.typed import finish, start
 
 collect_ignore_glob = ["golden/*"]  # run by hand: it needs packages that pcl does not
 torch.set_num_threads(1)  # threads of several processes on few cores wait for each other
@@ -41,6 +42,15 @@ def ocean_root(data_root: Path) -> Path:
         give_up = pytest.fail if os.environ.get("CI") else pytest.skip
         give_up(f"PCL_TEST_DATA={data_root}: it must hold ocean/, with layouts/ in it")
     return root
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shards of configs/gaussian.yaml, written once by the job."""
+    folder = tmp_path_factory.mktemp("job") / "shards"
+    code, _, errors = finish(start("write_shards", f"data.shards={folder}"))
+    assert code == 0, errors
+    return folder
 
 
 @pytest.fixture(scope="session")

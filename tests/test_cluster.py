@@ -28,14 +28,6 @@ CALLS = (
 )
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cluster") / "shards"
-    code, _, errors = finish(start("write_shards", f"data.shards={folder}"))
-    assert code == 0, errors
-    return folder
-
-
 def listeners(process):
     """Return name and address of every internet socket that a job and its descendants listen on."""
     found = []

@@ -5,6 +5,7 @@ one away kills all of its processes at once, as a machine that dies would.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -23,6 +24,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 90
 STORE_BYTES = 80_000_000
+numbers = itertools.count(os.getpid())
 
 
 def run(*command):
@@ -44,7 +46,7 @@ class Cluster:
     """A context with a head node, which has no CPU, and worker nodes to be added and taken away."""
 
     def __init__(self):
-        self.number = os.getpid() % 200 + 20
+        self.number = next(numbers) % 200 + 20  # of its addresses: the kernel may still hold those of the one before
         self.namespaced = namespaces_work()
         self.folder = Path(tempfile.mkdtemp(prefix="pcl", dir="/tmp"))  # short: Ray's sockets lie below
         self.nodes, self.count = {}, 0
@@ -111,8 +113,9 @@ class Cluster:
 
     def _make_namespace(self, name, index):
         space, outer, inner = f"{self._bridge}{name}", f"{self._bridge}o{index}", f"{self._bridge}i{index}"
-        with contextlib.suppress(subprocess.CalledProcessError):
-            run("ip", "netns", "del", space)
+        for remains in (("netns", space), ("link", outer)):
+            with contextlib.suppress(subprocess.CalledProcessError):
+                run("ip", remains[0], "del", remains[1])
         run("ip", "netns", "add", space)
         run("ip", "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", space)
         run("ip", "link", "set", outer, "master", self._bridge, "up")
@@ -205,7 +208,8 @@ class Cluster:
     def is_alive(self, address, at_least):
         """Return whether the node of an address lives; without addresses of their own, whether that many nodes do."""
         answer = self.get("/nodes?view=summary") or {"data": {"summary": []}}
-        alive = [node["ip"] for node in answer["data"]["summary"] if node["raylet"].get("state") == "ALIVE"]
+        # a node that has just come has no address yet
+        alive = [node.get("ip") for node in answer["data"]["summary"] if node["raylet"].get("state") == "ALIVE"]
         return address in alive if address else len(alive) >= at_least
 
     def submit(self, *arguments):

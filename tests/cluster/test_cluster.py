@@ -27,14 +27,6 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cluster") / "shards"
-    code, _, errors = finish(start("write_shards", f"data.shards={folder}"))
-    assert code == 0, errors
-    return folder
-
-
-@pytest.fixture(scope="module")
 def undisturbed(shards):
     """A run on this machine alone, with the evaluation of its last checkpoint."""
     storage = shards.parent / "undisturbed"

@@ -20,14 +20,6 @@ from tests.cluster.nodes import Cluster
 from tests.typed import finish, on_head, start, wait_until, workers_of
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("worker") / "shards"
-    code, _, errors = finish(start("write_shards", f"data.shards={folder}"))
-    assert code == 0, errors
-    return folder
-
-
 def steps_of(output):
     return [int(line.split()[1]) for line in output.splitlines() if line.startswith("step ")]
 
