@@ -222,8 +222,10 @@ def _check(config: Any) -> None:
     if not config.evaluation.recall_at or min(config.evaluation.recall_at) < 1:
         raise BadInputError(f"evaluation.recall_at={list(config.evaluation.recall_at)}: give at least one K >= 1")
     _check_name(config.name)
-    if "://" in config.data.root or "://" in config.data.shards:
-        raise BadInputError("data.root and data.shards are folders, local or shared: only storage may be s3://...")
+    if any("://" in path for path in (config.data.root, config.data.shards, *config.data.ocean.paths)):
+        raise BadInputError(
+            "data.root, data.shards and data.ocean.paths are local or shared folders: only storage may be s3://..."
+        )
     if config.train.final_factor > 1 or not config.train.weight_decay < math.inf:
         raise BadInputError(
             f"train.final_factor={config.train.final_factor} and train.weight_decay={config.train.weight_decay}: "

@@ -311,10 +311,11 @@ def test_storage_of_other_kinds_is_refused(address):
     assert message == f"storage={address}: give a folder that every node sees, or s3://bucket/prefix"
 
 
-@pytest.mark.parametrize("key", ["data.root", "data.shards"])
-def test_data_are_in_folders(key):
-    message = refusal(CONFIGS / "gaussian.yaml", f"{key}=s3://bucket/data")
-    assert message == "data.root and data.shards are folders, local or shared: only storage may be s3://..."
+@pytest.mark.parametrize("override", ["data.root={}", "data.shards={}", "data.ocean.paths=[a.nc,'{}']"])
+def test_data_are_in_folders(override):
+    message = refusal(CONFIGS / "gaussian.yaml", override.format("s3://bucket/data"))
+    expected = "data.root, data.shards and data.ocean.paths are local or shared folders: only storage may be s3://..."
+    assert message == expected
 
 
 def test_credentials_in_the_address_of_the_storage_are_not_repeated():
