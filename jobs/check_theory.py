@@ -38,7 +38,14 @@ def main(config: Config) -> None:
     print(f"theory check, {kind}: {len(tasks)} tasks, {len(pending)} of them to do; finished ones are kept in {folder}")
     if pending:
         with connected(num_cpus=1):
-            done = run_tasks(run_task, process, pending, config.theory.num_tasks, background=True)
+            done = run_tasks(
+                run_task,
+                process,
+                pending,
+                config.theory.num_tasks,
+                timeout_s=config.workers.resources_timeout_s,
+                background=True,
+            )
             for task, result in progress(done, len(pending), "theory", "task"):
                 patiently(partial(store.save, task, result), config.workers.storage_timeout_s)
     results = store.results(tasks)

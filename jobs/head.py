@@ -7,6 +7,8 @@ every checkpoint that any run in the storage commits, the newest first. It may b
 """
 
 import json
+import shlex
+import sys
 import time
 from datetime import datetime
 
@@ -39,8 +41,11 @@ def show_status(folder: Place) -> None:
     found = read_bytes(folder / "status.json")
     if found is None:
         raise BadInputError(f"{folder}/status.json does not exist: no head has worked here; start one without --status")
-    content, now = json.loads(found), time.time()
-    print(describe(content, now), f"\n{format_table(table(content, now))}", sep="\n")
+    try:
+        content, now = json.loads(found), time.time()
+        print(describe(content, now), f"\n{format_table(table(content, now))}", sep="\n")
+    except (ValueError, LookupError, TypeError) as error:
+        raise BadInputError(f"{folder}/status.json cannot be read: a running head writes it anew") from error
 
 
 def say(line: str) -> None:
@@ -62,7 +67,8 @@ def main(config: HeadConfig) -> None:
     with lease, connected(num_cpus=1, dashboard=True):
         draw = PatientWriter(folder / "tensorboard").draw
         head = Head(folder, jobs_here(), lambda: theory_of(config), options, say=say, draw=draw)
-        say(f"watching {config.storage}, {len(head.records)} works known; status: jobs/head.py --status, {folder}")
+        status = shlex.join(["python", *sys.argv, "--status"])
+        say(f"watching {config.storage}, {len(head.records)} works known; {status} shows them, as {folder} does")
         while not lease.is_lost:
             head.step()
             time.sleep(config.poll_s)

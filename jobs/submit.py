@@ -45,7 +45,8 @@ def main(given: argparse.Namespace) -> None:
     job = Path(given.job).stem
     if job not in JOBS:
         raise BadInputError(f"{given.job} is not a job: choose one of {', '.join(JOBS)}")
-    name = given.id or f"{job}-{slug(check(job, given.arguments))}"
+    run = check(job, given.arguments)
+    name = given.id or f"{job}-{slug(run)}"
     command = shlex.join(["python", f"jobs/{job}.py", *map(sent, given.arguments)])
     cluster = Cluster(given.address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS)
     attempt, found = cluster.newest(name)
@@ -56,8 +57,12 @@ def main(given: argparse.Namespace) -> None:
         print(f"job {name} is under way, with the code it began with; ray job stop {name} ends it", flush=True)
     else:
         name = attempt_name(name, attempt + 1)
-        cluster.submit(name, command, str(ROOT), needs_of(job, cluster.resources()))
+        resources = cluster.resources()
+        needs = needs_of(job, resources)
+        cluster.submit(name, command, str(ROOT), needs)
         print(f"job {name} is submitted to {cluster.address}; ray job stop {name} ends it", flush=True)
+        if missing := [resource for resource, amount in needs.items() if resources.get(resource, 0) < amount]:
+            print(f"no node has {' and '.join(missing)}: Ray waits 15 minutes for one, then the job fails", flush=True)
     if not given.no_wait:
         raise SystemExit(cluster.follow(name))
 

@@ -49,7 +49,9 @@ def main(config: Config) -> None:
     if begin_build(root, {"config": identity, "source": source.provenance()}):
         build = partial(build_shard, root=root, record_pairs=record_pairs)
         with connected(num_cpus=1):
-            tasks = run_tasks(build, source, plans, config.build.num_tasks)
+            tasks = run_tasks(
+                build, source, plans, config.build.num_tasks, timeout_s=config.workers.resources_timeout_s
+            )
             built = [(plan, *result) for plan, result in progress(tasks, len(plans), "shards", "shard")]
         finish_build(root, source, identity, record_pairs, built)
     manifest = load_manifest(root)

@@ -199,13 +199,14 @@ def fitting(node: Mapping[str, float], each: Mapping[str, float]) -> int:
     return int(min(node.get(resource, 0) // amount for resource, amount in each.items()))
 
 
-def wait_for_room(each: Mapping[str, float], num_workers: int, timeout_s: float) -> None:
+def wait_for_room(each: Mapping[str, float], num_workers: int, timeout_s: float, what: str = "workers") -> None:
     """Wait until the cluster has room for a number of workers; a cluster that grows is asked to.
 
     Args:
         each: resources of one worker.
         num_workers: as many as there must be room for.
         timeout_s: seconds to wait; not at all for a Ray of our own, which does not grow.
+        what: they are.
 
     Raises:
         BadInputError: there is no such room.
@@ -215,7 +216,7 @@ def wait_for_room(each: Mapping[str, float], num_workers: int, timeout_s: float)
     wanted = " and ".join(f"{amount:g} {resource}{'s' * (amount != 1)}" for resource, amount in each.items())
     if not IS_LOCAL and timeout_s > 0:
         print(  # noqa: T201
-            f"waiting up to {timeout_s:g} s for room for {num_workers} workers with {wanted} each: there is room "
+            f"waiting up to {timeout_s:g} s for room for {num_workers} {what} with {wanted} each: there is room "
             f"for {room_for(each)}",
             flush=True,
         )
@@ -227,14 +228,21 @@ def wait_for_room(each: Mapping[str, float], num_workers: int, timeout_s: float)
         finally:
             ray.autoscaler.sdk.request_resources(bundles=[])  # from here on the run asks for itself
     if (room := room_for(each)) < num_workers:
+        smaller = "choose fewer or smaller workers (workers.num_workers, cpus_per_worker, use_gpu) or "
         raise BadInputError(
-            f"{num_workers} workers need {wanted} each, on one node, and the cluster has room for {room} of them: "
-            "choose fewer or smaller workers (workers.num_workers, cpus_per_worker, use_gpu) or add nodes"
+            f"{num_workers} {what} need {wanted} each, on one node, and the cluster has room for {room} of them: "
+            f"{smaller if what == 'workers' else ''}add nodes"
         )
 
 
 def run_tasks(
-    function: Callable[..., R], shared: Any, items: Sequence[T], most_at_once: int = 0, *, background: bool = False
+    function: Callable[..., R],
+    shared: Any,
+    items: Sequence[T],
+    most_at_once: int = 0,
+    *,
+    timeout_s: float,
+    background: bool = False,
 ) -> Iterator[tuple[T, R]]:
     """Run ``function(shared, item)`` as one Ray task an item, retried if a worker dies or a node goes away.
 
@@ -243,14 +251,24 @@ def run_tasks(
         shared: put into the object store once.
         items: one task each.
         most_at_once: tasks under way at a time; 0: one a CPU of the cluster.
+        timeout_s: seconds to wait for a node with room for a task.
         background: take one of the cluster's ``background`` resources each instead of a CPU, where it has any, so that
             nothing waits for these tasks.
 
     Yields:
         Each item with its result, as they finish.
+
+    Raises:
+        BadInputError: the cluster has no room for a task.
+        RunFailedError: the workers of a task died again and again.
+        Exception: what the function raises.
     """
     aside = background and ray.cluster_resources().get("background", 0) >= 1
     needs: dict[str, Any] = {"num_cpus": 0, "resources": {"background": 1}} if aside else {"num_cpus": 1}
+
+    if items:
+        each = dict(needs["resources"]) if aside else {"CPU": 1}
+        wait_for_room(each, 1, timeout_s, "tasks")
 
     @ray.remote(max_retries=3, **needs)  # type: ignore[untyped-decorator]
     def call(shared: Any, item: T) -> R:
@@ -266,6 +284,11 @@ def run_tasks(
             result = ray.get(done)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None  # what happened, without the traceback of the task
+        except ray.exceptions.RayError as error:
+            raise RunFailedError(
+                f"a task was lost again and again ({_first_line(error)}): does it need more memory than a node has? "
+                "The same command goes on from what is finished"
+            ) from error
         yield waiting.pop(done), result
         for item in itertools.islice(rest, 1):
             waiting[call.remote(reference, item)] = item

@@ -17,6 +17,7 @@ __all__ = ["check_name", "checkpoints", "claim", "experiment_hash", "forget_half
 import hashlib
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -164,12 +165,16 @@ def forget_half_written(run: Place) -> list[str]:
     try:
         record = json.loads(saved)
         results, indices = record["checkpoint_results"], record["checkpoint_report_indices"]
-        whole = [is_whole(run / Path(result["checkpoint_dir_name"]).name) for result in results]
+        names = [result["checkpoint_dir_name"] for result in results]
+        # Ray Train deletes what the record names: it must not lead elsewhere
+        whole = [re.fullmatch(r"checkpoint_\d+", name) is not None and is_whole(run / name) for name in names]
         kept = [(result, index) for result, index, good in zip(results, indices, whole, strict=True) if good]
-        lost = [result["checkpoint_dir_name"] for result, good in zip(results, whole, strict=True) if not good]
+        lost = [name for name, good in zip(names, whole, strict=True) if not good]
+        latest = record.get("latest_checkpoint_result")
+        is_lost = bool(lost) or (latest is not None and latest["checkpoint_dir_name"] not in names)
     except (ValueError, LookupError, TypeError) as error:
         raise DamagedDataError(f"{run / SNAPSHOT} cannot be read: choose another name=...") from error
-    if lost:
+    if is_lost:
         record["checkpoint_results"], record["checkpoint_report_indices"] = [r for r, _ in kept], [i for _, i in kept]
         record["latest_checkpoint_result"] = kept[-1][0] if kept else None
         write_json(run / SNAPSHOT, record)

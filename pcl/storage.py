@@ -93,7 +93,7 @@ def write_bytes(path: Place, content: bytes) -> None:
         OSError: storage refuses; what was there before is still there.
     """
     if not isinstance(path, Path):
-        path.fs.pipe_file(path.path, content)  # one request, whole or not at all
+        path.fs.pipe_file(path.path, content)  # whole or not at all
         return
     with replacing(path) as temporary:
         temporary.write_bytes(content)

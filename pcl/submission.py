@@ -4,6 +4,7 @@ __all__ = ["ROOT", "Cluster", "ClusterError", "needs_of"]
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,6 +80,8 @@ class Cluster:
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self._shown: dict[str, int] = {}  # characters of a job's log that were printed
+        os.environ["RAY_API_SERVER_ADDRESS"] = address  # it would win over what Ray's clients are given
         _silence()
         try:
             self._client = _Client(address)
@@ -164,10 +167,10 @@ class Cluster:
         Raises:
             ClusterError: the cluster has not answered for a minute.
         """
-        shown, answered = 0, time.monotonic()
+        answered = time.monotonic()
         while True:
             try:
-                shown = asyncio.run(self._tail(name, shown))
+                asyncio.run(self._tail(name))
                 job = self.job(name)
             except (*REFUSALS, aiohttp.ClientError) as error:
                 if time.monotonic() - answered > LOST_S:
@@ -183,18 +186,18 @@ class Cluster:
                 return self._exit_code(name, job)
             time.sleep(1)
 
-    async def _tail(self, name: str, shown: int) -> int:
-        """Print a job's log from a character on until it ends or is silent; return the number of characters printed."""
+    async def _tail(self, name: str) -> None:
+        """Print what was not yet printed of a job's log, until it ends or is silent."""
         position, lines = 0, self._client.tail_job_logs(name)
         while True:
             try:
                 text = await asyncio.wait_for(anext(lines), SILENT_S)
             except (StopAsyncIteration, TimeoutError):
-                return max(shown, position)
-            position += len(text)
+                return
+            shown, position = self._shown.get(name, 0), position + len(text)
             fresh = text[len(text) - max(0, position - shown) :] if position > shown else ""
             print(fresh, end="", flush=True)  # noqa: T201
-            shown = max(shown, position)
+            self._shown[name] = max(shown, position)
 
     @staticmethod
     def _exit_code(name: str, job: JobDetails) -> int:

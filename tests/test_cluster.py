@@ -70,6 +70,22 @@ def http_answers(port):
         return False
 
 
+def assert_nobody_gets_in(found):
+    """Assert that sockets are on loopback and give nothing to who has no token; return the calls that ask for one."""
+    outside, refused = other_address(), set()
+    for name, address in found:
+        assert address.ip in ("127.0.0.1", "::1", "::ffff:127.0.0.1"), f"{name} listens on {address}"
+        with socket.socket() as other:
+            other.settimeout(2)
+            assert other.connect_ex((outside, address.port)) != 0, f"{name} answers at {outside}:{address.port}"
+        for metadata in ((), (("authorization", "Bearer wrong"),)):
+            codes = answers(address.port, metadata)
+            assert "OK" not in codes.values(), (name, codes)
+            refused |= {call for call, code in codes.items() if code == "UNAUTHENTICATED"}
+        assert not http_answers(address.port), name
+    return refused
+
+
 def other_address():
     """Return an address of this machine that is not loopback."""
     for addresses in psutil.net_if_addrs().values():
@@ -86,20 +102,9 @@ def test_a_ray_of_our_own_lets_nobody_in(shards, tmp_path):
     process = start("train", *arguments, "train.checkpoint_every=1000", HOME=str(home))
     try:
         wait_until(lambda: "loss" in _text(tmp_path / "run" / "progress.json"), process)
-        found, outside = listeners(process), other_address()
+        found, secrets = listeners(process), set()
         assert {"gcs_server", "raylet"} <= {name for name, _ in found}
-        refused, secrets = set(), set()
-        for name, address in found:
-            assert address.ip in ("127.0.0.1", "::1", "::ffff:127.0.0.1"), f"{name} listens on {address}"
-            with socket.socket() as other:
-                other.settimeout(2)
-                assert other.connect_ex((outside, address.port)) != 0, f"{name} answers at {outside}:{address.port}"
-            for metadata in ((), (("authorization", "Bearer wrong"),)):
-                codes = answers(address.port, metadata)
-                assert "OK" not in codes.values(), (name, codes)
-                refused |= {call for call, code in codes.items() if code == "UNAUTHENTICATED"}
-            assert not http_answers(address.port), name
-        assert refused == set(CALLS)
+        assert assert_nobody_gets_in(found) == set(CALLS)
         for member in family(process):
             if "raylet" in member.name():
                 secrets.add(Path(member.environ()["RAY_AUTH_TOKEN_PATH"]))
@@ -119,6 +124,41 @@ def test_a_ray_of_our_own_lets_nobody_in(shards, tmp_path):
     assert len(told) > 10
     assert not [file for file in told if token.encode() in file.read_bytes()]
     assert token not in output + errors
+
+
+def test_a_head_on_a_laptop_evaluates_and_lets_nobody_in(shards, tmp_path):
+    where, head = f"storage={tmp_path}", {"config": "configs/head.yaml"}
+    trained = start("train", f"data.shards={shards}", where, "name=run", "train.epochs=5", "workers.num_workers=1")
+    code, _, errors = finish(trained)
+    assert code == 0, errors
+    elsewhere = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9", "RAY_ADDRESS": "http://127.0.0.1:9"}
+    process = start("head", where, "theory.files=[]", "poll_s=0.5", **head, **elsewhere)
+    try:
+        wait_until(lambda: '"done": 1' in _text(tmp_path / "head" / "status.json"), process)
+        found = listeners(process)
+        assert assert_nobody_gets_in(found) == set(CALLS)
+        assert 401 in {_status(address.port) for _, address in found}, "there is no dashboard"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code, output, errors = finish(process)
+    assert code == 130, errors
+    shown = next(line for line in output.splitlines() if "watching" in line)
+    assert f"python jobs/head.py configs/head.yaml {where} " in shown
+    code, output, errors = finish(start("head", where, "--status", **head))
+    assert (code, "run checkpoint_00000020" in output) == (0, True), errors
+    (tmp_path / "head" / "status.json").write_text('{"works": 1')
+    code, _, errors = finish(start("head", where, "--status", **head))
+    assert (code, errors.count("\n"), "status.json cannot be read" in errors) == (2, 1, True), errors
+
+
+def _status(port):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/jobs/", timeout=1) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, http.client.HTTPException):  # no HTTP
+        return None
 
 
 def _text(path):
@@ -169,9 +209,18 @@ def test_what_a_ray_of_our_own_has_not_got_is_refused_at_once():
     assert elapsed_s < 40
 
 
+def test_a_task_whose_workers_die_again_and_again_ends_in_one_line():
+    code = "import ctypes; print(list(run_tasks(ctypes.string_at, 1, [9], timeout_s=0)))"  # reads at address 1
+    exit_code, _, errors, elapsed_s = in_process(code)
+    assert (exit_code, errors.count("\n")) == (1, 1), errors
+    assert "a task was lost again and again" in errors
+    assert elapsed_s < 60
+
+
 def test_tasks_in_the_background_take_no_cpu_where_there_is_a_place_for_them():
     code = (
-        "import ray; print(sorted(run_tasks(divmod, 7, [2, 3])), sorted(run_tasks(divmod, 7, [2, 3], background=True)))"
+        "print(sorted(run_tasks(divmod, 7, [2, 3], timeout_s=0)), "
+        "sorted(run_tasks(divmod, 7, [2, 3], timeout_s=0, background=True)))"
     )
     exit_code, output, errors, _ = in_process(code)
     assert exit_code == 0, errors
@@ -186,7 +235,7 @@ def test_a_wrong_token_is_refused_and_background_tasks_wait_for_no_cpu(tmp_path)
         environment = cluster.environment | {"RAY_ADDRESS": cluster.address}
         code = (
             "import ray; busy = ray.util.placement_group([{'CPU': 1}]); ray.get(busy.ready(), timeout=30); "
-            "print(sorted(run_tasks(divmod, 7, [2, 3], background=True)))"
+            "print(sorted(run_tasks(divmod, 7, [2, 3], timeout_s=0, background=True)))"
         )
         exit_code, output, errors, _ = in_process(code, prefix, **environment)
         assert (exit_code, output) == (0, "[(2, (3, 1)), (3, (2, 1))]\n"), errors

@@ -140,6 +140,22 @@ def test_half_written_checkpoints_are_forgotten_and_others_kept(tmp_path):
     assert forget_half_written(tmp_path / "nowhere") == []
 
 
+def test_names_in_the_record_of_checkpoints_that_lead_elsewhere_are_forgotten(tmp_path):
+    run, name = tmp_path / "runs" / "run", "checkpoint_00000001"
+    for folder in (run / name, tmp_path / "elsewhere", tmp_path / "runs"):
+        save(folder, make_spec(), seed=0)
+    strays = ["../../elsewhere", str(tmp_path / "elsewhere"), "..", f"../run/{name}", f"{name}/"]
+    results = [{"checkpoint_dir_name": found, "metrics": {}} for found in (name, *strays)]
+    record = {"checkpoint_results": results, "checkpoint_report_indices": [*range(6)]}
+    (run / SNAPSHOT).write_text(json.dumps(record | {"latest_checkpoint_result": results[1]}))
+    assert forget_half_written(run) == strays
+    left = json.loads((run / SNAPSHOT).read_text())
+    assert (left["checkpoint_results"], left["latest_checkpoint_result"]) == ([results[0]], results[0])
+    (run / SNAPSHOT).write_text(json.dumps(left | {"latest_checkpoint_result": results[2]}))
+    assert forget_half_written(run) == []
+    assert json.loads((run / SNAPSHOT).read_text()) == left
+
+
 def test_a_run_without_checkpoints_has_none(tmp_path):
     assert checkpoints(tmp_path) == checkpoints(tmp_path / "nowhere") == []
 

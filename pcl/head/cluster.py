@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 import ray
-from ray.dashboard.utils import get_address_for_submission_client
+from ray.dashboard.utils import ray_address_to_api_server_url
 
 from pcl.head.work import Job
 from pcl.submission import NEVER_STARTED, ROOT, Cluster, needs_of
@@ -44,7 +44,7 @@ class BackgroundJobs:
 def jobs_here() -> BackgroundJobs:
     """Return the jobs of the cluster that this process is connected to, with the code that this process runs."""
     context = ray.get_runtime_context()
-    address = get_address_for_submission_client(context.gcs_address)
+    address = ray_address_to_api_server_url(context.gcs_address)
     return BackgroundJobs(Cluster(address), context.runtime_env.get("working_dir") or str(ROOT))
 
 

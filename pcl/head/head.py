@@ -120,14 +120,14 @@ class Head:
 
     def _step(self) -> None:
         now, rules = self.clock(), self.options.rules
-        works = self._works()
+        works, complaint = self._works()
         before = self.records
         records = {name: Record(work, since=now) for name, work in works.items()} | before
         looks = {name: self.jobs.look(r.job) if r.state == RUNNING else None for name, r in records.items()}
         for name, record in records.items():
-            if record.state == DONE:
-                continue
             wanted = name in works
+            if record.state == DONE or (record.state == GONE and not wanted):
+                continue
             result = result_of(self.storage, record.work, looks[name])
             records[name] = settle(record, looks[name], wanted=wanted, result=result, now=now, rules=rules)
         late = [r.job for name, r in records.items() if r.state != RUNNING and _alive(looks[name])]
@@ -141,9 +141,14 @@ class Head:
                 self.jobs.submit(record.job, shlex.join(record.work.command))
         finally:
             self._show(changed, now)
+        if complaint:
+            raise complaint
 
-    def _works(self) -> dict[str, Work]:
-        """Return what is to be done, by name; the theory checks as they were while a configuration cannot be read."""
+    def _works(self) -> tuple[dict[str, Work], BadInputError | None]:
+        """Return what is to be done, by name, and what keeps a configuration of theory checks from being read.
+
+        The theory checks are as they were until it can be read.
+        """
         complaint = None
         try:
             self._checks = self.theory()
@@ -152,7 +157,7 @@ class Head:
         works = [*theory_checks(self.storage, self._checks), *evaluations(self.storage)]
         if complaint and not self._checks:
             raise complaint
-        return {work.name: work for work in works}
+        return {work.name: work for work in works}, complaint
 
     def _keep(self, records: dict[str, Record]) -> bool:
         """Write down what is about to happen, and return whether anything changed."""

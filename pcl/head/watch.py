@@ -53,7 +53,8 @@ def evaluations(storage: Place) -> Iterator[Work]:
     """
     for run in sorted((path.parent for path in storage.glob("*/provenance.json")), key=str):
         try:
-            experiment = experiment_hash(json.loads(read_bytes(run / "provenance.json") or b"")["experiment"])
+            provenance = json.loads(read_bytes(run / "provenance.json") or b"")
+            about = [str(run), experiment_hash(provenance["experiment"]), provenance["started"]]
             found = [(path.name, (path / FILE_NAME).stat().st_mtime) for path in checkpoints(run)]
         except (DamagedDataError, FileNotFoundError, PermissionError, ValueError, LookupError, TypeError):
             continue
@@ -67,7 +68,7 @@ def evaluations(storage: Place) -> Iterator[Work]:
                 "evaluation.max_pairs=0",
             )
             yield Work(
-                f"evaluate-{slug(run.name)}-{checkpoint.removeprefix('checkpoint_')}-{_hash([str(run), experiment])}",
+                f"evaluate-{slug(run.name)}-{checkpoint.removeprefix('checkpoint_')}-{_hash(about)}",
                 "evaluation",
                 f"{run.name} {checkpoint}",
                 ("python", "jobs/evaluate.py", str(run / "config.yaml"), *overrides),
@@ -89,12 +90,12 @@ def result_of(storage: Place, work: Work, job: Job | None) -> str | None:
         return None
     try:
         metrics = dict(json.loads(read_bytes(storage / work.result) or b""))
-    except (ValueError, TypeError):
+        if "checks" in metrics:
+            return f"{sum(check['passed'] for check in metrics['checks'])} of {len(metrics['checks'])} checks passed"
+        recalls = [name for name in sorted(metrics) if re.match(r"u_to_v_recall@1$|v_to_u_recall@1$", name)]
+        return ", ".join(f"{name} {metrics[name]:.4f}" for name in recalls) or "done"
+    except (ValueError, TypeError, LookupError):
         return None
-    if "checks" in metrics:
-        return f"{sum(check['passed'] for check in metrics['checks'])} of {len(metrics['checks'])} checks passed"
-    recalls = [name for name in sorted(metrics) if re.match(r"u_to_v_recall@1$|v_to_u_recall@1$", name)]
-    return ", ".join(f"{name} {metrics[name]:.4f}" for name in recalls) or "done"
 
 
 def _override(key: str, value: object) -> str:

@@ -3,9 +3,9 @@
 __all__ = ["patient_files"]
 
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec  # type: ignore[import-untyped]
 import pyarrow.fs  # type: ignore[import-untyped]
@@ -13,6 +13,8 @@ import pyarrow.fs  # type: ignore[import-untyped]
 from pcl.cluster import notice
 from pcl.errors import RunFailedError
 from pcl.storage import Place, patiently, place, write_bytes
+
+T = TypeVar("T")
 
 
 def patient_files(root: Place, timeout_s: float) -> tuple[pyarrow.fs.FileSystem, str]:
@@ -47,6 +49,10 @@ class PatientFiles(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]
         """Make a folder; there are none in S3."""
         self._try(lambda: super(PatientFiles, self).create_dir(path, recursive), path)
 
+    def get_file_info(self, paths: Sequence[str]) -> list[pyarrow.fs.FileInfo]:
+        """Return what is there: Ray asks before it writes and before it removes."""
+        return self._try(lambda: super(PatientFiles, self).get_file_info(paths), paths[0])
+
     def open_output_stream(self, path: str, metadata: Any) -> pyarrow.PythonFile:
         """Return a stream whose content appears when it is closed."""
         target = place(self.scheme + path)
@@ -54,10 +60,10 @@ class PatientFiles(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]
             WholeFile(lambda content: self._try(lambda: write_bytes(target, content), path)), mode="w"
         )
 
-    def _try(self, function: Callable[[], None], path: str) -> None:
-        """Call a function that writes until it works; people hear of it."""
+    def _try(self, function: Callable[[], T], path: str) -> T:
+        """Call a function until it works; people hear of it."""
         try:
-            patiently(function, self.timeout_s, say=notice)
+            return patiently(function, self.timeout_s, say=notice)
         except OSError as error:
             raise RunFailedError(
                 f"storage refused {posixpath.basename(path)} for {self.timeout_s:g} s ({error}): mend it, and the same "

@@ -138,7 +138,7 @@ def fit(config: Config, run: Place, step: int = 0) -> None:
     )
     try:
         trainer.fit()
-    except ray.train.TrainingFailedError as error:
+    except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:  # the latter: the controller died
         if (final := final_error(error)) is not None:
             raise final from error
         failures = list(getattr(error, "worker_failures", {}).values())

@@ -158,12 +158,12 @@ def test_a_head_that_is_killed_neither_repeats_nor_forgets(cluster, shards, tmp_
 
 
 def test_mistakes_end_in_one_line_within_a_minute(cluster, shards, tmp_path):
-    cluster.add("one")
     where = (f"data.shards={shards}", f"storage={tmp_path / 'runs'}")
 
     def attempt(*arguments, address=None, token=None):
         started = time.monotonic()
-        environment = cluster.environment | ({"RAY_AUTH_TOKEN_PATH": str(token)} if token else {})
+        environment = cluster.environment | {"RAY_API_SERVER_ADDRESS": cluster.dashboard}  # --address wins over it
+        environment |= {"RAY_AUTH_TOKEN_PATH": str(token)} if token else {}
         command = [sys.executable, "jobs/submit.py", "--address", address or cluster.dashboard, *arguments]
         done = subprocess.run(
             command, cwd=ROOT, env=environment, text=True, capture_output=True, check=False, timeout=90
@@ -182,6 +182,12 @@ def test_mistakes_end_in_one_line_within_a_minute(cluster, shards, tmp_path):
     code, line = attempt("train", "configs/gaussian.yaml", *where, address=f"http://{cluster.unused_address}:8265")
     assert (code, "no Ray cluster answers" in line) == (2, True)
     soon = "workers.resources_timeout_s=3"
+    code, line = attempt("write_shards", "configs/gaussian.yaml", f"data.shards={tmp_path / 'new'}", soon)
+    assert (code, "1 tasks need 1 CPU each, on one node, and the cluster has room for 0 of them" in line) == (2, True)
+    cluster.add("one")
+    code, line = attempt("--id", "mine", "train", "configs/gaussian.yaml", where[0], "storage=s3://key:hunter2@b/r")
+    assert (code, "no credentials" in line, "hunter2" in line) == (2, True, False)
+    assert "hunter2" not in json.dumps(cluster.get("/api/jobs/"))
     code, line = attempt("train", "configs/gaussian.yaml", *where, soon, "workers.num_workers=8")
     assert (code, "8 workers need 1 CPU each, on one node, and the cluster has room for 1 of them" in line) == (2, True)
     code, line = attempt(

@@ -397,7 +397,7 @@ with connected(num_cpus=4):
         root = Path(sys.argv[2], str(num_tasks))
         root.mkdir()
         build = partial(build_shard, root=root, record_pairs=RECORD_PAIRS)
-        assert len(list(run_tasks(build, source, plan_shards(source, 4), num_tasks))) == 8
+        assert len(list(run_tasks(build, source, plan_shards(source, 4), num_tasks, timeout_s=0))) == 8
 """
 
 

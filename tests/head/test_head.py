@@ -332,6 +332,51 @@ def test_a_checkpoint_that_is_deleted_is_gone_and_a_run_that_is_made_again_is_an
     assert len(world.jobs.running) == 1
 
 
+def test_a_run_that_is_deleted_and_made_again_as_it_was_is_evaluated_again(world):
+    world.commit("mnist", 100)
+    world.step()
+    (first,) = world.jobs.running
+    world.succeed(first)
+    world.step()
+    shutil.rmtree(world.storage / "mnist")
+    world.step()
+    world.commit("mnist", 100)
+    provenance = world.storage / "mnist" / "provenance.json"
+    content = json.loads(provenance.read_text())
+    provenance.write_text(json.dumps(content | {"started": "2100-01-01T00:00:00+00:00"}))
+    world.step()
+    (second,) = world.jobs.running
+    assert second != first
+    world.succeed(second)
+    world.step()
+    world.step()
+    assert world.jobs.running == []
+
+
+def test_what_is_gone_is_not_read_again(world, monkeypatch):
+    world.commit("mnist", 100)
+    world.commit("mnist", 200)
+    world.step()
+    shutil.rmtree(world.storage / "mnist")
+    world.jobs.jobs[world.jobs.running[0]] = Job("FAILED", "error: it is gone")
+    world.step()
+    assert set(world.states().values()) == {"gone"}
+    monkeypatch.setattr("pcl.head.head.result_of", None)
+    lines = len(world.lines)
+    world.step()
+    assert len(world.lines) == lines
+
+
+@pytest.mark.parametrize("metrics", [{"u_to_v_recall@1": None}, {"checks": [{}]}, {"checks": 1}])
+def test_a_result_that_says_nothing_is_none(world, metrics):
+    world.commit("mnist", 100)
+    world.step()
+    (name,) = world.jobs.running
+    world.succeed(name, metrics)
+    world.step()
+    assert world.status["works"][0]["failures"] == 1
+
+
 def test_half_written_runs_and_checkpoints_are_left_alone(world):
     world.commit("mnist", 100)
     (world.storage / "mnist" / "checkpoint_00000200").mkdir()
@@ -388,9 +433,15 @@ def test_a_configuration_that_cannot_be_read_for_a_while_changes_nothing(world):
         raise BadInputError("configs/gaussian.yaml: seed=x")
 
     world.head.theory = mistake
+    world.commit("mnist", 100)
     world.step()
-    assert len(world.jobs.running) == 1
+    world.step()
+    assert len(world.jobs.running) == 2
     assert "gone" not in world.states().values()
+    assert [line for line in world.lines if "seed=x" in line] == ["cannot go on for now: configs/gaussian.yaml: seed=x"]
+    world.head.theory = list
+    world.step()
+    assert world.lines[-1] == "going on"
 
 
 def test_a_state_that_cannot_be_read_is_refused(world):

@@ -69,6 +69,27 @@ def test_a_file_is_whole_or_not_there(tmp_path, refusing):
         assert stream.read() == b"half"
 
 
+def test_what_ray_asks_before_it_writes_is_asked_again_where_storage_refuses(tmp_path, refusing, monkeypatch):
+    from pyarrow.fs import FileType, FSSpecHandler
+
+    from pcl.train.files import patient_files
+
+    refusals, ask = [OSError(errno.EIO, "SlowDown")] * 2, FSSpecHandler.get_file_info
+    monkeypatch.setattr(
+        FSSpecHandler, "get_file_info", lambda *given: _raise(refusals.pop()) if refusals else ask(*given)
+    )
+    files, root = patient_files(tmp_path, timeout_s=5)
+    (tmp_path / "state.pt").touch()
+    found = files.get_file_info([f"{root}/state.pt", f"{root}/nothing"])
+    assert [one.type for one in found] == [FileType.File, FileType.NotFound]
+    assert "SlowDown): trying again for 5 s" in refusing[1][0]
+    assert refusing[1][1].startswith("storage works again")
+
+
+def _raise(error):
+    raise error
+
+
 def test_storage_that_refuses_for_too_long_is_a_failure_of_its_own(tmp_path, refusing):
     from pcl.train.files import patient_files
 
