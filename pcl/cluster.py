@@ -206,7 +206,7 @@ def wait_for_room(each: Mapping[str, float], num_workers: int, timeout_s: float,
         each: resources of one worker.
         num_workers: as many as there must be room for.
         timeout_s: seconds to wait; not at all for a Ray of our own, which does not grow.
-        what: they are.
+        what: the word for them.
 
     Raises:
         BadInputError: there is no such room.
@@ -264,13 +264,10 @@ def run_tasks(
         Exception: what the function raises.
     """
     aside = background and ray.cluster_resources().get("background", 0) >= 1
-    needs: dict[str, Any] = {"num_cpus": 0, "resources": {"background": 1}} if aside else {"num_cpus": 1}
-
     if items:
-        each = dict(needs["resources"]) if aside else {"CPU": 1}
-        wait_for_room(each, 1, timeout_s, "tasks")
+        wait_for_room({"background" if aside else "CPU": 1}, 1, timeout_s, "tasks")
 
-    @ray.remote(max_retries=3, **needs)  # type: ignore[untyped-decorator]
+    @ray.remote(max_retries=3, num_cpus=0 if aside else 1, resources={"background": 1} if aside else None)  # type: ignore[untyped-decorator]
     def call(shared: Any, item: T) -> R:
         return function(shared, item)
 

@@ -51,7 +51,7 @@ class PatientFiles(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]
 
     def get_file_info(self, paths: Sequence[str]) -> list[pyarrow.fs.FileInfo]:
         """Return what is there: Ray asks before it writes and before it removes."""
-        return self._try(lambda: super(PatientFiles, self).get_file_info(paths), paths[0])
+        return self._try(lambda: super(PatientFiles, self).get_file_info(paths), ", ".join(paths))
 
     def open_output_stream(self, path: str, metadata: Any) -> pyarrow.PythonFile:
         """Return a stream whose content appears when it is closed."""

@@ -75,19 +75,19 @@ def test_what_ray_asks_before_it_writes_is_asked_again_where_storage_refuses(tmp
     from pcl.train.files import patient_files
 
     refusals, ask = [OSError(errno.EIO, "SlowDown")] * 2, FSSpecHandler.get_file_info
-    monkeypatch.setattr(
-        FSSpecHandler, "get_file_info", lambda *given: _raise(refusals.pop()) if refusals else ask(*given)
-    )
+
+    def get_file_info(handler, paths):
+        if refusals:
+            raise refusals.pop()
+        return ask(handler, paths)
+
+    monkeypatch.setattr(FSSpecHandler, "get_file_info", get_file_info)
     files, root = patient_files(tmp_path, timeout_s=5)
     (tmp_path / "state.pt").touch()
     found = files.get_file_info([f"{root}/state.pt", f"{root}/nothing"])
     assert [one.type for one in found] == [FileType.File, FileType.NotFound]
     assert "SlowDown): trying again for 5 s" in refusing[1][0]
     assert refusing[1][1].startswith("storage works again")
-
-
-def _raise(error):
-    raise error
 
 
 def test_storage_that_refuses_for_too_long_is_a_failure_of_its_own(tmp_path, refusing):
