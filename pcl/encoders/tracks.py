@@ -4,10 +4,13 @@ A displacement between two recorded positions is a velocity, by the metre of a d
 
 .. math:: u = R \cos\bar\varphi\, \Delta\lambda / \Delta t, \qquad v = R\, \Delta\varphi / \Delta t
 
+Longitudes are known up to whole turns: tracks in 0..360 and an archive in -180..180, or a track that jumps at the
+dateline, mean the same places. What is east of a tile's centre is brought to -180..180 here, and nowhere else.
+
 Shapes: B pairs, D drifters, P positions, S = (P - 1) // stride segments, T times, H x W grid points.
 """
 
-__all__ = ["DrifterRaster", "Segments", "track_segments"]
+__all__ = ["DrifterRaster", "Segments", "track_segments", "within_half_turn"]
 
 import itertools
 from collections.abc import Mapping
@@ -29,10 +32,24 @@ class Segments(NamedTuple):
     valid: Tensor
 
 
+def within_half_turn(degrees: Tensor) -> Tensor:
+    """Return degrees of longitude in -180..180; those that lie there are the same to the bit, NaN stays.
+
+    Args:
+        degrees: of any shape and floating dtype.
+
+    Example:
+        >>> within_half_turn(torch.tensor([-180.0, 0.3, 180.0, 190.0, -359.5, 720.25]))
+        tensor([-180.0000,    0.3000,  180.0000, -170.0000,    0.5000,    0.2500])
+    """
+    return torch.where(degrees.abs() > 180, torch.remainder(degrees + 180, 360) - 180, degrees)
+
+
 def track_segments(drifters: Tensor, record_s: float, stride: int = 1) -> Segments:
     """Return the mean velocities between recorded positions, where they were measured, and which are measurements.
 
-    A piece with a missing end, or with an end aground, is none: its velocity and place are zero.
+    A piece with a missing end, or with an end aground, is none: its velocity and place are zero. Longitudes count up
+    to whole turns.
 
     Args:
         drifters: degrees east and north of the tile's centre, latitude, aground flag, shape (..., P, 4).
@@ -48,11 +65,20 @@ def track_segments(drifters: Tensor, record_s: float, stride: int = 1) -> Segmen
     track = drifters[..., ::stride, :]
     before, after = track[..., :-1, :], track[..., 1:, :]
     moved, middle = after - before, (after + before) / 2
+    east = within_half_turn(track[..., LONGITUDE])
+    start, end = east[..., :-1], _nearest_turn(east[..., :-1], east[..., 1:])
     cosine = torch.cos(torch.deg2rad(middle[..., ABSOLUTE_LATITUDE]))
-    metres = torch.stack([moved[..., LONGITUDE] * cosine, moved[..., LATITUDE]], -1) * METRES_PER_DEGREE
+    metres = torch.stack([(end - start) * cosine, moved[..., LATITUDE]], -1) * METRES_PER_DEGREE
+    place = torch.stack([(end + start) / 2, middle[..., LATITUDE]], -1)
     valid = torch.isfinite(moved).all(-1) & (middle[..., AGROUND] == 0)
     velocity = torch.where(valid[..., None], metres / (stride * record_s), 0.0)
-    return Segments(velocity, torch.where(valid[..., None], middle[..., :2], 0.0), valid)
+    return Segments(velocity, torch.where(valid[..., None], place, 0.0), valid)
+
+
+def _nearest_turn(start: Tensor, end: Tensor) -> Tensor:
+    """Return the longitudes at the end, as near to the start as whole turns allow."""
+    step = end - start
+    return torch.where(step.abs() > 180, start + within_half_turn(step), end)
 
 
 class DrifterRaster(nn.Module):
