@@ -3,8 +3,10 @@
 --dry-run, the same as build.dry_run=true, prints pairs, bytes and memory, and writes nothing.
 """
 
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from pcl.cluster import check_shared, connected, run_tasks
 from pcl.command import job, progress
@@ -13,9 +15,11 @@ from pcl.data.gaussian import GaussianProcessSource, process_of
 from pcl.data.manifest import load_manifest
 from pcl.data.mnist import MnistSource
 from pcl.data.ocean import ocean_source
-from pcl.data.shards import Source, begin_build, build_shard, finish_build, plan_shards
+from pcl.data.shards import Source, abandon_build, begin_build, build_shard, finish_build, plan_shards
 from pcl.data.streamfunction import streamfunction_source
 from pcl.data.summary import describe_needs, describe_statistics, format_sizes, planned_sizes, written_sizes
+
+T = TypeVar("T")
 
 
 def make_source(config: Config) -> Source:
@@ -24,7 +28,7 @@ def make_source(config: Config) -> Source:
         return MnistSource(Path(config.data.root))
     if config.data.source == "ocean":
         data, memory_mb = config.data, config.build.memory_mb
-        return ocean_source(vars(data.ocean), vars(data.drifters), data.seed, memory_mb)
+        return ocean_source(vars(data.ocean), vars(data.drifters), data.seed, memory_mb, survey_progress)
     if config.data.source == "streamfunction":
         flows, difference = streamfunction_source(vars(config.data.streamfunction), config.data.seed)
         step = flows.law.time_step / flows.substeps
@@ -33,6 +37,11 @@ def make_source(config: Config) -> Source:
     settings = config.data.gaussian_process
     process = process_of(vars(settings))
     return GaussianProcessSource(settings.num_train, settings.num_test, config.data.seed, process)
+
+
+def survey_progress(blocks: Sequence[T]) -> Iterable[T]:
+    """Show how far a look through an archive has come, if it takes long."""
+    return progress(blocks, len(blocks), "looking through the archive", "block") if len(blocks) > 20 else blocks
 
 
 def main(config: Config) -> None:
@@ -48,12 +57,16 @@ def main(config: Config) -> None:
         return
     if begin_build(root, {"config": identity, "source": source.provenance()}):
         build = partial(build_shard, root=root, record_pairs=record_pairs)
-        with connected(num_cpus=1):
-            tasks = run_tasks(
-                build, source, plans, config.build.num_tasks, timeout_s=config.workers.resources_timeout_s
-            )
-            built = [(plan, *result) for plan, result in progress(tasks, len(plans), "shards", "shard")]
-        finish_build(root, source, identity, record_pairs, built)
+        try:
+            with connected(num_cpus=1):
+                tasks = run_tasks(
+                    build, source, plans, config.build.num_tasks, timeout_s=config.workers.resources_timeout_s
+                )
+                built = [(plan, *result) for plan, result in progress(tasks, len(plans), "shards", "shard")]
+            finish_build(root, source, identity, record_pairs, built)
+        except BaseException:
+            abandon_build(root)
+            raise
     manifest = load_manifest(root)
     print(*format_sizes(written_sizes(manifest)), sep="\n")
     if config.data.source == "ocean":

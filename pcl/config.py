@@ -196,6 +196,10 @@ def _one_line(error: Exception) -> str:
 
 
 def _check(config: Any) -> None:
+    if config.data.ocean.max_gap_hours is not None and not 0 <= config.data.ocean.max_gap_hours < math.inf:
+        raise BadInputError(
+            f"data.ocean.max_gap_hours={config.data.ocean.max_gap_hours}: it must be hours, 0 or more, or null"
+        )
     for key, choices in CHOICES.items():
         value = OmegaConf.select(config, key)
         if value not in choices:
@@ -283,6 +287,7 @@ SECTIONS_OF_SOURCE = {
     "streamfunction": {"streamfunction"},
     "ocean": {"ocean", "drifters"},
 }
+NEUTRAL_OCEAN = {"group": "", "max_gap_hours": None}
 SECTIONS_OF_ENCODER = {
     "transformer": {"transformer"},
     "linear_inverse": {"linear_inverse"},
@@ -302,7 +307,11 @@ def data_identity(config: Config) -> dict[str, Any]:
     content = OmegaConf.to_container(OmegaConf.structured(config.data))
     assert isinstance(content, dict)
     used = _used(content, SECTIONS_OF_SOURCE, [config.data.source])
-    used.get("ocean", {}).pop("paths", None)  # where files lie does not matter: their names and sizes do, as provenance
+    ocean = used.get("ocean", {})
+    ocean.pop("paths", None)  # where files lie does not matter: their names and sizes do, as provenance
+    for key, neutral in NEUTRAL_OCEAN.items():
+        if ocean.get(key) == neutral:
+            ocean.pop(key, None)  # shards that were written without the key are the same
     return {key: value for key, value in used.items() if key not in {"root", "shards"}}
 
 

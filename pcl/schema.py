@@ -46,6 +46,7 @@ class OceanConfig:
     paths: list[str] = MISSING
     eastward: str = MISSING
     northward: str = MISSING
+    group: str = MISSING
     units: str = MISSING
     mask: str = MISSING
     depth_m: float | None = MISSING
@@ -56,6 +57,7 @@ class OceanConfig:
     window_stride: int = MISSING
     test_fraction: float = MISSING
     gap_days: float = MISSING
+    max_gap_hours: float | None = MISSING
 
 
 @dataclass

@@ -3,8 +3,9 @@ r"""Drifters in currents on a grid that change in time, near coasts and beyond t
 .. math:: \dot\lambda = \frac{u}{111120 \cos\varphi}, \qquad \dot\varphi = \frac{v}{111120}
 
 Longitude and latitude are in degrees, u and v in m/s: a minute of arc is a nautical mile, the rule of Parcels.
-Currents are linear in time and in both coordinates between the points of the grid. A dry point has no current: its
-weight is dropped and those of the others are renormalised, so that land never slows a drifter down.
+Currents are linear in time and in both coordinates between the points of the grid. A point on land, or one whose
+current is missing, has no weight and those of the others are renormalised, so that land never slows a drifter down.
+A drifter that comes to land is aground; one that comes to where the current is not known is lost.
 
 Shapes: D drifters, P recorded positions, T fields in time on Y latitudes and X longitudes; positions are
 (longitude, latitude) on a last axis.
@@ -27,10 +28,11 @@ class GriddedCurrents:
     """Currents between the points of a grid.
 
     Args:
-        field: eastward and northward velocity in m/s, shape (2, T, Y, X), NaN where there is no water.
+        field: eastward and northward velocity in m/s, shape (2, T, Y, X), NaN where it is not known.
         interval_s: seconds between two fields; the first is at time 0.
         latitude: degrees, shape (Y,), ascending, float64.
         longitude: degrees, shape (X,), ascending across the dateline, float64.
+        water: where there is water, bool, shape (Y, X); None: where a current is known at the time.
 
     Example:
         >>> axis = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
@@ -39,8 +41,12 @@ class GriddedCurrents:
         tensor([[2.0000, 1.0000]], dtype=torch.float64)
     """
 
-    def __init__(self, field: Tensor, interval_s: float, latitude: Tensor, longitude: Tensor) -> None:
+    def __init__(
+        self, field: Tensor, interval_s: float, latitude: Tensor, longitude: Tensor, water: Tensor | None = None
+    ) -> None:
         known = field.isfinite().all(0)
+        unknown = known.new_zeros(known.shape) if water is None else water & ~known
+        self.unknown = unknown.flatten() if unknown.any() else None  # water without a current
         self.num_times, height, width = known.shape
         self.interval_s, self.latitude, self.longitude = interval_s, latitude, longitude
         # rows are (u, v, 1) in water and zero on land: a weighted sum of rows is a sum over water and its weight
@@ -67,7 +73,7 @@ class GriddedCurrents:
             positions: degrees, shape (D, 2); beyond the grid its edge is taken.
 
         Returns:
-            Degrees per second, shape (D, 2); NaN where all points of the cell are dry.
+            Degrees per second, shape (D, 2); NaN where no point of the cell has a current.
         """
         first, places = self._locate(time, positions)
         late, up, right = (torch.stack([1 - place, place]) for place in places)
@@ -79,17 +85,44 @@ class GriddedCurrents:
         parallel = positions[..., 1].contiguous().deg2rad().cos()
         return metres_per_second / (METRES_PER_DEGREE * torch.stack([parallel, torch.ones_like(parallel)], -1))
 
+    def _nearest(self, time: float, positions: Tensor) -> Tensor:
+        """Return the row of the table of the nearest point of the grid, and of time, shape (D,)."""
+        first, places = self._locate(time, positions)
+        for place, stride in zip(places, self.strides, strict=True):
+            first = first + (place > 0.5) * stride
+        return first
+
     def is_dry(self, time: float, positions: Tensor) -> Tensor:
-        """Return whether the nearest point of the grid, and of time, is dry.
+        """Return whether the nearest point of the grid, and of time, has no current.
 
         Args:
             time: seconds after the first field.
             positions: degrees, shape (D, 2).
         """
-        first, places = self._locate(time, positions)
-        for place, stride in zip(places, self.strides, strict=True):
-            first = first + (place > 0.5) * stride
-        return self.table[first, 2] == 0
+        return self.table[self._nearest(time, positions), 2] == 0
+
+    def is_unknown(self, time: float, positions: Tensor) -> Tensor:
+        """Return whether the nearest point of the grid, and of time, is water without a current.
+
+        Args:
+            time: seconds after the first field.
+            positions: degrees, shape (D, 2).
+        """
+        if self.unknown is None:
+            return torch.zeros(len(positions), dtype=torch.bool)
+        return self.unknown[self._nearest(time, positions)]
+
+    def is_water_around(self, time: float, positions: Tensor) -> Tensor:
+        """Return whether a point of the cell around is water without a current.
+
+        Args:
+            time: seconds after the first field.
+            positions: degrees, shape (D, 2).
+        """
+        if self.unknown is None:
+            return torch.zeros(len(positions), dtype=torch.bool)
+        first, _ = self._locate(time, positions)
+        return self.unknown[first + self.corners].any(0).any(0).any(0)
 
     def cells_per_step(self, step_s: float) -> float:
         """Return the largest number of cells that a current crosses in a step: its Courant number."""
@@ -178,15 +211,17 @@ def advect(
     record_s: float,
     land: str = "freeze",
     bounds: tuple[Tensor, Tensor] | None = None,
+    water: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Follow drifters from the first field to the last, by the classical Runge-Kutta method.
 
-    A drifter runs aground when a step would end where the nearest point of the grid is dry, or needs a current where
-    there is none: the step is not taken, so a drifter that freezes stays in water. One that ends a step out of its
-    bounds is lost. Every drifter goes its own way: the bits of its positions do not depend on the other drifters.
+    A drifter runs aground when a step would end where the nearest point of the grid is on land, or needs a current on
+    land: the step is not taken, so a drifter that freezes stays in water. One that ends a step out of its bounds, or
+    where the current in water is not known, is lost. Every drifter goes its own way: the bits of its positions do not
+    depend on the other drifters.
 
     Args:
-        field: eastward and northward velocity in m/s, shape (2, T, Y, X), NaN where there is no water.
+        field: eastward and northward velocity in m/s, shape (2, T, Y, X), NaN where it is not known.
         time_s: seconds, equally spaced, shape (T,).
         latitude: degrees, ascending, shape (Y,).
         longitude: degrees, ascending across the dateline, shape (X,).
@@ -196,6 +231,7 @@ def advect(
         land: ``freeze``: a drifter stays where it ran aground; ``drop``: it is missing from then on.
         bounds: smallest and largest longitude and latitude, degrees, each of shape (2,) or (D, 2); the grid's if not
             given.
+        water: where there is water, bool, shape (Y, X); None: where a current is known at the time.
 
     Returns:
         Positions in degrees, shape (D, P, 2), float64, NaN where a drifter is missing; and whether it has run
@@ -216,7 +252,7 @@ def advect(
     duration_s = float(time_s[-1] - time_s[0])
     interval_s = duration_s / (len(time_s) - 1)
     num_records, substeps = count_steps(duration_s, interval_s, record_s, step_s)
-    currents = GriddedCurrents(field, interval_s, latitude, longitude)
+    currents = GriddedCurrents(field, interval_s, latitude, longitude, water)
     if (cells := currents.cells_per_step(step_s)) > 1:
         raise BadInputError(
             f"a current crosses {cells:.2f} cells of the grid in data.drifters.step_s={step_s:g}: it must be at most "
@@ -238,7 +274,7 @@ class _Fleet:
 
     def __init__(self, currents: GriddedCurrents, positions: Tensor, lower: Tensor, upper: Tensor) -> None:
         self.currents, self.positions, self.lower, self.upper = currents, positions, lower, upper
-        self.lost = self._outside(positions)
+        self.lost = self._outside(positions) | currents.is_unknown(0.0, positions)
         self.aground = ~self.lost & currents.is_dry(0.0, positions)
 
     def _outside(self, positions: Tensor) -> Tensor:
@@ -246,12 +282,18 @@ class _Fleet:
 
     def _velocity(self, time: float, positions: Tensor) -> Tensor:
         # stages beyond the bounds take the current at their edge: what lies beyond must not matter
-        return self.currents.velocity(time, positions.clamp(self.lower, self.upper))
+        inside = positions.clamp(self.lower, self.upper)
+        found = self.currents.velocity(time, inside)
+        self.into_unknown |= found.isnan().any(-1) & self.currents.is_water_around(time, inside)
+        return found
 
     def advance(self, time: float, step_s: float) -> None:
+        self.into_unknown = torch.zeros_like(self.lost)  # a stage needed a current that is not known, in water
         moved = rk4_step(self._velocity, time, self.positions, step_s)
         moving, left = ~(self.lost | self.aground), self._outside(moved)
-        stranded = ~left & (moved.isnan().any(-1) | self.currents.is_dry(time + step_s, moved))
+        nowhere = moved.isnan().any(-1)
+        left |= self.into_unknown | (~nowhere & self.currents.is_unknown(time + step_s, moved))
+        stranded = ~left & (nowhere | self.currents.is_dry(time + step_s, moved))
         self.lost = self.lost | (moving & left)
         self.aground = self.aground | (moving & stranded)
         self.positions = torch.where((moving & ~left & ~stranded)[:, None], moved, self.positions)

@@ -4,13 +4,17 @@ Pairs are numbered window by window, in a window tile by tile, in a tile release
 share a slab of the archive, which is read once. What a pair holds depends on its number and the settings only: not on
 the slab, the task or the memory.
 
+Values that are missing in water for a moment are interpolated in time; where they are missing for longer, the current
+is NaN and drifters are lost. On a periodic grid tiles lie across its seam, and drifters cross it.
+
 Shapes: D drifters, P recorded positions, T times, H x W points of a tile (H = W), Y x X points of the grid.
 """
 
 __all__ = ["OceanSource", "ocean_source"]
 
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -20,11 +24,15 @@ import numpy as np
 import torch
 
 from pcl.data.archive import list_files, product_of
+from pcl.data.currents import LARGEST_SPEED, NUM_READERS, Currents, Survey, as_slices
 from pcl.data.drifters import advect, count_steps, release
+from pcl.data.gaps import bridge
 from pcl.data.manifest import SPLITS, ArrayInfo
-from pcl.data.reanalysis import Currents, chunk_advice, open_currents
+from pcl.data.ocean_time import date
+from pcl.data.reanalysis import chunk_advice, open_currents
 from pcl.data.shards import Arrays
-from pcl.data.tiles import DAY_S, cut_tiles, cut_windows, regular_interval, union_box
+from pcl.data.survey import Progress
+from pcl.data.tiles import DAY_S, HOUR_S, cut_tiles, cut_windows, regular_interval, union_box
 from pcl.errors import BadInputError
 from pcl.sphere import METRES_PER_DEGREE
 
@@ -32,27 +40,36 @@ from pcl.sphere import METRES_PER_DEGREE
 BYTES_PER_POINT = 64
 BYTES_PER_CHUNK_POINT = 32  # of a chunk while it is read: packed, as float64, as float32
 REGULAR = 0.05  # of a cell: Mercator grids of a region of two degrees pass
-NUM_READERS = 2  # threads of a task: there are as many tasks as CPUs
+POLAR = 60.0  # degrees: beyond it columns are so narrow that the region is to blame, not the step
+MOST_PARTS = 1000  # of the time between two records: a step that is shorter is no remedy
+GAP_INTERVALS = 3  # of the fields: the longest gap that is bridged unless told otherwise, two missing steps
+LISTED = 5  # files or times in a line
 MEGABYTE = 1e6
+READING = ("eastward", "northward", "units", "mask", "depth_m", "group")
 
 
 def ocean_source(
-    ocean: Mapping[str, Any], drifters: Mapping[str, Any], seed: int, memory_mb: float = 512.0
+    ocean: Mapping[str, Any],
+    drifters: Mapping[str, Any],
+    seed: int,
+    memory_mb: float = 512.0,
+    progress: Progress = iter,
 ) -> "OceanSource":
-    """Open the files that settings name, lazily, and return where their pairs come from.
+    """Open the files that settings name, look through them, and return where their pairs come from.
 
     Args:
         ocean: the section ``data.ocean`` of a configuration.
         drifters: the section ``data.drifters``.
         seed: of releases and noise.
         memory_mb: of fields that are held at a time, MB.
+        progress: shows how far the look has come.
 
     Raises:
         BadInputError: files, grid, times and settings do not fit together.
         DamagedDataError: a file cannot be read.
     """
-    reading = ("eastward", "northward", "units", "mask", "depth_m")
-    currents = open_currents(ocean["paths"], **{name: ocean[name] for name in reading})
+    reading = {name: ocean[name] for name in READING if name in ocean}
+    currents = open_currents(ocean["paths"], **reading, every_step=True, memory_mb=memory_mb, progress=progress)
     names = {field.name for field in fields(OceanSource)}
     settings = {name: value for name, value in {**ocean, **drifters}.items() if name in names}
     return OceanSource(currents, seed=seed, memory_mb=memory_mb, **settings)
@@ -73,6 +90,8 @@ class OceanSource:
         window_stride: times from one training window to the next.
         test_fraction: last part of the time axis, for testing.
         gap_days: smallest time between training and test, days.
+        max_gap_hours: longest time from one known current to the next that is bridged, hours; None: three intervals of
+            the fields.
         num_drifters: D, released in a tile at uniformly random places in water.
         num_releases: pairs of every tile and window.
         record_s: seconds between two recorded positions.
@@ -102,11 +121,13 @@ class OceanSource:
     land: str
     halo_degrees: float
     noise_m: float
+    max_gap_hours: float | None = None
 
     def __post_init__(self) -> None:
         try:
             _ = self.windows, self.num_records  # they raise what does not fit
             self._check_regular()
+            self._check_gap()
             needed = max(self._slab_bytes(tile[None]) for tile in self.tiles) / MEGABYTE
             if needed > self.memory_mb:
                 raise BadInputError(
@@ -115,31 +136,98 @@ class OceanSource:
                     "smaller tiles, windows or halo_degrees, or rechunk the files"
                 )
         except BadInputError as error:
-            names = [name for name, _ in self.currents.files]
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise BadInputError(f"{names[0]}{more}: {error}") from error
+            raise BadInputError(f"{_some(self.currents.paths)}: {error}") from error
+        self._check_speeds()  # it names the file itself
 
     def _check_regular(self) -> None:
-        """Refuse a grid whose cells differ: encoders and scores place drifters by the size of a cell."""
-        for name in ("latitude", "longitude"):
-            cells = np.diff(getattr(self.currents, name))
+        """Refuse tiles whose cells differ: encoders and scores place drifters by the size of a cell."""
+        for name, box in zip(("latitude", "longitude"), union_box(self.tiles, self.tile_points), strict=True):
+            degrees = self.currents.latitude[box] if name == "latitude" else self.currents.longitudes(box)
+            cells = np.diff(degrees)
             if np.ptp(cells) > REGULAR * np.median(cells):
                 raise BadInputError(
                     f"the spacing of {name} goes from {cells.min():.4g} to {cells.max():.4g} degrees: tiles need a "
                     "regular grid, interpolate the fields first or cut a smaller region"
                 )
 
+    def _check_gap(self) -> None:
+        if self.max_gap_hours is not None and self.max_gap_hours * HOUR_S > self.gap_days * DAY_S:
+            raise BadInputError(
+                f"data.ocean.max_gap_hours={self.max_gap_hours:g} is longer than data.ocean.gap_days="
+                f"{self.gap_days:g}: bridges must not reach from training to test, choose fewer hours"
+            )
+
+    def _check_speeds(self) -> None:
+        """Refuse what is no current, and steps in which one crosses more than a cell, in the rows that are read."""
+        found = self._survey
+        rows, _ = self._with_halo(*union_box(self.tiles, self.tile_points))
+        row = rows.start + int(np.argmax(found.fastest_m_s[rows]))
+        if found.fastest_m_s[row] > LARGEST_SPEED:
+            self.currents.refuse_speed(float(found.fastest_m_s[row]), int(found.fastest_step[row]))
+        latitude = self.currents.latitude[rows]
+        cells_m = METRES_PER_DEGREE * np.stack(
+            [np.cos(np.radians(latitude)) * np.diff(self.currents.longitude).min(), np.full(len(latitude), 1.0)]
+        )
+        cells_m[1] *= np.diff(latitude).min()
+        crossed = (found.components_m_s[:, rows].astype(np.float64) * self.step_s / cells_m.clip(1e-9)).max(0)
+        if crossed.max() <= 1:
+            return
+        worst = int(crossed.argmax())
+        raise BadInputError(
+            f"{self.currents.file_of(int(found.fastest_step[rows][worst]))}: at {latitude[worst]:.4g} degrees north a "
+            f"current crosses {crossed[worst]:.3g} cells of the grid in data.drifters.step_s={self.step_s:g}: it must "
+            f"be at most one, {self._remedy(latitude, crossed)}"
+        )
+
+    def _remedy(self, latitude: np.ndarray, crossed: np.ndarray) -> str:
+        """Say which step divides all intervals and crosses no cell, or which rows to cut off."""
+        remedies = []
+        for parts in range(1, MOST_PARTS):
+            step_s = self.record_s / parts
+            per_field = self.interval_s / step_s
+            if step_s * crossed.max() <= self.step_s and abs(per_field - round(per_field)) < 1e-6:
+                remedies.append(f"choose {step_s:.10g} s or less")
+                break
+        fast = np.abs(latitude[crossed > 1])
+        slow = np.abs(latitude)[np.abs(latitude) < fast.min()]
+        if fast.min() > POLAR and len(slow):
+            north = latitude[crossed > 1].max() > 0
+            remedies.append(f"cut the region {'below' if north else 'above'} {slow.max():.4g} {'N' if north else 'S'}")
+        return ", or ".join(remedies or ["correct the currents, or choose fewer halo_degrees"])
+
+    @property
+    def _survey(self) -> Survey:
+        assert self.currents.survey is not None, "pairs are cut from currents of which every step has been looked at"
+        return self.currents.survey
+
     @cached_property
     def tiles(self) -> np.ndarray:
         """First row and column of every tile, shape (tiles, 2)."""
-        return cut_tiles(self.currents.wet, self.tile_points, self.tile_stride, self.minimum_wet)
+        currents = self.currents
+        return cut_tiles(currents.wet, self.tile_points, self.tile_stride, self.minimum_wet, currents.is_periodic)
 
     @cached_property
     def windows(self) -> dict[str, np.ndarray]:
         """First time index of every window of each split."""
         return cut_windows(
-            self.currents.time_s, self.window_steps, self.window_stride, self.test_fraction, self.gap_days
+            self.currents.time_s,
+            self.window_steps,
+            self.window_stride,
+            self.test_fraction,
+            self.gap_days,
+            self.currents.precision_s,
         )
+
+    @property
+    def _longest_gap_s(self) -> float:
+        if self.max_gap_hours is None:
+            return min(GAP_INTERVALS * self.interval_s, self.gap_days * DAY_S)
+        return self.max_gap_hours * HOUR_S
+
+    @property
+    def _margin(self) -> int:
+        """Time steps beyond a window that may hold an end of a gap."""
+        return math.ceil(self._longest_gap_s / self.interval_s) - 1 if self._survey.gaps > 0 else 0
 
     @property
     def interval_s(self) -> float:
@@ -166,7 +254,7 @@ class OceanSource:
                 (2, *window),
                 "m s-1",
                 "eastward_sea_water_velocity and northward_sea_water_velocity at (time, latitude, longitude), both "
-                "ascending; NaN where there is no water",
+                "ascending; NaN where there is no water or no value",
                 statistics="channel",
             ),
             "wet": ArrayInfo("uint8", window, "1", "1 where there is water", statistics="none"),
@@ -202,7 +290,7 @@ class OceanSource:
         """Return files (names and bytes, not folders), product, licence, times, grid, and what encoders need."""
         latitude, longitude = self.currents.latitude, self.currents.longitude
         cell = [float(np.median(np.diff(latitude))), float(np.median(np.diff(longitude)))]
-        paths = [path for path, _ in self.currents.files]
+        paths = self.currents.paths
         product = product_of(paths[0])
         return {
             "name": "ocean",
@@ -216,7 +304,8 @@ class OceanSource:
                 "steps": len(self.currents.time_s),
                 "interval_s": self.interval_s,
             },
-            "grid": {"latitude": latitude.tolist(), "longitude": longitude.tolist(), "cell_degrees": cell},
+            "grid": {"latitude": latitude.tolist(), "longitude": longitude.tolist(), "cell_degrees": cell}
+            | ({"periodic": True} if self.currents.is_periodic else {}),
             "drifters": {
                 "num_drifters": self.num_drifters,
                 "record_s": self.record_s,
@@ -265,47 +354,66 @@ class OceanSource:
 
     def _slab_bytes(self, tiles: np.ndarray) -> int:
         rows, columns = self._with_halo(*union_box(tiles, self.tile_points))
-        slab = self.window_steps * (rows.stop - rows.start) * (columns.stop - columns.start)
+        times = self.window_steps + 2 * max(self._margin, 0)
+        slab = times * (rows.stop - rows.start) * (columns.stop - columns.start)
         return int(BYTES_PER_POINT * slab + self._chunk_bytes)
 
     @cached_property
     def _chunk_bytes(self) -> int:
         """Bytes of the chunks of the files that the readers hold at a time."""
-        chunks: tuple[tuple[int, ...], ...] = self.currents.eastward.data.chunks
-        return NUM_READERS * BYTES_PER_CHUNK_POINT * math.prod(map(max, chunks))
+        return NUM_READERS * BYTES_PER_CHUNK_POINT * math.prod(self.currents.chunk_shape)
 
     def _with_halo(self, rows: slice, columns: slice) -> tuple[slice, slice]:
         """Return the rows and columns within the halo around a box."""
-        axes = ((self.currents.latitude, rows), (self.currents.longitude, columns))
         halo = self.halo_degrees + 1e-9  # grids carry rounding
-        south_west = [int(np.searchsorted(axis, axis[box.start] - halo)) for axis, box in axes]
-        north_east = [int(np.searchsorted(axis, axis[box.stop - 1] + halo, "right")) for axis, box in axes]
-        return slice(south_west[0], north_east[0]), slice(south_west[1], north_east[1])
+        boxes = [self._along(self.currents.latitude, rows, halo)]
+        if self.currents.is_periodic:
+            cells = int(halo / np.median(np.diff(self.currents.longitude)))
+            boxes.append(slice(columns.start - cells, columns.stop + cells))
+        else:
+            boxes.append(self._along(self.currents.longitude, columns, halo))
+        return boxes[0], boxes[1]
+
+    @staticmethod
+    def _along(axis: np.ndarray, box: slice, halo: float) -> slice:
+        """Return the range of an ascending axis within the halo around a box."""
+        low, high = axis[box.start] - halo, axis[box.stop - 1] + halo
+        return slice(int(np.searchsorted(axis, low)), int(np.searchsorted(axis, high, "right")))
 
     def _load(self, times: slice, rows: slice, columns: slice) -> np.ndarray:
-        with dask.config.set(num_workers=NUM_READERS):  # every thread holds chunks of its own
+        with dask.config.set(num_workers=NUM_READERS):
             return self.currents.load(times, rows, columns)
+
+    def _bridged(self, first: int, rows: slice, columns: slice, water: np.ndarray) -> np.ndarray:
+        """Return the fields of a window with what is missing for a moment interpolated in time."""
+        before = min(self._margin, first)
+        times = slice(first - before, min(first + self.window_steps + self._margin, len(self.currents.time_s)))
+        field = self._load(times, rows, columns)
+        if self._survey.gaps > 0:
+            field = bridge(field, self.currents.time_s[times], water, self._longest_gap_s)
+        return field[:, before : before + self.window_steps]
 
     def _of_slab(self, split: str, numbers: np.ndarray) -> Arrays:
         """Return pairs of one window."""
         first = int(self.windows[split][numbers[0] // self._pairs_per_window])
         tiles = self._tiles_of(numbers)
         rows, columns = self._with_halo(*union_box(tiles, self.tile_points))
-        field = self._load(slice(first, first + self.window_steps), rows, columns)
-        water = np.isfinite(field).all(0)
-        field[:, ~water] = np.nan  # one NaN of the many, and both components
+        water = self._water(rows, columns)
+        field = self._bridged(first, rows, columns, water)
+        known = np.isfinite(field).all(0)
+        field[:, ~known] = np.nan  # one NaN of the many, and both components
         generators = [np.random.default_rng([self.seed, SPLITS.index(split), number]) for number in numbers.tolist()]
         corner = np.array([rows.start, columns.start])
         inside = [union_box(tile[None] - corner, self.tile_points) for tile in tiles]
         starts = [
-            release(generator, water[0, *box], *self._axes(tile), self.num_drifters)
+            release(generator, known[0, *box], *self._axes(tile), self.num_drifters)
             for generator, tile, box in zip(generators, tiles.tolist(), inside, strict=True)
         ]
-        paths, aground = self._follow(field, rows, columns, tiles, np.stack(starts))
+        paths, aground = self._follow(field, water, rows, columns, tiles, np.stack(starts))
         centres = np.stack([self._centre(tile) for tile in tiles.tolist()])
         return {
             "u": np.stack([field[:, :, *box] for box in inside]),
-            "wet": np.stack([water[:, *box] for box in inside]).astype(np.uint8),
+            "wet": np.stack([np.stack([water[box]] * self.window_steps) for box in inside]).astype(np.uint8),
             "v": self._observe(generators, paths, aground, centres),
             "origin": np.column_stack(
                 [np.full(len(tiles), self.currents.time_s[first]), centres, tiles, np.full(len(tiles), first)]
@@ -322,16 +430,28 @@ class OceanSource:
         row, column = tile
         return (
             self.currents.latitude[row : row + self.tile_points],
-            self.currents.longitude[column : column + self.tile_points],
+            self.currents.longitudes(slice(column, column + self.tile_points)),
         )
 
+    def _water(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return the water mask of a box."""
+        wet = self.currents.wet[rows]
+        blocks = as_slices(columns, wet.shape[1], self.currents.is_periodic)
+        return np.concatenate([wet[:, block] for block in blocks], axis=1)
+
     def _follow(
-        self, field: np.ndarray, rows: slice, columns: slice, tiles: np.ndarray, starts: np.ndarray
+        self,
+        field: np.ndarray,
+        water: np.ndarray,
+        rows: slice,
+        columns: slice,
+        tiles: np.ndarray,
+        starts: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return positions, shape (pairs, D, P, 2), and whether they are aground, shape (pairs, D, P)."""
         halos = [self._with_halo(*union_box(tile[None], self.tile_points)) for tile in tiles]
         edges = [
-            [(self.currents.longitude[box[1]][end], self.currents.latitude[box[0]][end]) for box in halos]
+            [(self.currents.longitudes(box[1])[end], self.currents.latitude[box[0]][end]) for box in halos]
             for end in (0, -1)
         ]
         lower, upper = (torch.tensor(edge).repeat_interleave(self.num_drifters, 0) for edge in edges)
@@ -339,12 +459,13 @@ class OceanSource:
             torch.from_numpy(field),
             self.interval_s * torch.arange(self.window_steps, dtype=torch.float64),
             torch.tensor(self.currents.latitude[rows]),
-            torch.tensor(self.currents.longitude[columns]),
+            torch.tensor(self.currents.longitudes(columns)),
             torch.from_numpy(starts.reshape(-1, 2)),
             step_s=self.step_s,
             record_s=self.record_s,
             land=self.land,
             bounds=(lower, upper),
+            water=torch.from_numpy(water),
         )
         shape = (len(tiles), self.num_drifters, self.num_records)
         return paths.numpy().reshape(*shape, 2), aground.numpy().reshape(shape)
@@ -368,10 +489,14 @@ class OceanSource:
         fields are read at a time.
         """
         rows, columns = union_box(self.tiles, self.tile_points)
-        used = np.zeros(self.currents.wet.shape, bool)
-        for tile in self.tiles:
+        used = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
+        for tile in self.tiles - [rows.start, columns.start]:
             used[union_box(tile[None], self.tile_points)] = True
-        used = used[rows, columns]
+        if self.currents.is_periodic:  # beyond the seam are columns that have been counted
+            num_columns = len(self.currents.longitude)
+            over = used[:, num_columns:]
+            used[:, : over.shape[1]] |= over
+            used, columns = used[:, :num_columns], slice(columns.start, columns.start + min(num_columns, used.shape[1]))
         stop = int(self.windows["train"][-1]) + self.window_steps
         at_once = max(1, int((self._memory - self._chunk_bytes) / (BYTES_PER_POINT * used.size)))
         sums = []
@@ -389,6 +514,46 @@ class OceanSource:
         ranges = [(start, min(start + record_pairs, last)) for start in range(0, last, record_pairs)]
         return max(self._slab_bytes(self._tiles_of(numbers)) for pair in ranges for numbers in self._slabs(*pair))
 
+    def describe(self) -> list[str]:
+        """Return what the archive is, what of it is left out or missing, and which of its time is used, as lines."""
+        currents, found = self.currents, self._survey
+        rows, columns = currents.wet.shape
+        depth = "a depth that the files do not state" if currents.depth_m is None else f"{currents.depth_m:g} m depth"
+        lines = [
+            f"currents: {len(currents.time_s):,} steps of {_duration(self.interval_s)}, {self._date(0)} to "
+            f"{self._date(-1)}, on {rows} x {columns} points{' around the globe' if currents.is_periodic else ''}, at "
+            f"{depth}, {currents.wet.mean():.0%} water"
+        ]
+        if found.left_out:
+            steps = [f"{date(time_s, currents.calendar)} in {path}" for path, time_s in found.left_out]
+            lines.append(f"left out, since no point has a current then: {_list(steps)}")
+        if found.gaps > 0:
+            lines.append(
+                f"gaps: {100 * found.gaps:.2g} % of the values in water are missing; up to "
+                f"{self._longest_gap_s / HOUR_S:g} h from one known value to the next they are interpolated in time "
+                "(data.ocean.max_gap_hours), in longer gaps drifters are lost"
+            )
+        if currents.aside:
+            lines.append(f"not read, beside the files: {', '.join(map(os.path.basename, currents.aside))}")
+        return [*lines, self._use_of_time()]
+
+    def _use_of_time(self) -> str:
+        steps = np.arange(self.window_steps)
+        train, test = (np.unique(self.windows[split][:, None] + steps) for split in SPLITS)
+        num_times = len(self.currents.time_s)
+        between, after = int(test[0] - train[-1] - 1), int(num_times - 1 - test[-1])
+        others = num_times - len(train) - len(test) - between - after
+        unused = [f"{between:,} between training and test"]
+        if after:
+            unused.append(f"the last {after:,}, from {self._date(-after)}")
+        if others:
+            unused.append(f"{others:,} that no whole window holds")
+        used = f"{len(train):,} steps are used for training, {len(test):,} for testing"
+        return f"time: {used}; not used: {', '.join(unused)}"
+
+    def _date(self, step: int) -> str:
+        return date(float(self.currents.time_s[step]), self.currents.calendar)
+
     def chunk_advice(self) -> str:
         """Return whether the chunks of the files suit tiles and windows."""
         return chunk_advice(self.currents, self.window_steps, self.tile_points)
@@ -398,3 +563,19 @@ def _sums(field: np.ndarray) -> list[float]:
     """Return the number of points in water, the sums of both components, and of their squares."""
     values = field[:, np.isfinite(field).all(0)].astype(np.float64)
     return [values.shape[1], *values.sum(1).tolist(), *np.square(values).sum(1).tolist()]
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
+
+
+def _list(entries: Sequence[str]) -> str:
+    more = f" and {len(entries) - LISTED} more" if len(entries) > LISTED else ""
+    return ", ".join(entries[:LISTED]) + more
+
+
+def _duration(seconds: float) -> str:
+    for unit, length_s in (("d", DAY_S), ("h", HOUR_S), ("min", 60.0)):
+        if seconds >= length_s:
+            return f"{seconds / length_s:.4g} {unit}"
+    return f"{seconds:.4g} s"

@@ -1,11 +1,59 @@
-"""Latitudes and longitudes of a rectilinear grid: without the noise of single precision, in one convention."""
+"""Latitudes and longitudes of a rectilinear grid: checked, without the noise of single precision, in one convention."""
 
-__all__ = ["arrange_longitude", "tidy_degrees"]
+__all__ = ["arrange_longitude", "check_axis", "disagreement", "is_periodic", "rectilinear_axes", "tidy_degrees"]
+
+import re
 
 import numpy as np
 
+from pcl.errors import BadInputError
+
 NOISE_DEGREES = 5e-5  # HYCOM writes 145.04003906 for 145.04
 LARGEST_DENOMINATOR = 1000
+CONSTANT = 0.01  # of a cell: how far 2-D coordinates of a rectilinear grid may vary along a row
+LIMITS = {"latitude": (-90.0, 90.0), "longitude": (-360.0, 720.0)}  # RTOFS goes to 434 degrees east
+DEGREES = {
+    "latitude": re.compile(r"((decimal|arc)?[ _]?deg(ree)?s?|°)?[ _]?(north|n)?", re.IGNORECASE),
+    "longitude": re.compile(r"((decimal|arc)?[ _]?deg(ree)?s?|°)?[ _]?(east|e)?", re.IGNORECASE),
+}
+
+
+def check_axis(values: np.ndarray, axis: str, units: str, where: str) -> None:
+    """Refuse a latitude or longitude that is missing somewhere, out of range, not in degrees, or twice the same.
+
+    Args:
+        values: of any shape.
+        axis: ``latitude`` or ``longitude``.
+        units: as the file states them, empty if it does not.
+        where: file and variable, for messages.
+
+    Raises:
+        BadInputError: see above.
+
+    Example:
+        >>> check_axis(np.array([0.1, 0.2]), "latitude", "radians", "a.nc: lat")
+        Traceback (most recent call last):
+        pcl.errors.BadInputError: a.nc: lat is in 'radians': latitude must be in degrees, convert it first
+    """
+    if not DEGREES[axis].fullmatch(units):
+        raise BadInputError(f"{where} is in '{units}': {axis} must be in degrees, convert it first")
+    if not np.isfinite(values).all():
+        raise BadInputError(
+            f"{where} is missing at {np.count_nonzero(~np.isfinite(values))} of {values.size} points: every point must "
+            f"have a {axis}, repair the file"
+        )
+    low, high = LIMITS[axis]
+    if values.size and not (low - NOISE_DEGREES <= values.min() and values.max() <= high + NOISE_DEGREES):
+        raise BadInputError(
+            f"{where} goes from {values.min():.6g} to {values.max():.6g}: {axis} must lie between {low:g} and "
+            f"{high:g} degrees, repair the file"
+        )
+    if values.ndim == 1 and len(np.unique(values)) < len(values):
+        ordered = np.sort(values)
+        raise BadInputError(
+            f"{where} holds {ordered[:-1][np.diff(ordered) == 0][0]:.6g} twice: every {axis} must occur once, leave "
+            "one out"
+        )
 
 
 def tidy_degrees(values: np.ndarray) -> np.ndarray:
@@ -57,3 +105,54 @@ def arrange_longitude(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     east[len(around) - first :] += 360 if first else 0
     east -= 360 if east[0] >= 180 else 0
     return np.roll(order, -first), tidy_degrees(east)
+
+
+def is_periodic(longitude: np.ndarray) -> bool:
+    """Return whether the first column of a grid is the eastern neighbour of its last: span plus one cell are 360.
+
+    Args:
+        longitude: ascending, degrees, shape (X,).
+
+    Example:
+        >>> is_periodic(np.arange(20.0, 380.0, 2.0)), is_periodic(np.arange(0.0, 350.0, 2.0))
+        (True, False)
+    """
+    if len(longitude) < 3:
+        return False
+    cell = float(np.median(np.diff(longitude)))
+    return bool(abs(longitude[-1] - longitude[0] + cell - 360) < 0.05 * cell)
+
+
+def rectilinear_axes(latitude: np.ndarray, longitude: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the 1-D axes of 2-D coordinates whose rows and columns are constant, None for a curvilinear grid.
+
+    Args:
+        latitude: degrees, NaN where it is missing, as on land, shape (Y, X).
+        longitude: likewise.
+
+    Example:
+        >>> y, x = np.meshgrid([10.0, 11.0], [20.0, 21.0, 22.0], indexing="ij")
+        >>> rectilinear_axes(y, x)
+        (array([10., 11.]), array([20., 21., 22.]))
+    """
+    known = np.isfinite(latitude) & np.isfinite(longitude)
+    if not (known.any(0).all() and known.any(1).all()):
+        return None
+    row, column = known.argmax(1), known.argmax(0)
+    rows, columns = latitude[np.arange(len(latitude)), row], longitude[column, np.arange(longitude.shape[1])]
+    away = disagreement(rows, columns, latitude, longitude)
+    cells = [float(np.min(np.abs(np.diff(axis)), initial=360.0)) for axis in (rows, columns)]
+    return (rows, columns) if away <= CONSTANT * min(cells) else None
+
+
+def disagreement(rows: np.ndarray, columns: np.ndarray, latitude: np.ndarray, longitude: np.ndarray) -> float:
+    """Return how far 1-D axes lie from 2-D coordinates, degrees: the largest difference where those are known.
+
+    Args:
+        rows: latitudes, shape (Y,).
+        columns: longitudes in any convention, shape (X,).
+        latitude: shape (Y, X), NaN where it is missing.
+        longitude: likewise.
+    """
+    east = (longitude - columns + 180) % 360 - 180
+    return float(np.nanmax(np.abs([latitude - rows[:, None], east]), initial=0.0))

@@ -1,9 +1,20 @@
 """How ocean files name their velocities, their axes, their mask and their units."""
 
-__all__ = ["find_axis", "find_mask", "find_time", "find_velocity", "units_per_metre_per_second"]
+__all__ = [
+    "Velocity",
+    "find_axis",
+    "find_mask",
+    "find_time",
+    "find_velocity",
+    "horizontal_kind",
+    "text",
+    "units_per_metre_per_second",
+]
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import xarray as xr
 
@@ -27,11 +38,14 @@ ALIASES = (
     ("ssu", "ssv"),
     ("u", "v"),
 )
-AXES = {
-    "latitude": ("latitude", "lat", "nav_lat", "degrees_north"),
-    "longitude": ("longitude", "lon", "nav_lon", "degrees_east"),
-    "depth": ("depth", "depth_coord", "deptht", "depthu", "depthv", "lev", "level", "z", "z_t"),
-}
+# along the lines of a grid, which need not run east and north: sea_water_x_velocity, grid_eastward_..., x_sea_...
+ALONG_GRID = re.compile(r"(.*_)?[xy]_(.*_)?velocity.*|(.*_)?grid_(east|north)ward_.*")
+DEPTHS = ("depth", "depth_coord", "deptht", "depthu", "depthv", "lev", "level", "z", "z_t", "s_rho", "sigma", "layer")
+# CF 4.1 and 4.2 (degrees_north, degree_N, degreesE, ...), and the usual names, those of staggered grids among them
+NORTH = re.compile(r"degrees?_?(north|n)", re.IGNORECASE)
+EAST = re.compile(r"degrees?_?(east|e)", re.IGNORECASE)
+LATITUDE = re.compile(r"(nav_|t|u|g)?lat(itude)?(_?[cuvft]|_rho|_psi)?|geolat(_[cutv])?|gphi[tuvf]", re.IGNORECASE)
+LONGITUDE = re.compile(r"(nav_|t|u|g)?lon(g?itude)?(_?[cuvft]|_rho|_psi)?|geolon(_[cutv])?|glam[tuvf]", re.IGNORECASE)
 TIMES = ("time", "mt", "time_counter", "ocean_time", "t")
 MASKS = ("sea_binary_mask", "land_binary_mask")
 SPEED = re.compile(
@@ -51,13 +65,43 @@ def units_per_metre_per_second(units: str) -> float | None:
     return None if found is None else 100.0 if found["centi"] else 1.0
 
 
+@dataclass(frozen=True)
+class Velocity:
+    """One component of the current in a file.
+
+    Attributes:
+        name: of the variable.
+        kind: its standard name, or what its usual name stands for: equal kinds are the same quantity.
+        named: whether the configuration names it: then it points where the configuration says.
+    """
+
+    name: str
+    kind: str
+    named: bool
+
+    @property
+    def is_along_grid(self) -> bool:
+        """Whether it points along the lines of the grid, as far as the file says."""
+        return not self.named and ALONG_GRID.fullmatch(self.kind) is not None
+
+
+def text(attributes: Mapping[Any, Any], key: str) -> str:
+    """Return an attribute as text, whatever its type, empty where there is none.
+
+    Example:
+        >>> text({"units": 5}, "units"), text({}, "units")
+        ('5', '')
+    """
+    return str(attributes.get(key, "")).strip()
+
+
 def _standard_name(dataset: xr.Dataset, name: str) -> str:
-    return str(dataset.variables[name].attrs.get("standard_name", ""))
+    return text(dataset.variables[name].attrs, "standard_name")
 
 
 def _velocities(dataset: xr.Dataset) -> list[str]:
-    """Return the variables that could be a component of the current: at least latitude by longitude."""
-    return [str(name) for name, values in dataset.variables.items() if values.ndim >= 2]
+    """Return the variables that could be a component of the current: at least latitude by longitude, or many nodes."""
+    return [str(name) for name, values in dataset.variables.items() if values.ndim >= 1 and name not in dataset.dims]
 
 
 def _known_pairs(dataset: xr.Dataset) -> list[tuple[list[str], list[str]]]:
@@ -87,8 +131,10 @@ def _only(path: str, towards: str, names: list[str]) -> str:
     return usual[0] if len(names) > 1 else names[0]
 
 
-def find_velocity(dataset: xr.Dataset, path: str, eastward: str = "", northward: str = "") -> tuple[str, str]:
-    """Return the names of both components: those given, else by standard name, else by the usual names.
+def find_velocity(
+    dataset: xr.Dataset, path: str, eastward: str = "", northward: str = ""
+) -> tuple[dict[str, Velocity], str]:
+    """Return the components of the current: those named, else by standard name, else by the usual names.
 
     Args:
         dataset: content of the file.
@@ -96,34 +142,58 @@ def find_velocity(dataset: xr.Dataset, path: str, eastward: str = "", northward:
         eastward: name of the eastward component, or empty.
         northward: name of the northward component, or empty.
 
+    Returns:
+        What there is of ``eastward`` and ``northward``, and what to say if the one that is missing is nowhere else.
+
     Raises:
-        BadInputError: a component is missing, or there are several.
+        BadInputError: there is neither component, or several of one.
 
     Example:
         >>> names = {"water_u": (("lat", "lon"), [[0.1]]), "water_v": (("lat", "lon"), [[0.2]])}
-        >>> find_velocity(xr.Dataset(names), "hycom.nc")
-        ('water_u', 'water_v')
+        >>> found, _ = find_velocity(xr.Dataset(names), "hycom.nc")
+        >>> found["northward"].name, found["northward"].kind
+        ('water_v', 'northward_sea_water_velocity')
     """
     given = {"eastward": eastward, "northward": northward}
-    for towards, name in given.items():
-        if name and name not in dataset.variables:
-            raise BadInputError(
-                f"{path} has no variable {name}, but {_listed(dataset)}: data.ocean.{towards} must name one of them"
-            )
-    best: dict[str, list[str]] = {towards: [name] if name else [] for towards, name in given.items()}
+    present = {towards: name for towards, name in given.items() if name in dataset.variables}
+    best: dict[str, list[str]] = {towards: [name] for towards, name in present.items()}
     for pair in _known_pairs(dataset):
         matches = {
-            towards: [name] if name else found for (towards, name), found in zip(given.items(), pair, strict=True)
+            towards: [present[towards]] if towards in present else found if not given[towards] else []
+            for towards, found in zip(given, pair, strict=True)
         }
-        if all(matches.values()):
-            return tuple(_only(path, towards, names) for towards, names in matches.items())  # type: ignore[return-value]
         best = max(best, matches, key=lambda candidate: sum(map(bool, candidate.values())))
-    lacking = [towards for towards in given if not best[towards]]
-    has = "".join(f" beside {names[0]}" for names in best.values() if names)
+        if len(best) == len(given) and all(best.values()):
+            break
+    names = {towards: _only(path, towards, found) for towards, found in best.items() if found}
+    lack = _lack(dataset, path, given, names)
+    if not names:
+        raise BadInputError(lack)
+    return {towards: _velocity(dataset, name, towards, bool(given[towards])) for towards, name in names.items()}, lack
+
+
+def _velocity(dataset: xr.Dataset, name: str, towards: str, named: bool) -> Velocity:
+    stated = _standard_name(dataset, name)
+    geostrophic = "surface_geostrophic_" if name.lower() in ("ugos", "vgos") else ""
+    return Velocity(name, stated or f"{geostrophic}{towards}_sea_water_velocity", named)
+
+
+def _lack(dataset: xr.Dataset, path: str, given: Mapping[str, str], names: Mapping[str, str]) -> str:
+    """Say which component a file lacks, empty if none."""
+    lacking = [towards for towards in given if towards not in names]
+    for towards in lacking:
+        if given[towards]:
+            return (
+                f"{path} has no variable {given[towards]}, but {_listed(dataset)}: data.ocean.{towards} must name "
+                "one of them"
+            )
+    has = "".join(f" beside {name}" for name in names.values())
     keys = " and ".join(f"data.ocean.{towards}" for towards in lacking)
-    raise BadInputError(
+    return (
         f"{path} has no {' and no '.join(lacking)} velocity{has}, but {_listed(dataset)}: "
-        f"merge what is missing into the file, or name the variable in {keys}"
+        f"merge what is missing into the file, add the files that hold it, or name the variable in {keys}"
+        if lacking
+        else ""
     )
 
 
@@ -141,6 +211,24 @@ def _along(dataset: xr.Dataset, name: str, is_axis: Callable[[xr.Variable, str],
     ]
 
 
+def horizontal_kind(values: xr.Variable, name: str) -> str:
+    """Return ``latitude`` or ``longitude`` by standard name, units or usual name, empty for any other variable.
+
+    Example:
+        >>> horizontal_kind(xr.Variable("y", [1.0], {"units": "degreesN"}), "yq")
+        'latitude'
+    """
+    stated, units = text(values.attrs, "standard_name"), text(values.attrs, "units")
+    if stated in ("latitude", "longitude"):
+        return stated
+    if stated.startswith(("grid_", "projection_")):  # of a rotated or projected grid
+        return ""
+    for axis, spelling, usual in (("latitude", NORTH, LATITUDE), ("longitude", EAST, LONGITUDE)):
+        if spelling.fullmatch(units) or usual.fullmatch(name):
+            return axis
+    return ""
+
+
 def find_axis(dataset: xr.Dataset, name: str, axis: str) -> str | None:
     """Return the coordinate variable of a velocity: 1-D if there is one, else what else carries its name.
 
@@ -156,14 +244,20 @@ def find_axis(dataset: xr.Dataset, name: str, axis: str) -> str | None:
     """
 
     def is_axis(values: xr.Variable, lower_name: str) -> bool:
-        attributes = values.attrs
-        stated = attributes.get("standard_name") == axis or attributes.get("units") in AXES[axis]
-        vertical = axis == "depth" and (attributes.get("axis") == "Z" or "positive" in attributes)
-        return bool(stated or vertical or lower_name in AXES[axis])
+        if axis != "depth":
+            return horizontal_kind(values, lower_name) == axis
+        stated = text(values.attrs, "standard_name")
+        vertical = text(values.attrs, "axis") == "Z" or "positive" in values.attrs
+        known = stated == "depth" or stated.startswith("ocean_") or vertical or lower_name in DEPTHS
+        return known and values.ndim < 2  # depth on latitude and longitude is that of the sea floor
 
-    found = _along(dataset, name, is_axis)
-    found.sort(key=lambda other: (dataset.variables[other].ndim != 1, other not in dataset.dims))
-    return found[0] if found else None
+    def preference(other: str) -> tuple[bool, bool, bool]:
+        values = dataset.variables[other]
+        other_kind = axis == "depth" and text(values.attrs, "standard_name") != "depth"
+        return values.ndim != 1, other_kind, other not in dataset.dims
+
+    found = [other for other in _along(dataset, name, is_axis) if other != name]
+    return min(found, key=preference) if found else None
 
 
 def find_time(dataset: xr.Dataset, name: str) -> str | None:
@@ -176,13 +270,14 @@ def find_time(dataset: xr.Dataset, name: str) -> str | None:
     """
 
     def is_time(values: xr.Variable, lower_name: str) -> bool:
-        run = values.attrs.get("standard_name") == "forecast_reference_time"  # when the forecast began
-        return values.ndim <= 1 and " since " in str(values.attrs.get("units", "")) and not run
+        run = text(values.attrs, "standard_name") == "forecast_reference_time"  # when the forecast began
+        return values.ndim <= 1 and " since " in text(values.attrs, "units") and not run
 
     def preference(other: str) -> tuple[bool, bool, bool, bool]:
         attributes = dataset.variables[other].attrs
-        stated = attributes.get("standard_name") == "time"
-        return dataset.variables[other].ndim == 0, not stated, attributes.get("axis") != "T", other.lower() not in TIMES
+        stated, axis = text(attributes, "standard_name"), text(attributes, "axis")
+        scalar = dataset.variables[other].ndim == 0
+        return scalar, stated != "time", axis != "T", other.lower() not in TIMES
 
     found = _along(dataset, name, is_time)
     return min(found, key=preference) if found else None

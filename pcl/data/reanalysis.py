@@ -3,118 +3,22 @@
 __all__ = ["Currents", "chunk_advice", "open_currents"]
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, TypeAlias
 
 import numpy as np
-import xarray as xr
 
-from pcl.data.ocean_files import EPOCH, OceanFile, damaged, find_files, open_file
+from pcl.data.currents import Currents, Run
+from pcl.data.ocean_files import OceanFile, Reading, damaged, find_files, open_file
+from pcl.data.ocean_time import date
+from pcl.data.survey import Progress, survey
 from pcl.errors import BadInputError
 
-LARGEST_SPEED = 10.0  # m s-1: no current is that fast, but one in cm s-1 that is called m s-1 is
-SAMPLED_STEPS = 8
 CHEAP_MB = 8.0  # read in some ten milliseconds
-Window: TypeAlias = tuple[Any, Any]  # eastward and northward, Dask arrays
-
-
-@dataclass(frozen=True, eq=False)
-class Currents:
-    """Currents at one depth on a rectilinear grid.
-
-    Attributes:
-        eastward: lazy float32, dims (time, latitude, longitude), m s-1, NaN where there is no water.
-        northward: likewise.
-        time_s: seconds since 1970-01-01 in the calendar of the files, strictly increasing, shape (T,).
-        calendar: ``standard``, ``noleap``, ``all_leap``, ``360_day`` or ``julian``.
-        latitude: ascending, degrees, shape (Y,).
-        longitude: ascending without a jump, the first in [-180, 180), the last less than 360 further, degrees,
-            shape (X,).
-        wet: True where there is water at one of up to 8 sampled time steps, shape (Y, X).
-        files: every file with the index of its first time step, in the order of time.
-        parts: both components of every file: to read a window, Dask need not look at the graph of them all.
-    """
-
-    eastward: xr.DataArray
-    northward: xr.DataArray
-    time_s: np.ndarray
-    calendar: str
-    latitude: np.ndarray
-    longitude: np.ndarray
-    wet: np.ndarray
-    files: tuple[tuple[str, int], ...]
-    parts: tuple[tuple[xr.DataArray, xr.DataArray], ...] = field(repr=False)
-
-    def file_of(self, time_index: int) -> str:
-        """Return the path of the file that holds a time step."""
-        return self.files[bisect_right([first for _, first in self.files], time_index) - 1][0]
-
-    def load(self, times: slice, rows: slice, columns: slice) -> np.ndarray:
-        """Read a window of both components with Dask threads.
-
-        Args:
-            times: contiguous range of time steps.
-            rows: contiguous range of latitudes.
-            columns: contiguous range of longitudes.
-
-        Returns:
-            Eastward and northward, float32, m s-1, shape (2, T, y, x); NaN in both where one is missing.
-
-        Raises:
-            BadInputError: a speed is over 10 m s-1.
-            DamagedDataError: a file cannot be read.
-        """
-        first, stop, _ = times.indices(len(self.time_s))
-        pieces = self._pieces(first, max(first, stop), rows, columns)
-        try:
-            values = _read([piece for _, piece in pieces])
-        except MemoryError:
-            raise
-        except Exception:
-            _find_damage(pieces)
-            raise
-        values[:, np.isnan(values).any(axis=0)] = np.nan
-        self._check_speed(values, first)
-        return values
-
-    def _pieces(self, first: int, stop: int, rows: slice, columns: slice) -> list[tuple[str, Window]]:
-        """Return the lazy parts of a window, of the first file at least, and the file of each."""
-        starts = [start for _, start in self.files]
-        touched = range(bisect_right(starts, first) - 1, max(bisect_left(starts, stop), bisect_right(starts, first)))
-        pieces = []
-        for index in touched:
-            steps = slice(max(first - starts[index], 0), stop - starts[index])
-            u, v = (component.data[steps, rows, columns] for component in self.parts[index])
-            pieces.append((self.files[index][0], (u, v)))
-        return pieces
-
-    def _check_speed(self, values: np.ndarray, first: int) -> None:
-        """Refuse what is no current."""
-        fastest = np.nanmax(np.hypot(*values), axis=(1, 2), initial=0.0)
-        if np.any(fastest > LARGEST_SPEED):
-            step = int(np.argmax(fastest > LARGEST_SPEED))
-            raise BadInputError(
-                f"{self.file_of(first + step)}: {fastest[step]:.3g} m s-1 at time step {first + step}: a current is "
-                f"below {LARGEST_SPEED:g} m s-1, correct the units or the fill value that the file states"
-            )
-
-
-def _read(pieces: list[Window]) -> np.ndarray:
-    """Compute lazy parts of a window together, joined in time."""
-    both: Any = np.stack([np.concatenate(component) for component in zip(*pieces, strict=True)])  # lazy like its parts
-    return np.array(both.compute(scheduler="threads"))  # our own to write to
-
-
-def _find_damage(pieces: list[tuple[str, Window]]) -> None:
-    """Read a window file by file and raise for the one that cannot be read."""
-    for path, piece in pieces:
-        try:
-            _read([piece])
-        except Exception as error:
-            raise damaged(path, error) from error
+SAME_M_S = 1e-6  # records that differ by less are the same
+SAME_DEPTH_M, SAME_DEPTH_SHARE = 0.01, 1e-3
+SAME_DEGREES = 1e-4
+TOWARDS = ("eastward", "northward")
 
 
 def open_currents(
@@ -125,11 +29,16 @@ def open_currents(
     units: str = "",
     mask: str = "",
     depth_m: float | None = None,
+    group: str = "",
+    every_step: bool = False,
+    memory_mb: float = 512.0,
+    progress: Progress = iter,
 ) -> Currents:
-    """Open currents lazily: files in the order of time, one grid, m s-1, NaN on land.
+    """Open currents lazily: files in the order of time, one grid, one depth, m s-1, NaN on land.
 
-    Land is what a mask says. Without one it is what is missing, or exactly 0 in both components, at all of up to 8
-    evenly spread time steps (2 at least for the zeros).
+    Both components may lie in files of their own. A record that two files share is kept once. Land is what a mask
+    says. Without one it is what is missing, or exactly 0 in both components, at all time steps looked at (2 at least
+    for the zeros).
 
     Args:
         paths: NetCDF files, globs, folders and Zarr stores.
@@ -138,11 +47,16 @@ def open_currents(
         units: of both, where the files state none: m s-1 or cm s-1.
         mask: name of a variable that is 1 in water; empty: one with standard name sea_binary_mask or
             land_binary_mask, if there is one.
-        depth_m: depth to read, m; None: the shallowest.
+        depth_m: depth to read, metres below the surface; None: the shallowest.
+        group: of the variables in a NetCDF file or Zarr store; empty: the root.
+        every_step: look at every time step: the currents are without the steps that hold nothing, and have a survey.
+            Otherwise at up to 8 that are evenly spread.
+        memory_mb: of values held at a time by that look, MB.
+        progress: shows how far it has come.
 
     Raises:
-        BadInputError: files, a component, its units, its grid or its times are missing, of an unknown kind, or differ
-            between files.
+        BadInputError: files, a component, its units, its grid, its depth or its times are missing, of an unknown kind,
+            or differ between files.
         DamagedDataError: a file cannot be read.
 
     Example:
@@ -150,94 +64,161 @@ def open_currents(
         Traceback (most recent call last):
         pcl.errors.BadInputError: nowhere/*.nc: no such file...
     """
-    files = [open_file(path, eastward, northward, units, mask, depth_m) for path in find_files(paths)]
-    files.sort(key=lambda file: float(file.time_s[0]))
+    reading = Reading(eastward, northward, units, mask, depth_m, group)
+    found, aside = find_files(paths)
+    files = sorted((open_file(path, reading) for path in found), key=lambda file: (float(file.time_s[0]), file.path))
     _check_alike(files)
     masks = [file.mask for file in files if file.mask is not None]
-    currents = _join(files, masks[0] if masks else None)
-    return _add_water(currents, files, has_mask=bool(masks))
+    currents = _join(files, masks[0] if masks else None, aside)
+    return survey(currents, bool(masks), every_step=every_step, memory_mb=memory_mb, progress=progress)
 
 
-def _check_alike(files: list[OceanFile]) -> None:
-    """Refuse files of different calendars or grids, and files that overlap in time."""
-    for file, following in pairwise(files):
-        if following.calendar != file.calendar:
+def _check_alike(files: Sequence[OceanFile]) -> None:
+    """Refuse files of different calendars, grids, depths, quantities or masks."""
+    first = files[0]
+    for file in files[1:]:
+        if file.calendar != first.calendar:
             raise BadInputError(
-                f"{following.path} has the calendar {following.calendar}, {file.path} {file.calendar}: all files must "
+                f"{file.path} has the calendar {file.calendar}, {first.path} {first.calendar}: all files must "
                 "have one, leave out the others"
             )
-        if following.time_s[0] <= file.time_s[-1]:
+        _check_grid(file, first)
+        if not _same_depth(file.depth_m, first.depth_m):
             raise BadInputError(
-                f"{following.path} begins before {file.path} ends: files must not overlap in time, leave one out"
+                f"{file.path} is at {_metres(file.depth_m)}, {first.path} at {_metres(first.depth_m)}: all files must "
+                "be of one depth, leave out the others or choose data.ocean.depth_m"
             )
-        if file.mask is not None and following.mask is not None and not np.array_equal(file.mask, following.mask):
-            raise BadInputError(
-                f"{following.path} has another mask than {file.path}: all files must have the same, leave one out"
-            )
-        for axis in ("latitude", "longitude"):
-            here, there = getattr(file, axis), getattr(following, axis)
-            if here.shape != there.shape or not np.allclose(here, there, rtol=0, atol=1e-4):
+    for towards in TOWARDS:
+        having = [file for file in files if towards in file.kinds]
+        for file in having[1:]:
+            if file.kinds[towards] != having[0].kinds[towards]:
                 raise BadInputError(
-                    f"{following.path} has another {axis} ({_span(there)}) than {file.path} ({_span(here)}): "
-                    "all files must have one grid, leave it out or interpolate it first"
+                    f"{file.path} holds {file.kinds[towards]}, {having[0].path} {having[0].kinds[towards]}: all files "
+                    "must hold the same quantity, leave out the others"
                 )
+    masked = [file for file in files if file.mask is not None]
+    for file in masked[1:]:
+        if not np.array_equal(file.mask, masked[0].mask):  # type: ignore[arg-type]
+            raise BadInputError(
+                f"{file.path} has another mask than {masked[0].path}: all files must have the same, leave one out"
+            )
+
+
+def _check_grid(file: OceanFile, first: OceanFile) -> None:
+    for axis in ("latitude", "longitude"):
+        here, there = getattr(first, axis), getattr(file, axis)
+        if here.shape != there.shape or not np.allclose(here, there, rtol=0, atol=SAME_DEGREES):
+            between = (
+                here.shape == there.shape
+                and np.ptp(there - here) < SAME_DEGREES
+                and set(file.kinds) != set(first.kinds)
+            )
+            staggered = "they are of a staggered grid (Arakawa C), " if between else ""
+            raise BadInputError(
+                f"{file.path} has another {axis} ({_span(there)}) than {first.path} ({_span(here)}): {staggered}"
+                "all files must have one grid, leave it out or interpolate it first"
+            )
 
 
 def _span(degrees: np.ndarray) -> str:
     return f"{len(degrees)} points from {degrees[0]:.4f} to {degrees[-1]:.4f}"
 
 
-def _join(files: list[OceanFile], wet: np.ndarray | None) -> Currents:
-    """Return the currents of all files, missing outside the water if it is known."""
-    firsts = np.cumsum([0, *(len(file.time_s) for file in files)])
-    latitude, longitude = files[0].latitude, files[0].longitude
-    parts = [(file.eastward, file.northward) for file in files]
-    if wet is not None:
-        water = xr.DataArray(wet, dims=("latitude", "longitude")).chunk()  # one task, whatever the number of files
-        parts = [(_where(water, u), _where(water, v)) for u, v in parts]
-    time_s = np.concatenate([file.time_s for file in files])
-    coordinates = {
-        "time": ("time", time_s, {"units": EPOCH, "calendar": files[0].calendar, "standard_name": "time"}),
-        "latitude": ("latitude", latitude, {"units": "degrees_north", "standard_name": "latitude"}),
-        "longitude": ("longitude", longitude, {"units": "degrees_east", "standard_name": "longitude"}),
-    }
+def _metres(depth_m: float | None) -> str:
+    return "a depth that it does not state" if depth_m is None else f"{depth_m:g} m"
 
-    def join(component: Sequence[xr.DataArray]) -> xr.DataArray:
-        data = np.concatenate([part.data for part in component])  # of Dask arrays: a lazy Dask array
-        return xr.DataArray(data, coordinates, component[0].dims, component[0].name, component[0].attrs)
 
+def _same_depth(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) <= SAME_DEPTH_M + SAME_DEPTH_SHARE * max(one, other)
+
+
+def _join(files: Sequence[OceanFile], wet: np.ndarray | None, aside: Sequence[str]) -> Currents:
+    """Return the currents of all files."""
+    (east, time_s), (north, other_s) = (_in_order(files, towards) for towards in TOWARDS)
+    _check_partners(files, time_s, other_s)
+    first = files[0]
+    attributes = [next(file.components[t].attrs for file in files if t in file.components) for t in TOWARDS]
     return Currents(
-        join([u for u, _ in parts]),
-        join([v for _, v in parts]),
+        (east, north),
+        (attributes[0], attributes[1]),
         time_s,
-        files[0].calendar,
-        latitude,
-        longitude,
-        np.ones((len(latitude), len(longitude)), bool) if wet is None else wet,
-        tuple((file.path, int(first)) for file, first in zip(files, firsts, strict=False)),
-        tuple(parts),
+        first.calendar,
+        first.latitude,
+        first.longitude,
+        np.ones((len(first.latitude), len(first.longitude)), bool) if wet is None else wet,
+        first.depth_m,
+        tuple(file.path for file in files),
+        tuple(aside),
+        max(file.precision_s for file in files),
     )
 
 
-def _where(water: xr.DataArray, component: xr.DataArray) -> xr.DataArray:
-    """Return a component that is missing outside the water."""
-    return component.copy(data=np.where(water.data, component.data, np.float32(np.nan)))
+def _in_order(files: Sequence[OceanFile], towards: str) -> tuple[tuple[Run, ...], np.ndarray]:
+    """Return the runs of a component in the order of time, each step once, and its times."""
+    having = [file for file in files if towards in file.components]
+    if not having:
+        raise BadInputError(files[0].lack)
+    time_s = np.concatenate([file.time_s for file in having])
+    number = np.repeat(np.arange(len(having)), [len(file.time_s) for file in having])
+    step = np.concatenate([np.arange(len(file.time_s)) for file in having])
+    order = np.lexsort((step, number, time_s))
+    index = _each_once(having, towards, time_s[order], number[order], step[order])
+    time_s, number, step = time_s[order][index], number[order][index], step[order][index]
+    follows = (np.diff(number) == 0) & (np.diff(step) == 1)
+    edges = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(step)]
+    runs = []
+    for first, stop in pairwise(edges):
+        file, begin = having[number[first]], int(step[first])
+        runs.append(Run(file.path, first, file.components[towards].data[begin : begin + stop - first]))
+    return tuple(runs), time_s
 
 
-def _add_water(currents: Currents, files: list[OceanFile], has_mask: bool) -> Currents:
-    """Find the water at a few time steps, read one at a time."""
-    num_times = len(currents.time_s)
-    steps = np.unique(np.linspace(0, num_times - 1, min(SAMPLED_STEPS, num_times)).round().astype(int))
-    wet, moving = (np.zeros(currents.wet.shape, bool) for _ in range(2))
-    for step in steps:
-        u, v = currents.load(slice(step, step + 1), slice(None), slice(None))[:, 0]
-        wet |= ~np.isnan(u)
-        moving |= (np.nan_to_num(u) != 0) | (np.nan_to_num(v) != 0)
-    still = wet & ~moving if len(steps) > 1 and not has_mask else np.zeros_like(wet)
-    water = wet & currents.wet & ~still
-    if not water.any():
-        raise BadInputError(f"{files[0].path} holds no water: choose another mask, depth or region")
-    return replace(_join(files, ~still) if still.any() else currents, wet=water)
+def _each_once(
+    files: Sequence[OceanFile], towards: str, time_s: np.ndarray, number: np.ndarray, step: np.ndarray
+) -> list[int]:
+    """Return the index of every record, but of records of one time only the first; they must be equal."""
+    precision_s = np.array([file.precision_s for file in files])[number]
+    repeats = np.flatnonzero(np.diff(time_s) <= np.maximum(precision_s[1:], precision_s[:-1])) + 1
+    kept = np.ones(len(time_s), bool)
+    for i in repeats.tolist():
+        before = int(np.flatnonzero(kept[:i])[-1])
+        one, other = ((files[number[j]], int(step[j])) for j in (before, i))
+        _check_equal(one, other, towards)
+        kept[i] = False
+    index: list[int] = np.flatnonzero(kept).tolist()
+    return index
+
+
+def _check_equal(one: tuple[OceanFile, int], other: tuple[OceanFile, int], towards: str) -> None:
+    """Refuse two records of one time that differ."""
+    if not np.allclose(_record(*one, towards), _record(*other, towards), rtol=0, atol=SAME_M_S, equal_nan=True):
+        (file, step), (second, _) = one, other
+        twice = f"{file.path} holds it twice" if file is second else f"{file.path} and {second.path} both hold it"
+        raise BadInputError(
+            f"{second.path}: {date(float(file.time_s[step]), file.calendar)} is there with two different {towards} "
+            f"velocities, {twice}: every time must have one, leave one out"
+        )
+
+
+def _record(file: OceanFile, step: int, towards: str) -> np.ndarray:
+    try:
+        return np.asarray(file.components[towards].data[step].compute(scheduler="threads"))
+    except Exception as error:
+        raise damaged(file.path, error) from error
+
+
+def _check_partners(files: Sequence[OceanFile], east_s: np.ndarray, north_s: np.ndarray) -> None:
+    """Refuse times that only one component has."""
+    alone = [np.setdiff1d(east_s, north_s), np.setdiff1d(north_s, east_s)]
+    for towards, other, times in zip(TOWARDS, TOWARDS[::-1], alone, strict=True):
+        if len(times):
+            file = next(file for file in files if towards in file.components and times[0] in file.time_s)
+            raise BadInputError(
+                f"{file.path}: {len(times)} times, the first {date(float(times[0]), file.calendar)}, have a {towards} "
+                f"and no {other} velocity in any file: add the files that hold it, or leave this one out"
+            )
 
 
 def chunk_advice(currents: Currents, window_steps: int, tile_points: int) -> str:
@@ -249,7 +230,7 @@ def chunk_advice(currents: Currents, window_steps: int, tile_points: int) -> str
         tile_points: points of a tile in latitude and in longitude.
     """
     wanted = (window_steps, tile_points, tile_points)
-    chunk = [max(sizes) for sizes in currents.eastward.chunks or ()]
+    chunk = currents.chunk_shape
     used_mb, read_mb = (
         2 * 4e-6 * math.prod(sizes)
         for sizes in (wanted, [-(-want // size) * size for want, size in zip(wanted, chunk, strict=True)])

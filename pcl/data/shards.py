@@ -5,8 +5,19 @@ source, its range of pairs and the size of its records, on nothing else, so shar
 tasks in any order, and a build that was cut off continues.
 """
 
-__all__ = ["ShardPlan", "Source", "begin_build", "build_shard", "finish_build", "plan_shards", "read_records", "verify"]
+__all__ = [
+    "ShardPlan",
+    "Source",
+    "abandon_build",
+    "begin_build",
+    "build_shard",
+    "finish_build",
+    "plan_shards",
+    "read_records",
+    "verify",
+]
 
+import contextlib
 import hashlib
 import io
 import json
@@ -130,6 +141,20 @@ def begin_build(root: Path, identity: Mapping[str, Any]) -> bool:
     root.mkdir(parents=True, exist_ok=True)
     write_json(root / BUILD_FILE, identity)
     return True
+
+
+def abandon_build(root: Path) -> None:
+    """Give up the claim on a folder in which no shard has been written, so that another configuration may have it.
+
+    Args:
+        root: the folder.
+    """
+    if any(root.glob("*.tar")):
+        return  # the same command goes on from there
+    for leftover in (*root.glob(".*.tar.*"), root / BUILD_FILE):
+        leftover.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # others keep files there
+        root.rmdir()
 
 
 def _identity_of(path: Path) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def format_sizes(sizes: Sizes) -> list[str]:
 
 
 def describe_needs(source: Source, plans: Sequence[ShardPlan], record_pairs: int) -> list[str]:
-    """Return the memory of a task and, of ocean fields, whether their chunks suit.
+    """Return the memory of a task and, of ocean fields, what they are and whether their chunks suit.
 
     Args:
         source: where the pairs come from.
@@ -93,6 +93,7 @@ def describe_needs(source: Source, plans: Sequence[ShardPlan], record_pairs: int
         f"memory of a task: {fields / MEGABYTE:.1f} MB of fields (at most build.memory_mb={source.memory_mb:g}), "
         f"{shard / MEGABYTE:.1f} MB of its pairs",
         source.chunk_advice(),
+        *source.describe(),
     ]
 
 

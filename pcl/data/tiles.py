@@ -10,11 +10,13 @@ import numpy as np
 
 from pcl.errors import BadInputError
 
-DAY_S = 86_400.0
+DAY_S, HOUR_S = 86_400.0, 3600.0
 TIME_TOLERANCE = 1e-3  # of an interval: stored times carry rounding, of float32 days for instance
 
 
-def cut_tiles(wet: np.ndarray, tile_points: int, tile_stride: int, minimum_wet: float) -> np.ndarray:
+def cut_tiles(
+    wet: np.ndarray, tile_points: int, tile_stride: int, minimum_wet: float, periodic: bool = False
+) -> np.ndarray:
     """Return the first row and column of every tile with enough water.
 
     Args:
@@ -22,6 +24,7 @@ def cut_tiles(wet: np.ndarray, tile_points: int, tile_stride: int, minimum_wet: 
         tile_points: rows and columns of a tile.
         tile_stride: points from one tile to the next.
         minimum_wet: smallest share of wet points.
+        periodic: the first column is the neighbour of the last: tiles go on across the seam.
 
     Returns:
         Shape (tiles, 2), from row to row.
@@ -40,6 +43,8 @@ def cut_tiles(wet: np.ndarray, tile_points: int, tile_stride: int, minimum_wet: 
             f"data.ocean.tile_points={tile_points} and a grid of {wet.shape[0]} x {wet.shape[1]} points: a tile must "
             "fit in the grid, choose fewer points"
         )
+    if periodic:
+        wet = np.concatenate([wet, wet[:, : tile_points - 1]], axis=1)
     starts = [range(0, size - tile_points + 1, tile_stride) for size in wet.shape]
     all_tiles = np.array([(row, column) for row in starts[0] for column in starts[1]])
     shares = np.array([wet[row : row + tile_points, column : column + tile_points].mean() for row, column in all_tiles])
@@ -81,7 +86,12 @@ def regular_interval(time_s: np.ndarray) -> float:
 
 
 def cut_windows(
-    time_s: np.ndarray, window_steps: int, window_stride: int, test_fraction: float, gap_days: float
+    time_s: np.ndarray,
+    window_steps: int,
+    window_stride: int,
+    test_fraction: float,
+    gap_days: float,
+    precision_s: float = 0.0,
 ) -> dict[str, np.ndarray]:
     """Return the first time index of every window of each split.
 
@@ -91,6 +101,7 @@ def cut_windows(
         window_stride: times from one training window to the next.
         test_fraction: last part of the time axis, where test windows lie one after another.
         gap_days: smallest time from the end of a training window to the start of a test window, days.
+        precision_s: how exact the times are, seconds: windows may be uneven by that.
 
     Raises:
         BadInputError: the times do not increase, a window has fewer than two times, the gap is shorter than two
@@ -115,7 +126,7 @@ def cut_windows(
             f"data.ocean.gap_days={gap_days:g} is a gap shorter than a window and a trajectory, {window_days:g} days "
             "each: both splits would see the same water, choose at least their sum, better the decorrelation time"
         )
-    whole = _whole_windows(time_s, window_steps, interval_s)
+    whole = _whole_windows(time_s, window_steps, interval_s, precision_s)
     first_test = len(time_s) - round(len(time_s) * test_fraction)
     last_train_s = time_s[min(first_test, len(time_s) - 1)] - gap_days * DAY_S
     train = [i for i in whole.tolist() if i % window_stride == 0 and time_s[i + window_steps - 1] <= last_train_s]
@@ -125,17 +136,28 @@ def cut_windows(
             test.append(i)
     if not train or not test:
         days = (time_s[-1] - time_s[0]) / DAY_S
+        uneven = len(whole) < len(time_s) - window_steps + 1
         raise BadInputError(
             f"{len(time_s)} times over {days:g} days leave {len(train)} training and {len(test)} test windows of "
-            f"{window_steps} equally spaced times ({window_days:g} days) with a gap of {gap_days:g} days between: give "
-            "more fields, or choose a shorter window, a shorter gap or another test_fraction"
+            f"{window_steps} equally spaced times ({window_days:g} days) with a gap of {gap_days:g} days between"
+            f"{_intervals(time_s, precision_s) if uneven else ''}: give more fields, or choose a shorter window, a "
+            "shorter gap or another test_fraction"
         )
     return {"train": np.array(train), "test": np.array(test)}
 
 
-def _whole_windows(time_s: np.ndarray, window_steps: int, interval_s: float) -> np.ndarray:
+def _intervals(time_s: np.ndarray, precision_s: float) -> str:
+    """Say how far apart times are."""
+    intervals = np.diff(time_s)
+    return (
+        f" (intervals go from {intervals.min():,.10g} to {intervals.max():,.10g} s, most are "
+        f"{regular_interval(time_s):,.10g} s, and times are exact to {max(precision_s, 1e-3):.3g} s)"
+    )
+
+
+def _whole_windows(time_s: np.ndarray, window_steps: int, interval_s: float, precision_s: float) -> np.ndarray:
     """Return the first index of every run of equally spaced times: none spans a hole in the archive."""
-    uneven = np.abs(np.diff(time_s) - interval_s) > TIME_TOLERANCE * interval_s
+    uneven = np.abs(np.diff(time_s) - interval_s) > max(TIME_TOLERANCE * interval_s, 2 * precision_s)
     holes_before = np.concatenate([[0], np.cumsum(uneven)])
     starts = np.arange(len(time_s) - window_steps + 1)
     return np.compress(holes_before[starts + window_steps - 1] == holes_before[starts], starts)

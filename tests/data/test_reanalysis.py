@@ -404,7 +404,7 @@ def test_speeds_that_are_no_current(tmp_path):
 def test_grids_that_are_not_rectilinear_or_differ(tmp_path):
     clean = clean_field()
     curved = nav_lat(clean)
-    curved["nav_lat"] = curved["nav_lat"] + 0 * curved["nav_lon"]
+    curved["nav_lat"] = curved["nav_lat"] + 0.1 * curved["nav_lon"]
     refuse(write(curved, tmp_path / "a.nc"), "a.nc: nav_lat has dimensions ('y', 'x'), a curvilinear grid")
     mesh = clean.isel(
         latitude=xr.DataArray(np.arange(9), dims="node"), longitude=xr.DataArray(np.arange(9), dims="node")
@@ -424,10 +424,7 @@ def test_times_that_are_missing_or_out_of_order(tmp_path):
     refuse(write(clean.isel(time=0).drop_vars("time"), tmp_path / "a.nc"), "a.nc has no time")
     refuse(write(clean.drop_vars("time"), tmp_path / "b.nc"), "b.nc")
     refuse(write(clean.isel(time=[0, 2, 1]), tmp_path / "c.nc"), "c.nc: time does not increase from step 1 to 2")
-    refuse(write(clean.isel(time=[0, 0]), tmp_path / "d.nc"), "d.nc: time does not increase from step 0 to 1")
     write(clean.isel(time=slice(0, 3)), tmp_path / "e.nc")
-    write(clean.isel(time=slice(2, 6)), tmp_path / "f.nc")
-    refuse([str(tmp_path / name) for name in ("f.nc", "e.nc")], "f.nc begins before", "e.nc ends")
     monthly = clean.assign_coords(time=("time", np.arange(6.0), {"units": "months since 1960-01-01"}))
     refuse(write(monthly, tmp_path / "g.nc"), "g.nc: time in 'months since 1960-01-01'")
     holes = clean.assign_coords(time=("time", [0, 1, np.nan, 3, 4, 5], {"units": EPOCH}))

@@ -1,0 +1,122 @@
+"""The times of a file: seconds since 1970 in its calendar, freed of the rounding of the numbers that hold them."""
+
+__all__ = ["EPOCH", "date", "read_times", "tidy_times"]
+
+from collections.abc import Mapping
+from typing import Any
+
+import cftime  # type: ignore[import-untyped]
+import numpy as np
+
+from pcl.data.ocean_names import text
+from pcl.errors import BadInputError
+
+EPOCH = "seconds since 1970-01-01"
+CALENDARS = {
+    "": "standard",
+    "gregorian": "standard",
+    "proleptic_gregorian": "standard",
+    "365_day": "noleap",
+    "366_day": "all_leap",
+}
+SECONDS = {"d": 86_400.0, "h": 3600.0, "min": 60.0, "s": 1.0}  # of units of time, by how their names begin
+WHOLE_S = (86_400, 43_200, 21_600, 10_800, 3600, 1800, 900, 600, 300, 60, 10, 1)
+UNIQUE = 4  # whole units must be this many times the rounding, or times could go to either of two
+
+
+def read_times(values: np.ndarray, attributes: Mapping[Any, Any], where: str) -> tuple[np.ndarray, str, float]:
+    """Return the times of a file.
+
+    Args:
+        values: as stored, shape (T,).
+        attributes: of the variable, with ``units`` and ``calendar``.
+        where: file and variable, for messages.
+
+    Returns:
+        Seconds since 1970-01-01 in the calendar, float64, shape (T,); the calendar; how exact they are, seconds.
+
+    Raises:
+        BadInputError: a time is missing, or units and calendar are none.
+
+    Example:
+        >>> hours = np.array([0.0, 1.0, 2.0, 3.0]) / 24 + 26_000
+        >>> read_times(hours.astype(np.float32), {"units": "days since 1950-01-01"}, "a.nc: time")
+        (array([1.6152480e+09, 1.6152516e+09, 1.6152552e+09, 1.6152588e+09]), 'standard', 0.0)
+    """
+    units, calendar = text(attributes, "units"), text(attributes, "calendar").lower()
+    exact = np.atleast_1d(np.asarray(values, np.float64))
+    if not np.all(np.isfinite(exact)):
+        raise BadInputError(f"{where} is missing at some steps: every step must have a time, repair or leave out")
+    try:
+        dates = cftime.num2date(exact, units, calendar or "standard", only_use_cftime_datetimes=True)
+        # a millisecond hides the rounding of days and hours
+        seconds = np.round(np.asarray(cftime.date2num(dates, EPOCH, calendar or "standard"), np.float64), 3)
+    except Exception as error:  # whatever a date that nobody foresaw makes of it
+        said = " ".join(str(error).split())[:120]
+        reason = said if isinstance(error, (ValueError, OverflowError)) else "its reference date or calendar is none"
+        raise BadInputError(
+            f"{where} in '{units}', calendar {calendar or 'not stated'}, is no time ({reason}): repair its units, such "
+            "as 'days since 2010-01-01'"
+        ) from error
+    unit_s = next((length for name, length in SECONDS.items() if units.lower().startswith(name)), 0.0)
+    precision_s = _rounding(np.atleast_1d(np.asarray(values))) * unit_s
+    tidy = tidy_times(seconds, precision_s)
+    return tidy, CALENDARS.get(calendar, calendar), precision_s if tidy is seconds else 0.0
+
+
+def _rounding(values: np.ndarray) -> float:
+    """Return half the distance between stored numbers: of single precision, or of the decimals they were cut to."""
+    numbers = values.astype(np.float64)
+    binary = float(np.spacing(np.abs(values).max(initial=0))) / 2 if values.dtype.kind == "f" else 0.0
+    for digits in range(1, 7):
+        scaled = numbers * 10**digits
+        if np.all(np.abs(scaled - np.round(scaled)) <= 1e-6):
+            whole = digits == 1 and np.array_equal(numbers, np.round(numbers))
+            return 0.0 if whole else max(binary, 0.5 * 10.0**-digits)
+    return binary
+
+
+def tidy_times(seconds: np.ndarray, precision_s: float) -> np.ndarray:
+    """Return times as multiples of the longest whole unit, or as equally spaced, where they are so within rounding.
+
+    Args:
+        seconds: shape (T,).
+        precision_s: how far rounding may have moved a time, seconds.
+
+    Returns:
+        The times themselves where rounding does not explain what is irregular.
+
+    Example:
+        >>> tidy_times(np.array([0.0, 3610.0, 7150.0]), 60.0).tolist()
+        [0.0, 3600.0, 7200.0]
+        >>> tidy_times(np.array([0.0, 3610.0, 7150.0]), 5.0).tolist()
+        [0.0, 3610.0, 7150.0]
+    """
+    if precision_s < 1e-3:
+        return seconds
+    within = precision_s * (1 + 1e-6) + 1e-3
+    for unit in WHOLE_S:
+        whole: np.ndarray = np.round(seconds / unit) * unit
+        if unit >= UNIQUE * precision_s and np.all(np.abs(seconds - whole) <= within):
+            return whole
+    if len(seconds) > 2:
+        step = (seconds[-1] - seconds[0]) / (len(seconds) - 1)
+        even = seconds[0] + step * np.arange(len(seconds))
+        even += (seconds - even).mean()
+        if step > UNIQUE * precision_s and np.all(np.abs(seconds - even) <= 2 * within):
+            return np.asarray(even)
+    return seconds
+
+
+def date(seconds: float, calendar: str) -> str:
+    """Return a time as people write it.
+
+    Args:
+        seconds: since 1970-01-01.
+        calendar: of the time.
+
+    Example:
+        >>> date(3600.0, "standard")
+        '1970-01-01 01:00'
+    """
+    return str(cftime.num2date(seconds, EPOCH, calendar).strftime("%Y-%m-%d %H:%M"))

@@ -1,0 +1,198 @@
+"""From stored numbers to metres per second: what counts as missing, by the CF conventions and by habit."""
+
+__all__ = ["Valid", "conform", "default_fill_of", "to_metres_per_second"]
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import netCDF4
+import numpy as np
+import xarray as xr
+
+from pcl.data.ocean_names import text
+from pcl.errors import BadInputError
+
+LARGEST_VALUE = 1e10  # beyond it lie the fill values of every product: 1e20, 1.27e30, 9.97e36, -9.99e33
+# HYCOM's fill -30000 after its scale 0.001, and without it, where a file forgot to declare it, m s-1
+FILLS = (-30.0, -30000.0)
+FASTEST_M_S = 3.0  # of the great currents
+DIGITS = 4  # of a limit that somebody chose, such as 2.5: HYCOM writes the extremes of some field as valid_range
+NARROW = 0.05  # m s-1 or cm s-1: every product has such speeds; a range without them is one in other units
+
+
+@dataclass(frozen=True)
+class Valid:
+    """What unpacked values of a variable count.
+
+    Attributes:
+        low: smallest.
+        high: largest.
+        fills: values that stand for a missing one.
+        is_measured: low and high are extremes of some data, not limits: plausible currents beyond them count.
+        zero_is_missing: 0 stands for a missing value where the other component is 0 as well.
+    """
+
+    low: float = -np.inf
+    high: float = np.inf
+    fills: tuple[float, ...] = ()
+    is_measured: bool = False
+    zero_is_missing: bool = False
+
+
+def conform(variable: xr.Variable, where: str, default_fill: Callable[[], Any]) -> tuple[xr.Variable, Valid]:
+    """Return a variable whose attributes make xarray mask what CF calls missing, and the rules that it does not know.
+
+    Missing are the values of ``_FillValue`` and ``missing_value`` (of any type, one or several), NetCDF's default fill
+    where none is declared, and what lies outside ``valid_range``, or ``valid_min`` and ``valid_max``, in stored units.
+
+    Args:
+        variable: as stored.
+        where: file and variable, for messages.
+        default_fill: gives the value that the file holds where nothing was written, None if it does not say.
+
+    Raises:
+        BadInputError: an attribute is of a type that it cannot have.
+
+    Example:
+        >>> rules = {"missing_value": -9.0, "valid_max": 5, "scale_factor": 0.5}
+        >>> conform(xr.Variable("x", np.int16([1, -9, 7]), rules), "a.nc: u", lambda: None)[1]
+        Valid(low=-inf, high=2.5, fills=(), is_measured=False, zero_is_missing=False)
+
+    References:
+        CF conventions 1.11, sections 2.5 and 8.1; NetCDF Users Guide, attribute conventions.
+    """
+    attributes = dict(variable.attrs)
+    zero_is_missing = _take_zarr_fill(attributes, variable.encoding)
+    for key in ("scale_factor", "add_offset"):
+        if key in attributes and _numbers(attributes[key]).size != 1:
+            raise BadInputError(f"{where}: {key} is {attributes[key]!r}: it must be a number, repair the attribute")
+    stored, unpacked = [], []
+    for key in ("missing_value", "_FillValue"):
+        for value in _numbers(attributes.pop(key, ())):
+            cast = _cast(value, variable.dtype)
+            stored += [] if cast is None else [cast]
+            unpacked += [float(value)] if cast is None else []
+    if "_FillValue" not in variable.attrs and variable.dtype.kind in "iu" and variable.dtype.itemsize > 1:
+        default = default_fill()
+        stored += [] if default is None else [np.asarray(default, variable.dtype)[()]]
+    conforming = variable.copy(deep=False)
+    conforming.attrs = attributes
+    if stored:
+        fills = np.array(stored, variable.dtype)
+        is_unsigned = text(attributes, "_Unsigned").lower() == "true" and variable.dtype.kind == "i"
+        conforming.attrs["missing_value"] = fills.view(f"u{fills.itemsize}") if is_unsigned else fills
+    low, high = _valid_range(variable, where)
+    limits = [end for end in (low, high) if np.isfinite(end)]
+    is_measured = bool(limits) and variable.dtype.kind == "f" and not any(map(_is_round, limits))
+    return conforming, Valid(low, high, tuple(unpacked), is_measured, zero_is_missing)
+
+
+def _is_round(number: float) -> bool:
+    return float(np.float32(f"{number:.{DIGITS - 1}e}")) == float(np.float32(number))
+
+
+def _take_zarr_fill(attributes: dict[str, Any], encoding: Mapping[Any, Any]) -> bool:
+    """Make the fill value of a Zarr array an attribute, if somebody chose it; return whether it is the usual zero.
+
+    Every array of the second format has a fill value, 0 unless told otherwise: exact zeros of a component are water.
+    """
+    if "compressors" not in encoding:
+        return False  # not of a Zarr store
+    if "fill_value" in encoding:  # the third format, where missing values are declared by the attribute
+        if encoding["fill_value"] != 0:
+            attributes.setdefault("_FillValue", encoding["fill_value"])
+        return False
+    is_zero = attributes.get("_FillValue") == 0 and not attributes.get("add_offset")
+    if is_zero:
+        del attributes["_FillValue"]
+    return bool(is_zero)
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """Return the numbers of an attribute, also where they are written as text; none where it holds no numbers."""
+    with contextlib.suppress(TypeError, ValueError):
+        numbers = np.atleast_1d(np.asarray(value)).ravel()
+        numbers = numbers.astype(np.float64) if numbers.dtype.kind not in "iuf" else numbers
+        return numbers[~np.isnan(numbers)] if numbers.dtype.kind == "f" else numbers
+    return np.empty(0)
+
+
+def _cast(value: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a value in the type of the stored numbers, None where that type cannot hold it."""
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return np.asarray(value).astype(dtype)[()]
+    if dtype.kind in "iu" and float(value).is_integer():
+        bounds = np.iinfo(dtype)
+        number = int(value)
+        if dtype.kind == "u" and bounds.min > number >= -(bounds.max + 1) // 2:
+            number += bounds.max + 1  # written as signed
+        return dtype.type(number) if bounds.min <= number <= bounds.max else None
+    return None
+
+
+def _valid_range(variable: xr.Variable, where: str) -> tuple[float, float]:
+    """Return the smallest and the largest valid value, unpacked."""
+    attributes = variable.attrs
+    both = _numbers(attributes.get("valid_range", ()))
+    single = [_numbers(attributes.get(key, ()))[:1] for key in ("valid_min", "valid_max")]
+    ends = [both[:1], both[1:]] if both.size == 2 else single
+    low, high = (
+        _unpack(variable, end[0]) if end.size else unlimited
+        for end, unlimited in zip(ends, (-np.inf, np.inf), strict=True)
+    )
+    low, high = min(low, high), max(low, high)  # a negative scale turns them round
+    as_stored = all(end.dtype == variable.dtype for end in ends)
+    if "scale_factor" in attributes and not as_stored and (low > -NARROW or high < NARROW):
+        raise BadInputError(
+            f"{where}: its valid range is {low:.3g} to {high:.3g} once unpacked: it must be in stored units, as "
+            f"{variable.dtype}; correct or delete valid_range, valid_min, valid_max"
+        )
+    return low, high
+
+
+def _unpack(variable: xr.Variable, end: Any) -> float:
+    """Return a bound in unpacked units, with the very rounding that values get."""
+    cast = _cast(end, variable.dtype)
+    if cast is None:  # no number of the stored type: it is meant unpacked
+        return float(end)
+    packing = {key: variable.attrs[key] for key in ("scale_factor", "add_offset", "_Unsigned") if key in variable.attrs}
+    stored = xr.Variable(("end",), np.array([cast], variable.dtype), packing)
+    return float(xr.conventions.decode_cf_variable("end", stored).values[0])
+
+
+def default_fill_of(path: str, group: str, name: str) -> Any:
+    """Return what a NetCDF file holds where nothing was written, None where it was told not to fill.
+
+    Args:
+        path: of the file.
+        group: of the variable, empty for the root.
+        name: of the variable.
+    """
+    with netCDF4.Dataset(path) as file:
+        return (file[group] if group else file)[name].get_fill_value()
+
+
+def to_metres_per_second(values: np.ndarray, units_per: float, valid: Valid) -> np.ndarray:
+    """Return float32 m s-1, NaN where a value is missing; the division is in double, so cm s-1 round only once.
+
+    Args:
+        values: unpacked, of any shape.
+        units_per: how many of their units make 1 m s-1.
+        valid: what counts.
+
+    Example:
+        >>> to_metres_per_second(np.array([50.0, 1e20, 400.0]), 100.0, Valid(high=300.0))
+        array([0.5, nan, nan], dtype=float32)
+    """
+    values = np.asarray(values)
+    low, high = valid.low, valid.high
+    if valid.is_measured:
+        low, high = min(low, -FASTEST_M_S * units_per), max(high, FASTEST_M_S * units_per)
+    counts = (np.abs(values) <= LARGEST_VALUE) & (values >= low) & (values <= high)
+    values = np.where(counts, values, np.nan).astype(np.float64) / units_per
+    for fill in (*FILLS, *(fill / units_per for fill in valid.fills)):
+        values[np.abs(values - fill) < 1e-4] = np.nan
+    return values.astype(np.float32)
