@@ -3,7 +3,15 @@
 Shapes: N windows of a tile's archive, K members, C = 2 components, T times, H x W grid points, n measurements.
 """
 
-__all__ = ["Measurements", "OptimalInterpolation", "climatology", "measure", "nearest_track_analog", "random_analog"]
+__all__ = [
+    "Measurements",
+    "OptimalInterpolation",
+    "climatology",
+    "draw",
+    "measure",
+    "nearest_track_analog",
+    "random_analog",
+]
 
 import itertools
 from collections.abc import Sequence
@@ -13,13 +21,16 @@ import torch
 from torch import Tensor
 
 from pcl.encoders.tracks import track_segments
+from pcl.evaluation.blocks import num_at_once, walk
 from pcl.evaluation.field_scores import gaussian_crps, weighted_mean
 from pcl.evaluation.fields import Estimate, summarise
 from pcl.evaluation.interpolation import interpolate
-from pcl.evaluation.windows import Geometry
+from pcl.evaluation.windows import DAY_S, Geometry
 from pcl.sphere import METRES_PER_DEGREE
 
-DAY_S = 86400.0
+BYTES_PER_COVARIANCE = 160  # of a measurement and a point: four numbers, twice, and what they are made of
+BYTES_PER_MEASUREMENT = 64  # of a window while it is compared: two components, their weights and sums
+TIMES = (3.0, 6.0, 12.0, 24.0)  # that optimal interpolation chooses from, in units of ``Geometry.scale_s``
 
 
 @dataclass(frozen=True)
@@ -31,15 +42,16 @@ class Measurements:
     time_s: Tensor
 
 
-def measure(drifters: Tensor, geometry: Geometry, *, every_s: float = 43200.0, margin: float = 0.5) -> Measurements:
+def measure(drifters: Tensor, geometry: Geometry, *, every_s: float | None = None, margin: float = 0.5) -> Measurements:
     """Return the velocities of drifters, averaged over pieces of tracks, within a tile.
 
     Args:
         drifters: as stored, shape (D, P, 4).
         geometry: of the tiles.
-        every_s: length of a piece in time, s; at least one record.
+        every_s: length of a piece in time, s; at least one record. None: half a day, less in windows of hours.
         margin: cells around the tile that still count.
     """
+    every_s = geometry.scale_s / 2 if every_s is None else every_s
     stride = min(max(1, round(every_s / geometry.record_s)), drifters.shape[1] - 1)
     pieces = track_segments(drifters.double(), geometry.record_s, stride)
     middles = (torch.arange(pieces.valid.shape[-1], dtype=torch.float64) + 0.5) * stride * geometry.record_s
@@ -50,41 +62,56 @@ def measure(drifters: Tensor, geometry: Geometry, *, every_s: float = 43200.0, m
     return Measurements(pieces.velocity[kept], pieces.middle[kept], time_s[kept])
 
 
-def climatology(windows: Tensor, num_members: int, generator: torch.Generator) -> Estimate:
+def climatology(
+    windows: Tensor, num_members: int, generator: torch.Generator, chosen: Tensor | None = None
+) -> Estimate:
     """Return the mean and standard deviation of a tile's windows, and windows drawn from them.
 
     Args:
         windows: shape (N, C, T, H, W).
         num_members: K, drawn with replacement.
         generator: of the draws.
+        chosen: increasing indices of the tile's windows; None: all.
     """
-    mean, std = summarise(windows, torch.ones(len(windows)))
-    drawn = torch.randint(len(windows), (num_members,), generator=generator)
-    return Estimate(mean, std, windows[drawn].double(), float(len(windows)))
+    number = len(windows) if chosen is None else len(chosen)
+    mean, std = summarise(windows, torch.ones(number), chosen)
+    return Estimate(mean, std, draw(windows, num_members, generator, chosen), float(number))
 
 
-def random_analog(windows: Tensor, generator: torch.Generator) -> Estimate:
-    """Return one of a tile's windows (N, C, T, H, W), drawn at random."""
-    return Estimate(windows[torch.randint(len(windows), (1,), generator=generator)[0]].double())
+def draw(windows: Tensor, num_members: int, generator: torch.Generator, chosen: Tensor | None = None) -> Tensor:
+    """Return windows drawn with replacement, shape (K, C, T, H, W); arguments as of ``climatology``."""
+    drawn = torch.randint(len(windows) if chosen is None else len(chosen), (num_members,), generator=generator)
+    return windows[drawn if chosen is None else chosen[drawn]]
 
 
-def nearest_track_analog(windows: Tensor, measurements: Measurements, geometry: Geometry) -> Estimate:
+def random_analog(windows: Tensor, generator: torch.Generator, chosen: Tensor | None = None) -> Estimate:
+    """Return one of a tile's windows, drawn at random; arguments as of ``climatology``."""
+    return Estimate(draw(windows, 1, generator, chosen)[0].double())
+
+
+def nearest_track_analog(
+    windows: Tensor, measurements: Measurements, geometry: Geometry, chosen: Tensor | None = None
+) -> Estimate:
     r"""Return the window whose velocities along the tracks are nearest to those of the drifters.
 
     .. math:: \arg\min_i \operatorname{mean}_j |u^i(t_j, x_j) - \dot x_j|^2
 
-    over the measurements j where window i has water: it must have it at half of them.
+    over the measurements j where window i has a value: it must have one at half of them.
 
     Args:
         windows: to choose from, shape (N, C, T, H, W).
         measurements: of the drifters; without any, the first window is returned.
         geometry: of the tiles.
+        chosen: increasing indices of the windows to choose from; None: all.
     """
-    index = geometry.index(measurements.time_s, measurements.place[:, 0], measurements.place[:, 1])
-    difference = (interpolate(windows, index[None]) - measurements.velocity.T).square().sum(1)
-    share = torch.isfinite(difference).double().mean(1)
-    distance = difference.nanmean(1).where(share >= 0.5, torch.inf)
-    return Estimate(windows[distance.nan_to_num(torch.inf).argmin()].double())
+    index = geometry.index(measurements.time_s, measurements.place[:, 0], measurements.place[:, 1])[None]
+    distances = []
+    for _, block in walk(windows, chosen, item_bytes=BYTES_PER_MEASUREMENT * index.shape[1]):
+        difference = (interpolate(block, index) - measurements.velocity.T).square().sum(1)
+        share = torch.isfinite(difference).double().mean(1)
+        distances.append(difference.nanmean(1).where(share >= 0.5, torch.inf).nan_to_num(torch.inf))
+    nearest = torch.cat(distances).argmin()
+    return Estimate(windows[nearest if chosen is None else chosen[nearest]].double())
 
 
 @dataclass(frozen=True)
@@ -154,16 +181,20 @@ class OptimalInterpolation:
         size = 2 * len(where)
         observed = self.covariance(where, where).reshape(size, size)
         observed = observed + self.noise * torch.eye(size, dtype=torch.float64)
-        between = self.covariance(where, grid).reshape(size, 2 * len(grid))
         root = torch.linalg.cholesky(observed)
-        half = torch.linalg.solve_triangular(root, between, upper=False)
         whitened = torch.linalg.solve_triangular(root, anomaly.reshape(size, 1), upper=False)
-        mean = prior.mean + (half.T @ whitened).reshape(prior.mean.shape)
-        std = (variance * (1 - half.square().sum(0)).clamp(min=0)).sqrt().reshape(mean.shape)
+        shift, explained = [], []
+        for points in torch.split(grid, num_at_once(BYTES_PER_COVARIANCE * len(where))):
+            between = self.covariance(where, points).reshape(size, 2 * len(points))
+            half = torch.linalg.solve_triangular(root, between, upper=False)
+            shift.append((half.T @ whitened).reshape(2, -1))
+            explained.append(half.square().sum(0).reshape(2, -1))
+        mean = prior.mean + torch.cat(shift, 1).reshape(prior.mean.shape)
+        std = (variance * (1 - torch.cat(explained, 1)).clamp(min=0)).sqrt().reshape(mean.shape)
         if not num_members:
             return Estimate(mean, std)
         noise = torch.randn(num_members, *mean.shape, generator=generator, dtype=torch.float64)
-        return Estimate(mean, std, mean + std * noise)
+        return Estimate(mean, std, noise.mul_(std).add_(mean))
 
     @classmethod
     def tune(
@@ -171,7 +202,7 @@ class OptimalInterpolation:
         examples: Sequence[tuple[Tensor, Tensor, Estimate, Measurements, float]],
         geometry: Geometry,
         lengths_km: Sequence[float] = (50.0, 70.0, 100.0),
-        times_days: Sequence[float] = (3.0, 6.0, 12.0, 24.0),
+        times_days: Sequence[float] | None = None,
         noises: Sequence[float] = (0.03, 0.1, 0.3),
     ) -> "OptimalInterpolation":
         """Choose the scales with the smallest mean score (CRPS of the normal law) over training pairs.
@@ -181,9 +212,10 @@ class OptimalInterpolation:
                 its tile's latitude.
             geometry: of the tiles.
             lengths_km: to choose from.
-            times_days: to choose from.
+            times_days: to choose from; None: 3, 6, 12, 24 days, in windows of hours so many parts of them.
             noises: to choose from.
         """
+        times_days = [time * geometry.scale_s / DAY_S for time in TIMES] if times_days is None else times_days
 
         def score(candidate: OptimalInterpolation) -> float:
             total = 0.0

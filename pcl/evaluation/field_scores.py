@@ -6,23 +6,30 @@ C = 2 components, T times, H x W grid points, B bins; a truth is NaN where there
 
 __all__ = [
     "DriftScores",
+    "DriftTally",
+    "FieldTally",
+    "MeanSpectrum",
     "drift_scores",
     "effective_resolution",
     "fair_crps",
     "gaussian_crps",
     "mean_scores",
     "rank_histogram",
+    "resolved_km",
     "weighted_mean",
     "zonal_spectra",
 ]
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from pcl.evaluation.blocks import num_at_once
+from pcl.evaluation.running import RunningMean
 from pcl.sphere import METRES_PER_DEGREE
 
 
@@ -61,21 +68,40 @@ def mean_scores(estimate: Tensor, truth: Tensor, area: Tensor) -> dict[str, floa
         >>> mean_scores(truth / 2, truth, torch.ones(1, 1, 1, 1, 1))
         {'rmse_m_s': 0.79..., 'nrmse_score': 0.5, 'explained_variance': 0.75}
     """
-    error = estimate - truth
-    rmse = weighted_mean(error.square(), area).sqrt()
-    return {
-        "rmse_m_s": float(rmse),
-        "nrmse_score": float(1 - rmse / weighted_mean(truth.square(), area).sqrt()),
-        "explained_variance": float(1 - _variance(error, area) / _variance(truth, area)),
-    }
+    tally = FieldTally()
+    tally.add(estimate, truth, area)
+    return tally.scores()
 
 
-def _variance(values: Tensor, area: Tensor) -> Tensor:
-    parts = []
-    for component in range(values.shape[1]):
-        part = values[:, component : component + 1]
-        parts.append(weighted_mean((part - weighted_mean(part, area)).square(), area))
-    return torch.stack(parts).sum()
+class FieldTally:
+    """The scores of ``mean_scores``, of windows that come in blocks."""
+
+    def __init__(self) -> None:
+        self.wrong, self.true = RunningMean(), RunningMean()
+        self.by_component = [(RunningMean(), RunningMean()) for _ in range(2)]
+
+    def add(self, estimate: Tensor, truth: Tensor, area: Tensor) -> None:
+        """Add windows, shapes (Q, C, T, H, W) and (Q, 1, 1, H, 1)."""
+        error = estimate - truth
+        self.wrong.add(error.square(), area)
+        self.true.add(truth.square(), area)
+        for component, (wrong, true) in enumerate(self.by_component):
+            wrong.add(error[:, component : component + 1], area)
+            true.add(truth[:, component : component + 1], area)
+
+    def scores(self) -> dict[str, float]:
+        """Return the scores of all windows so far."""
+        rmse = math.sqrt(self.wrong.mean)
+        left, all_of_it = (sum(pair[i].variance for pair in self.by_component) for i in range(2))
+        return {
+            "rmse_m_s": rmse,
+            "nrmse_score": 1 - _ratio(rmse, math.sqrt(self.true.mean)),
+            "explained_variance": 1 - _ratio(left, all_of_it),
+        }
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
 
 
 def zonal_spectra(fields: Tensor) -> tuple[Tensor, int]:
@@ -121,10 +147,34 @@ def effective_resolution(estimate: Tensor, truth: Tensor, spacing_km: float) -> 
     References:
         Ballarotta et al. (2019), doi:10.5194/os-15-1091-2019.
     """
-    power, _ = zonal_spectra(truth)
-    error, _ = zonal_spectra(torch.where(torch.isfinite(truth), estimate - truth, torch.nan))
-    score: list[float] = (1 - error / power).tolist()
-    length_km = truth.shape[-1] * spacing_km
+    power, wrong = MeanSpectrum(), MeanSpectrum()
+    power.add(truth)
+    wrong.add(torch.where(torch.isfinite(truth), estimate - truth, torch.nan))
+    return resolved_km(power, wrong, truth.shape[-1] * spacing_km)
+
+
+class MeanSpectrum:
+    """The mean of ``zonal_spectra`` over fields that come in blocks."""
+
+    def __init__(self) -> None:
+        self.total, self.rows = torch.zeros(1, dtype=torch.float64), 0
+
+    def add(self, fields: Tensor) -> None:
+        """Add fields of shape (..., W)."""
+        power, rows = zonal_spectra(fields)
+        if rows:
+            self.total = self.total + rows * power
+        self.rows += rows
+
+    @property
+    def power(self) -> Tensor:
+        """At the wavenumbers from 1; NaN without a row."""
+        return self.total / self.rows
+
+
+def resolved_km(truth: MeanSpectrum, error: MeanSpectrum, length_km: float) -> float:
+    """Return the wavelength of ``effective_resolution`` from the spectra along rows of a length."""
+    score: list[float] = (1 - error.power / truth.power).tolist()
     if not score[0] >= 0.5:
         return math.nan
     for number, (before, after) in enumerate(pairwise(score), start=1):
@@ -151,6 +201,19 @@ def fair_crps(members: Tensor, truth: Tensor) -> Tensor:
         >>> fair_crps(torch.tensor([0.0, 2.0]), torch.tensor(1.0))
         tensor(0.)
     """
+    dtype = torch.promote_types(members.dtype, truth.dtype)
+    parts = _point_blocks(members, truth)
+    return torch.cat([_fair_crps(part.to(dtype), true) for part, true in parts]).reshape(truth.shape)
+
+
+def _point_blocks(members: Tensor, truth: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield members (K, n) and truth (n,) of some points at a time: what is made of many members is large."""
+    at_once = num_at_once(len(members) * truth.itemsize)
+    parts = torch.split(members.reshape(len(members), -1), at_once, 1)
+    return zip(parts, torch.split(truth.flatten(), at_once), strict=True)
+
+
+def _fair_crps(members: Tensor, truth: Tensor) -> Tensor:
     number = len(members)
     score = (members - truth).abs().mean(0)
     if number > 1:
@@ -193,8 +256,9 @@ def rank_histogram(members: Tensor, truth: Tensor, generator: torch.Generator) -
         tensor([1, 0, 1])
     """
     known = torch.isfinite(truth)
-    below = (members < truth).sum(0)[known]
-    ties = (members == truth).sum(0)[known]
+    parts = _point_blocks(members, truth)
+    counts = torch.cat([torch.stack([(part < true).sum(0), (part == true).sum(0)]) for part, true in parts], 1)
+    below, ties = counts[:, known.flatten()]
     rank = below + (torch.rand(below.shape, generator=generator) * (ties + 1)).long()
     return torch.bincount(rank, minlength=len(members) + 1)
 
@@ -227,15 +291,34 @@ def drift_scores(paths: Tensor, true_paths: Tensor) -> DriftScores:
     References:
         Liu and Weisberg (2011), doi:10.1029/2010JC006837, with tolerance 1.
     """
-    latitude = true_paths[..., 2:]
-    metre = torch.cat([torch.cos(torch.deg2rad(latitude)), torch.ones_like(latitude)], -1) * METRES_PER_DEGREE
-    separation = ((paths - true_paths[..., :2]) * metre).norm(dim=-1)
-    pieces = (true_paths[..., 1:, :2] - true_paths[..., :-1, :2]) * (metre[..., 1:, :] + metre[..., :-1, :]) / 2
-    length = pieces.norm(dim=-1).cumsum(-1)
-    counts = torch.isfinite(separation)
-    mean = torch.where(counts, separation, 0).flatten(0, -2).sum(0) / counts.flatten(0, -2).sum(0)
-    later = counts[..., 1:] & torch.isfinite(length)
-    apart = torch.where(later, separation[..., 1:], 0).sum(-1)
-    gone = torch.where(later, length, 0).sum(-1)
-    skill = (1 - apart / gone).clamp(min=0)[gone > 0]
-    return DriftScores(mean / 1000, float(skill.mean()))
+    tally = DriftTally()
+    tally.add(paths, true_paths)
+    return tally.scores()
+
+
+class DriftTally:
+    """The scores of ``drift_scores``, of drifters that come in blocks."""
+
+    def __init__(self) -> None:
+        self.total_m, self.counts = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
+        self.skill = RunningMean()
+
+    def add(self, paths: Tensor, true_paths: Tensor) -> None:
+        """Add drifters, shapes (..., P, 2) and (..., P, 3)."""
+        latitude = true_paths[..., 2:]
+        metre = torch.cat([torch.cos(torch.deg2rad(latitude)), torch.ones_like(latitude)], -1) * METRES_PER_DEGREE
+        separation = ((paths - true_paths[..., :2]) * metre).norm(dim=-1)
+        pieces = (true_paths[..., 1:, :2] - true_paths[..., :-1, :2]) * (metre[..., 1:, :] + metre[..., :-1, :]) / 2
+        length = pieces.norm(dim=-1).cumsum(-1)
+        counts = torch.isfinite(separation)
+        self.total_m = self.total_m + torch.where(counts, separation, 0).flatten(0, -2).sum(0)
+        self.counts = self.counts + counts.flatten(0, -2).sum(0)
+        later = counts[..., 1:] & torch.isfinite(length)
+        apart = torch.where(later, separation[..., 1:], 0).sum(-1)
+        gone = torch.where(later, length, 0).sum(-1)
+        skill = (1 - apart / gone).clamp(min=0)[gone > 0]
+        self.skill.add(skill, torch.ones_like(skill))
+
+    def scores(self) -> DriftScores:
+        """Return the scores of all drifters so far."""
+        return DriftScores(self.total_m / self.counts / 1000, self.skill.mean)

@@ -2,16 +2,17 @@ r"""Fields given drifters: the learned conditional carried by an archive of past
 
 .. math:: \hat u(v) = \sum_i w_i(v)\, u^i, \qquad \hat\sigma^2(v) = \sum_i w_i(v)\, (u^i - \hat u(v))^2
 
-with the weights of arXiv:2505.24134, equation 28. At points where some windows of the archive are dry the weights of
-the others are renormalised.
+with the weights of arXiv:2505.24134, equation 28. At points where some windows of the archive have no value, on land or
+in water, the weights of the others are renormalised.
 
 Shapes: N windows of the archive, K members, T times, H x W grid points.
 """
 
-__all__ = ["Estimate", "FieldPosterior", "completed", "summarise", "to_dataset"]
+__all__ = ["Estimate", "FieldLaw", "FieldPosterior", "completed", "summarise", "to_dataset"]
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +23,9 @@ from torch import Tensor
 
 from pcl.conditional import Conditional
 from pcl.errors import BadInputError
-from pcl.evaluation.windows import RELEASE_S, Geometry, Windows
+from pcl.evaluation.blocks import encoded, walk
+from pcl.evaluation.running import RunningMean
+from pcl.evaluation.windows import RELEASE_S, Archive, Geometry, Windows
 from pcl.model import PairModel
 
 REFERENCES = ("tile", "all")
@@ -45,12 +48,13 @@ class Estimate:
     effective_sample_size: float | None = None
 
 
-def summarise(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def summarise(values: Tensor, weights: Tensor, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the weighted mean and standard deviation of values that may be missing.
 
     Args:
         values: shape (N, ...), NaN where missing.
-        weights: shape (N,), not negative.
+        weights: not negative, shape (N,), or (n,) of those chosen.
+        chosen: increasing indices of the values that count, shape (n,); None: all.
 
     Returns:
         Float64, shape (...): NaN where no value has a weight.
@@ -59,12 +63,17 @@ def summarise(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         >>> summarise(torch.tensor([[1.0, 3.0], [3.0, torch.nan]]), torch.tensor([0.5, 0.5]))
         (tensor([2., 3.], dtype=torch.float64), tensor([1., 0.], dtype=torch.float64))
     """
-    known = torch.isfinite(values).flatten(1).double()
-    filled = values.double().nan_to_num().flatten(1)
-    total = weights.double() @ known
-    mean = weights.double() @ filled / total
-    variance = weights.double() @ (known * (filled - mean.nan_to_num()).square()) / total
-    return mean.reshape(values.shape[1:]), variance.sqrt().reshape(values.shape[1:])
+    share, shape = weights.double(), values.shape[1:]
+    total, first, second = torch.zeros(3, max(1, math.prod(shape)), dtype=torch.float64)
+    for place, block in walk(values, chosen):
+        flat = block.reshape(len(block), -1).double()
+        total += share[place] @ torch.isfinite(flat).double()
+        first += share[place] @ flat.nan_to_num()
+    mean = first / total
+    for place, block in walk(values, chosen):
+        flat = block.reshape(len(block), -1) - mean.nan_to_num()
+        second += share[place] @ flat.square_().nan_to_num_()
+    return mean.reshape(shape), (second / total).sqrt().reshape(shape)
 
 
 def completed(estimate: Estimate, prior: Estimate) -> Estimate:
@@ -97,18 +106,15 @@ class FieldPosterior:
     """
 
     def __init__(
-        self, model: PairModel, archive: Windows, *, references: str = "tile", block_pairs: int = 2048
+        self, model: PairModel, archive: Archive | Windows, *, references: str = "tile", block_pairs: int = 2048
     ) -> None:
         if references not in REFERENCES:
             raise BadInputError(f"references {references!r} are not known: choose one of {', '.join(REFERENCES)}")
         self.model, self.archive, self.references = model, archive, references
+        pair_bytes = archive.u[:1].nbytes
         with torch.no_grad():
-            self.features = torch.cat([model.features_u(block) for block in torch.split(archive.u, block_pairs)])
-        self.shift = archive.u.nanmean((0, 2, 3, 4), keepdim=True)[0]  # centred values have accurate squares
-        known = torch.isfinite(archive.u)
-        centred = (archive.u - self.shift).nan_to_num()
-        # prepared once, so that the moments of a query are three products with its weights
-        self.powers = tuple(part.flatten(1) for part in (known.float(), centred, centred.square()))
+            self.features = encoded(model.features_u, archive.u, block_pairs, pair_bytes)
+        self.shift = _mean_current(archive.u)  # centred values have accurate squares
 
     def candidates(self, tile: int) -> Tensor:
         """Return the indices of the windows that may stand for the field of a tile.
@@ -127,22 +133,45 @@ class FieldPosterior:
         return found
 
     @torch.no_grad()
-    def weights(self, drifters: Tensor, tile: int) -> tuple[Tensor, Conditional, Tensor]:
-        """Return the candidates of a tile, the conditional they carry, and the query of drifters (D, P, 4)."""
-        candidates = self.candidates(tile)
-        conditional = Conditional(self.features[candidates], self.model.temperature())
-        return candidates, conditional, self.model.features_v(drifters[None])
+    def laws(self, drifters: Tensor, tiles: Sequence[int]) -> list["FieldLaw"]:
+        """Return the conditional given each of several windows' drifters, in one walk through the archive.
 
-    def _moments(self, candidates: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what ``summarise`` does, for windows of the archive."""
-        whole = len(candidates) == len(self.archive)
-        total, first, second = (weights @ (part if whole else part[candidates]) for part in self.powers)
-        first, second = first / total, second / total
-        mean, variance = first.double(), (second - first.square()).clamp(min=0).double()
+        Args:
+            drifters: shape (Q, D, P, 4), as stored.
+            tiles: numbers of their tiles, Q of them.
+
+        Raises:
+            BadInputError: the archive has no window of a tile.
+        """
+        queries = self.model.features_v(drifters)
+        moments = torch.empty(2, len(tiles), *self.archive.u.shape[1:], dtype=torch.float64)
+        groups = {tile if self.references == "tile" else None: self.candidates(tile) for tile in tiles}
+        laws: dict[int, FieldLaw] = {}
+        for group, candidates in groups.items():
+            conditional = Conditional(self.features[candidates], self.model.temperature())
+            own = [i for i, tile in enumerate(tiles) if group is None or tile == group]
+            weights = conditional.weights(queries[own])
+            moments[:, own] = self._moments(candidates, weights)
+            sizes = conditional.effective_sample_size(queries[own]).tolist()
+            for i, share, size in zip(own, weights, sizes, strict=True):
+                laws[i] = FieldLaw(self.archive.u, candidates, share, moments[0, i], moments[1, i], size)
+        return [laws[i] for i in range(len(tiles))]
+
+    def _moments(self, candidates: Tensor, weights: Tensor) -> Tensor:
+        """Return what ``summarise`` does for every row of weights (Q, n), shape (2, Q, C, T, H, W)."""
         shape = self.archive.u.shape[1:]
-        return mean.reshape(shape) + self.shift, variance.sqrt().reshape(shape)
+        total, first, second = torch.zeros(3, len(weights), math.prod(shape))
+        for place, block in walk(self.archive.u, candidates):
+            centred, share = (block - self.shift).flatten(1), weights[:, place]
+            total.addmm_(share, torch.isfinite(centred).float())
+            first.addmm_(share, centred.nan_to_num_())
+            second.addmm_(share, centred.square_())
+        mean = first.div_(total)
+        std = second.div_(total).sub_(mean.square()).clamp_(min=0).sqrt_()
+        found = torch.stack([mean, std]).reshape(2, -1, *shape).double()
+        found[0] += self.shift
+        return found
 
-    @torch.no_grad()
     def given(self, drifters: Tensor, tile: int, num_members: int, generator: torch.Generator) -> Estimate:
         """Estimate the field of a tile.
 
@@ -155,22 +184,59 @@ class FieldPosterior:
         Raises:
             BadInputError: the archive has no window of the tile.
         """
-        candidates, conditional, query = self.weights(drifters, tile)
-        mean, std = self._moments(candidates, conditional.weights(query)[0])
-        drawn = candidates[conditional.sample(query, num_members, generator)[0]]
-        members = _fill(self.archive.u[drawn].double(), mean)
-        return Estimate(mean, std, members, float(conditional.effective_sample_size(query)[0]))
+        law = self.laws(drifters[None], [tile])[0]
+        estimate = law.estimate(num_members, generator)
+        assert estimate.members is not None
+        return replace(estimate, members=estimate.members.double())
 
-    @torch.no_grad()
     def best(self, drifters: Tensor, tile: int, mean: Tensor) -> Estimate:
         """Return the window with the largest weight, the mode of the conditional, completed by the posterior mean."""
-        candidates, conditional, query = self.weights(drifters, tile)
-        return Estimate(_fill(self.archive.u[candidates[conditional.mode(query)[0]]].double(), mean))
+        return replace(self.laws(drifters[None], [tile])[0], mean=mean).best()
+
+
+@dataclass(frozen=True, eq=False)
+class FieldLaw:
+    """The conditional of the field given the drifters of one window.
+
+    Attributes:
+        u: of the archive, shape (N, 2, T, H, W).
+        candidates: indices of the windows that carry it, shape (n,).
+        weights: of these, shape (n,).
+        mean: m/s, float64, shape (2, T, H, W).
+        std: likewise.
+        effective_sample_size: of the weights.
+    """
+
+    u: Tensor
+    candidates: Tensor
+    weights: Tensor
+    mean: Tensor
+    std: Tensor
+    effective_sample_size: float
+
+    def estimate(self, num_members: int, generator: torch.Generator) -> Estimate:
+        """Return mean, spread and members, drawn with replacement, in the precision of the archive."""
+        drawn = torch.multinomial(self.weights, num_members, replacement=True, generator=generator)
+        members = _fill(self.u[self.candidates[drawn]], self.mean)
+        return Estimate(self.mean, self.std, members, self.effective_sample_size)
+
+    def best(self) -> Estimate:
+        """Return the window with the largest weight, completed by the mean."""
+        return Estimate(_fill(self.u[self.candidates[self.weights.argmax()]].double(), self.mean))
+
+
+def _mean_current(u: Tensor) -> Tensor:
+    """Return the mean of each component over all that is not missing, shape (2, 1, 1, 1)."""
+    means = [RunningMean() for _ in range(u.shape[1])]
+    for _, block in walk(u):
+        for component, mean in enumerate(means):
+            mean.add(block[:, component], torch.ones(1))
+    return torch.tensor([mean.mean for mean in means], dtype=u.dtype)[:, None, None, None]
 
 
 def _fill(fields: Tensor, mean: Tensor) -> Tensor:
     """Give the mean where fields have no value: windows of another tile, where they are dry, have no say."""
-    return torch.where(torch.isfinite(fields), fields, mean)
+    return torch.where(torch.isfinite(fields), fields, mean.to(fields.dtype))
 
 
 VELOCITIES = (("u", "eastward_sea_water_velocity", "eastward"), ("v", "northward_sea_water_velocity", "northward"))
@@ -186,7 +252,7 @@ def to_dataset(
     Args:
         estimate: with members and standard deviation.
         origin: of the window, shape (6,).
-        wet: shape (T, H, W).
+        wet: where there is water, shape (T, H, W); values that the truth lacks there are estimated all the same.
         geometry: of the tiles.
         about: global attributes: experiment hash, checkpoint, seeds.
 

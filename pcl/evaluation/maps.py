@@ -142,25 +142,27 @@ def _draw_tracks(axis: Any, row: MapRow) -> None:
 
 def scores_figure(
     scores: Mapping[str, Mapping[str, float]],
-    lead_days: Tensor,
+    times: Tensor,
     separation_km: Mapping[str, Tensor],
     ranks: Mapping[str, Tensor],
+    unit: str = "days",
 ) -> Figure:
     """Draw the error by method, the separation of drifters by lead time, and the rank of the truth among members.
 
     Args:
         scores: by method, with ``rmse_m_s`` and ``crps_m_s``.
-        lead_days: shape (P,).
+        times: after the release, shape (P,).
         separation_km: by method, shape (P,).
         ranks: counts by method, shape (K + 1,).
+        unit: of the times.
     """
     figure = Figure(figsize=(13.5, 3.9), layout="constrained")
     bars, lines, histogram = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
     colours = {name: f"C{i}" for i, name in enumerate(scores)}
     _draw_bars(bars, scores, colours)
     for name, distance in separation_km.items():
-        lines.plot(lead_days, distance, color=colours[name], lw=2.4 if name == next(iter(scores)) else 1.4, label=name)
-    lines.set(xlabel="days after the release", ylabel="mean separation, km", xlim=(0, float(lead_days[-1])))
+        lines.plot(times, distance, color=colours[name], lw=2.4 if name == next(iter(scores)) else 1.4, label=name)
+    lines.set(xlabel=f"{unit} after the release", ylabel="mean separation, km", xlim=(0, float(times[-1])))
     lines.set_ylim(bottom=0)
     lines.set_title("drifters in the estimate and in the truth", fontsize=10)
     lines.legend(fontsize=8, frameon=False)

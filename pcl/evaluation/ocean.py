@@ -2,42 +2,32 @@
 
 __all__ = ["FieldOptions", "evaluate_fields", "retrieval_within_tiles"]
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 import xarray as xr
 from torch import Tensor
 
-from pcl.evaluation.baselines import (
-    Measurements,
-    OptimalInterpolation,
-    climatology,
-    measure,
-    nearest_track_analog,
-    random_analog,
-)
-from pcl.evaluation.drift import drift, release_points
-from pcl.evaluation.field_scores import (
-    drift_scores,
-    effective_resolution,
-    fair_crps,
-    gaussian_crps,
-    mean_scores,
-    rank_histogram,
-    weighted_mean,
-)
-from pcl.evaluation.fields import Estimate, FieldPosterior, completed, to_dataset
+from pcl.encoders.tracks import within_half_turn
+from pcl.evaluation.baselines import OptimalInterpolation
+from pcl.evaluation.blocks import num_at_once
+from pcl.evaluation.drift import drift, fastest_current, release_points, unknown_current
+from pcl.evaluation.field_scores import MeanSpectrum
+from pcl.evaluation.fields import Estimate, to_dataset
+from pcl.evaluation.leads import Lead, lead_times, release_name, release_title, time_unit
 from pcl.evaluation.maps import MapRow, maps_figure, scores_figure
+from pcl.evaluation.methods import METHODS, NORMAL, POSTERIOR, Methods
 from pcl.evaluation.result import Evaluation
 from pcl.evaluation.retrieval import identity_of, retrieval_metrics, retrieval_ranks
-from pcl.evaluation.windows import COLUMN, LATITUDE, LONGITUDE, ROW, Geometry, Windows
+from pcl.evaluation.tally import Tally
+from pcl.evaluation.windows import COLUMN, LATITUDE, ROW, Archive, Geometry, Windows
 from pcl.model import PairModel
 from pcl.sphere import METRES_PER_DEGREE
 
-DAY_S = 86400.0
-LEAD_DAYS = (1, 3, 7)
-NUM_TUNING = 12  # training pairs on which the scales of the optimal interpolation are chosen
+# of pairs that are estimated together, for each value of a field: what six methods give, in float64, and its moments
+QUERY_BYTES, BYTES_AT_ONCE, MOST_AT_ONCE = 128, 32_000_000, 64
 
 
 @dataclass(frozen=True)
@@ -101,93 +91,10 @@ def retrieval_within_tiles(
     result.tables.append(table)
 
 
-class _Methods:
-    """Every way to estimate the field of a held-out pair."""
-
-    def __init__(
-        self, model: PairModel, archive: Windows, geometry: Geometry, options: FieldOptions, block_pairs: int
-    ) -> None:
-        self.archive, self.geometry, self.options = archive, geometry, options
-        self.generator = torch.Generator().manual_seed(options.seed)
-        self.posterior = FieldPosterior(model, archive, references=options.references, block_pairs=block_pairs)
-        self.of_tile = {tile: archive.u[archive.tiles == tile] for tile in archive.tile_numbers}
-        self.prior = {tile: climatology(fields, 1, self.generator) for tile, fields in self.of_tile.items()}
-        chosen = torch.linspace(0, len(archive) - 1, min(NUM_TUNING, len(archive))).long().tolist()
-        self.interpolation = OptimalInterpolation.tune([self._example(archive[i : i + 1]) for i in chosen], geometry)
-
-    def _example(self, one: Windows) -> tuple[Tensor, Tensor, Estimate, Measurements, float]:
-        area = self.geometry.area(one.origin)[0]
-        prior, latitude = self.prior[int(one.tiles[0])], float(one.origin[0, LATITUDE])
-        return one.u[0], area, prior, measure(one.v[0], self.geometry), latitude
-
-    def truth(self, one: Windows) -> Tensor:
-        """Return the true field where its tile's climatology knows of water: all methods are scored there."""
-        return one.u[0].double().where(torch.isfinite(self.prior[int(one.tiles[0])].mean), torch.nan)
-
-    def estimates(self, one: Windows) -> Iterator[tuple[str, Estimate]]:
-        """Yield every method's name and estimate, completed by climatology; the first is the learned posterior."""
-        prior = self.prior[int(one.tiles[0])]
-        for name, estimate in self._raw_estimates(one):
-            yield name, completed(estimate, prior)
-
-    def _raw_estimates(self, one: Windows) -> Iterator[tuple[str, Estimate]]:
-        tile, number, generator = int(one.tiles[0]), self.options.num_members, self.generator
-        fields, prior, drifters = self.of_tile[tile], self.prior[tile], one.v[0]
-        seen, latitude = measure(drifters, self.geometry), float(one.origin[0, LATITUDE])
-        candidates = self.archive.u if self.options.references == "all" else fields
-        learned = self.posterior.given(drifters, tile, number, generator)
-        yield "posterior", learned
-        yield "posterior mode", self.posterior.best(drifters, tile, learned.mean)
-        yield "climatology", climatology(fields, number, generator)
-        yield "random analog", random_analog(fields, generator)
-        yield "nearest-track analog", nearest_track_analog(candidates, seen, self.geometry)
-        yield (
-            "optimal interpolation",
-            self.interpolation.estimate(prior, seen, self.geometry, latitude, number, generator),
-        )
-
-
-class _Tally:
-    """The estimates of one method, and what is known of its ensembles, pair by pair."""
-
-    def __init__(self) -> None:
-        self.means: list[Tensor] = []
-        self.stds: list[Tensor] = []
-        self.crps: list[Tensor] = []
-        self.sizes: list[float] = []
-        self.ranks: Tensor | None = None
-
-    def add(self, name: str, estimate: Estimate, truth: Tensor, generator: torch.Generator) -> None:
-        self.means.append(estimate.mean)
-        if estimate.std is None or estimate.members is None:
-            self.crps.append((estimate.mean - truth).abs())
-            return
-        self.stds.append(estimate.std)
-        if estimate.effective_sample_size is not None:
-            self.sizes.append(estimate.effective_sample_size)
-        normal = name == "optimal interpolation"
-        score = gaussian_crps(estimate.mean, estimate.std, truth) if normal else fair_crps(estimate.members, truth)
-        self.crps.append(score)
-        counts = rank_histogram(estimate.members, truth, generator)
-        self.ranks = counts if self.ranks is None else self.ranks + counts
-
-    def scores(self, truth: Tensor, area: Tensor, spacing_km: float) -> dict[str, float]:
-        means = torch.stack(self.means)
-        found = mean_scores(means, truth, area)
-        found["resolution_km"] = effective_resolution(means, truth, spacing_km)
-        found["crps_m_s"] = float(weighted_mean(torch.stack(self.crps), area))
-        if self.stds:
-            spread = weighted_mean(torch.stack(self.stds).square(), area).sqrt()
-            found["spread_skill"] = float(spread) / found["rmse_m_s"]
-        if self.sizes:
-            found["effective_sample_size"] = float(torch.tensor(self.sizes).median())
-        return found
-
-
 def evaluate_fields(
     result: Evaluation,
     model: PairModel,
-    archive: Windows,
+    archive: Archive,
     queries: Windows,
     geometry: Geometry,
     options: FieldOptions,
@@ -198,7 +105,7 @@ def evaluate_fields(
     Args:
         result: to add to.
         model: with its encoders.
-        archive: windows of the training split, each field once.
+        archive: of the training split.
         queries: held-out pairs.
         geometry: of the tiles.
         options: see there.
@@ -207,55 +114,76 @@ def evaluate_fields(
     Raises:
         BadInputError: the archive lacks a tile of the queries.
     """
-    methods = _Methods(model, archive, geometry, options, block_pairs)
-    tallies: dict[str, _Tally] = {}
-    shown: list[Estimate] = []
-    for number in range(len(queries)):
-        one = queries[number : number + 1]
-        for name, estimate in methods.estimates(one):
-            tallies.setdefault(name, _Tally()).add(name, estimate, methods.truth(one), methods.generator)
-            if name == "posterior":
-                shown.append(Estimate(estimate.mean, estimate.std, None, estimate.effective_sample_size))
-    truth = torch.stack([methods.truth(queries[i : i + 1]) for i in range(len(queries))])
-    area = geometry.area(queries.origin)
+    methods = Methods(
+        model,
+        archive,
+        geometry,
+        references=options.references,
+        num_members=options.num_members,
+        seed=options.seed,
+        block_pairs=block_pairs,
+    )
+    tallies, spectrum, errors = _score_all(methods, queries, geometry)
     cosine = torch.cos(torch.deg2rad(queries.origin[:, LATITUDE])).mean()
-    spacing_km = float(geometry.cell_degrees[1] * METRES_PER_DEGREE / 1000 * cosine)
-    scores = {name: tally.scores(truth, area, spacing_km) for name, tally in tallies.items()}
-    separations = _drift_all(scores, tallies, queries, geometry)
-    _add_table(result, scores, len(queries), methods.interpolation)
-    days = torch.arange(len(next(iter(separations.values())))) * geometry.record_s / DAY_S
+    length_km = geometry.width * float(geometry.cell_degrees[1] * METRES_PER_DEGREE / 1000 * cosine)
+    scores = {name: tally.scores(spectrum, length_km) for name, tally in tallies.items()}
+    separations = {name: tally.drift.scores().separation_km for name, tally in tallies.items()}
+    leads = lead_times(geometry)
+    for name, separation in separations.items():
+        scores[name] |= {f"separation_km_{lead.name}": float(separation[lead.record]) for lead in leads}
+    _add_table(result, scores, len(queries), methods.interpolation, leads)
+    unit, unit_s = time_unit(geometry)
+    times = torch.arange(len(separations[POSTERIOR])) * geometry.record_s / unit_s
     ranks = {name: tally.ranks for name, tally in tallies.items() if tally.ranks is not None}
-    result.figures["field_scores.png"] = scores_figure(scores, days, separations, ranks)
-    _add_examples(result, methods, queries, shown, geometry, options)
+    result.figures["field_scores.png"] = scores_figure(scores, times, separations, ranks, unit)
+    _add_examples(result, methods, queries, errors, geometry, options)
 
 
-def _drift_all(
-    scores: dict[str, dict[str, float]], tallies: Mapping[str, _Tally], queries: Windows, geometry: Geometry
-) -> dict[str, Tensor]:
-    """Add the scores of drifters released in the estimates; return their separation by method, km at every record.
+def _score_all(
+    methods: Methods, queries: Windows, geometry: Geometry
+) -> tuple[dict[str, Tally], MeanSpectrum, list[float]]:
+    """Return the tallies of all methods, the spectrum of the true fields, and the posterior's error of every pair.
 
-    A drifter counts while its true path is within the tile, for every method alike.
+    Pairs come in blocks, so that what is made of the archive serves many of them.
     """
-    start = release_points(geometry)
-    centre = queries.origin[:, LATITUDE, None, None]
-    true = drift(queries.u, queries.origin, geometry, start)
+    at_once = min(len(queries), MOST_AT_ONCE, num_at_once(QUERY_BYTES * queries.u[0].numel(), BYTES_AT_ONCE))
+    tallies = {name: Tally((at_once, *queries.u.shape[1:]), normal=name == NORMAL) for name in METHODS}
+    spectrum, errors = MeanSpectrum(), []
+    fastest = fastest_current(methods.archive.u, queries.u)  # one step for all: only their currents tell methods apart
+    for start in range(0, len(queries), at_once):
+        block = queries[start : start + at_once]
+        truth, area = methods.truth(block), geometry.area(block.origin)
+        for number, estimates in enumerate(methods.estimates(block)):
+            for name, estimate in estimates:
+                tallies[name].add(estimate, truth[number], area[number], methods.generator)
+                if name == POSTERIOR:
+                    errors.append(_relative_error(estimate.mean, block.u[number]))
+        spectrum.add(truth)
+        means = [tally.end_block(truth, area) for tally in tallies.values()]
+        true, *paths = _paths(block, means, geometry, fastest)
+        for tally, path in zip(tallies.values(), paths, strict=True):
+            tally.drift.add(path, true)
+    return tallies, spectrum, errors
+
+
+def _paths(queries: Windows, estimates: Sequence[Tensor], geometry: Geometry, fastest: float) -> list[Tensor]:
+    """Return where drifters go in the true fields, with latitude (Q, D, P, 3), and in each estimate (Q, D, P, 2).
+
+    A drifter counts, for every method alike, until its true path leaves the tile, or comes to water without a value.
+    """
+    fields = torch.cat([queries.u.double(), *estimates])  # together: there are many steps, and each is small
+    origins = queries.origin.repeat(1 + len(estimates), 1)
+    true, *paths = torch.split(drift(fields, origins, geometry, release_points(geometry), fastest), len(queries))
     cells = torch.tensor(geometry.cell_degrees[::-1], dtype=torch.float64)
     reach = torch.tensor([geometry.width - 1, geometry.height - 1]) / 2 * cells
-    gone = (~(true.abs() <= reach).all(-1)).cummax(-1).values
-    true = torch.cat([true, (centre + true[..., 1])[..., None]], -1).masked_fill(gone[..., None], torch.nan)
-    separations = {}
-    for name, tally in tallies.items():
-        found = drift_scores(drift(torch.stack(tally.means), queries.origin, geometry, start), true)
-        separations[name] = found.separation_km
-        for day in LEAD_DAYS:
-            record = round(day * DAY_S / geometry.record_s)
-            if record < len(found.separation_km):
-                scores[name][f"separation_km_day_{day}"] = float(found.separation_km[record])
-        scores[name]["liu_weisberg"] = found.skill
-    return separations
+    gone = ~(true.abs() <= reach).all(-1) | unknown_current(queries.u, queries.wet, true, geometry)
+    latitude = queries.origin[:, LATITUDE, None, None] + true[..., 1]
+    counting = torch.cat([true, latitude[..., None]], -1)
+    return [counting.masked_fill(gone.cummax(-1).values[..., None], torch.nan), *paths]
 
 
-COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+Column = tuple[str, str, Callable[[float], str]]  # metric, head, how a number is written
+BEFORE: tuple[Column, ...] = (
     ("rmse_m_s", "RMSE", "{:.4f}".format),
     ("nrmse_score", "NRMSE score", "{:.3f}".format),
     ("explained_variance", "expl. var.", "{:.3f}".format),
@@ -263,24 +191,29 @@ COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("spread_skill", "spread/skill", "{:.2f}".format),
     ("effective_sample_size", "eff. sample", "{:.1f}".format),
     ("resolution_km", "resolves km", "{:.0f}".format),
-    *((f"separation_km_day_{day}", f"km, day {day}", "{:.1f}".format) for day in LEAD_DAYS),
-    ("liu_weisberg", "Liu-Weisberg", "{:.3f}".format),
 )
+AFTER: tuple[Column, ...] = (("liu_weisberg", "Liu-Weisberg", "{:.3f}".format),)
 
 
 def _add_table(
-    result: Evaluation, scores: Mapping[str, Mapping[str, float]], num_queries: int, tuned: OptimalInterpolation
+    result: Evaluation,
+    scores: Mapping[str, Mapping[str, float]],
+    num_queries: int,
+    tuned: OptimalInterpolation,
+    leads: Sequence[Lead],
 ) -> None:
-    """Add metrics and the table; what is not defined is left out of the former and a dash in the latter."""
-    finite = {
-        name: {key: value for key, value in row.items() if torch.isfinite(torch.tensor(value))}
-        for name, row in scores.items()
-    }
-    table = [[f"field given drifters, {num_queries:,} held-out pairs; m/s", *(head for _, head, _ in COLUMNS)]]
+    """Add metrics and the table; what is not defined is left out of the former and a dash in the latter.
+
+    A column that would hold nothing but dashes is left out.
+    """
+    finite = {name: {key: x for key, x in row.items() if math.isfinite(x)} for name, row in scores.items()}
+    separations: list[Column] = [(f"separation_km_{lead.name}", f"km, {lead.head}", "{:.1f}".format) for lead in leads]
+    columns = [column for column in (*BEFORE, *separations, *AFTER) if any(column[0] in row for row in finite.values())]
+    table = [[f"field given drifters, {num_queries:,} held-out pairs; m/s", *(head for _, head, _ in columns)]]
     for name, row in finite.items():
         key = name.replace(" ", "_").replace("-", "_")
         result.metrics |= {f"field_{key}_{score}": value for score, value in row.items()}
-        table.append([name, *(show(row[score]) if score in row else "-" for score, _, show in COLUMNS)])
+        table.append([name, *(show(row[score]) if score in row else "-" for score, _, show in columns)])
     result.tables.append(table)
     scales = {"length_km": tuned.length_km, "time_days": tuned.time_days, "noise": tuned.noise}
     result.metrics |= {f"field_optimal_interpolation_{key}": value for key, value in scales.items()}
@@ -288,9 +221,9 @@ def _add_table(
 
 def _add_examples(
     result: Evaluation,
-    methods: _Methods,
+    methods: Methods,
     queries: Windows,
-    shown: Sequence[Estimate],
+    errors: Sequence[float],
     geometry: Geometry,
     options: FieldOptions,
 ) -> None:
@@ -298,17 +231,17 @@ def _add_examples(
     number = min(options.num_examples, len(queries))
     if number == 0:
         return
-    order = torch.tensor([_relative_error(one.mean, u) for one, u in zip(shown, queries.u, strict=True)]).argsort()
     places = ((torch.arange(number) + 0.5) / number * len(queries)).long()
     rows = []
-    for i in order[places].tolist():
+    for i in torch.tensor(errors).argsort()[places].tolist():
         one, generator = queries[i : i + 1], torch.Generator().manual_seed(options.seed + i)
         estimate = methods.posterior.given(one.v[0], int(one.tiles[0]), options.num_members, generator)
         about = {**options.about, "references": options.references, "posterior_seed": options.seed + i}
         dataset = to_dataset(estimate, one.origin[0], one.wet[0], geometry, about)
-        release = str(xr.decode_cf(dataset[["time"]]).time.values[0])[:10]
+        release = str(xr.decode_cf(dataset[["time"]]).time.values[0])
         row, column = (int(one.origin[0, part]) for part in (ROW, COLUMN))
-        result.datasets[f"field_{release}_row{row:03d}_column{column:03d}_pair{i:05d}.nc"] = dataset
+        name = f"field_{release_name(release, geometry)}_row{row:03d}_column{column:03d}_pair{i:05d}.nc"
+        result.datasets[name] = dataset
         rows.append(_map_row(one, estimate, geometry, release))
     result.figures["fields.png"] = maps_figure(rows)
 
@@ -321,14 +254,16 @@ def _map_row(one: Windows, estimate: Estimate, geometry: Geometry, release: str)
     assert estimate.std is not None
     middle = len(geometry.time_s) // 2
     latitude, longitude = geometry.axes(one.origin[0])
-    days = float(geometry.time_s[middle]) / DAY_S
+    wet = one.wet[0, middle]
+    tracks = one.v[0, :, :, :2].double()
+    centre = torch.stack([longitude[[0, -1]].mean(), latitude[[0, -1]].mean()])
     return MapRow(
         truth=one.u[0, :, middle].double(),
-        mean=estimate.mean[:, middle].where(one.wet[0, middle], torch.nan),
-        std=estimate.std[:, middle].where(one.wet[0, middle], torch.nan),
-        wet=one.wet[0, middle],
+        mean=estimate.mean[:, middle].where(wet, torch.nan),
+        std=estimate.std[:, middle].where(wet, torch.nan),
+        wet=wet,
         latitude=latitude,
         longitude=longitude,
-        tracks=one.v[0, :, :, :2].double() + one.origin[0, [LONGITUDE, LATITUDE]],
-        title=f"released {release},\n{days:g} days later",
+        tracks=torch.stack([within_half_turn(tracks[..., 0]), tracks[..., 1]], -1) + centre,
+        title=release_title(release, float(geometry.time_s[middle]), geometry),
     )

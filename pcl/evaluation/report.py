@@ -9,27 +9,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcl.data.loader import iterate_split
 from pcl.data.manifest import Manifest
 from pcl.errors import BadInputError
+from pcl.evaluation.blocks import encoded
 from pcl.evaluation.classification import classification_metrics
 from pcl.evaluation.embeddings import choose_embeddings
 from pcl.evaluation.figures import conditional_means_figure, labels_figure
 from pcl.evaluation.lagrangian import evaluate_flows
+from pcl.evaluation.methods import NUM_TUNING
 from pcl.evaluation.ocean import FieldOptions, evaluate_fields, retrieval_within_tiles
 from pcl.evaluation.result import Evaluation, Table
 from pcl.evaluation.retrieval import identity_of, retrieval_metrics, retrieval_ranks
 from pcl.evaluation.retrieved import retrieved_figure
 from pcl.evaluation.theory_gap import closed_form_means, learned_means, pair_means, reference_errors
-from pcl.evaluation.windows import Geometry, read_windows
+from pcl.evaluation.windows import Geometry, read_archive, read_arrays, read_windows
 from pcl.gaussian import DIRECTIONS, GaussianProcessPair, plug_in, relative_error
 from pcl.model import PairModel
 
 
 def _read(root: Path, manifest: Manifest, split: str, max_pairs: int) -> tuple[Tensor, Tensor]:
-    parts = list(iterate_split(root, manifest, split))
-    u, v = torch.cat([u for u, _ in parts]), torch.cat([v for _, v in parts])
-    return (u[:max_pairs], v[:max_pairs]) if max_pairs else (u, v)
+    kept = torch.arange(min(manifest.num_pairs(split), max_pairs or manifest.num_pairs(split)))
+    found = read_arrays(root, manifest, split, {"u": kept, "v": kept})
+    return found["u"], found["v"]
 
 
 @torch.no_grad()
@@ -67,9 +68,11 @@ def evaluate(
     Raises:
         DamagedDataError: a shard differs from its manifest.
     """
-    u, v = _read(root, manifest, split, max_pairs)
-    features_u = torch.cat([model.features_u(block) for block in torch.split(u, block_pairs)])
-    features_v = torch.cat([model.features_v(block) for block in torch.split(v, block_pairs)])
+    is_ocean = manifest.source["name"] == "ocean"
+    pairs = read_windows(root, manifest, split, max_pairs=max_pairs) if is_ocean else None
+    u, v = _read(root, manifest, split, max_pairs) if pairs is None else (pairs.u, pairs.v)
+    features_u = encoded(model.features_u, u, block_pairs, u[:1].nbytes)
+    features_v = encoded(model.features_v, v, block_pairs, u[:1].nbytes)
     result = Evaluation()
     _retrieval(result, (u, v), (features_u, features_v), recall_at, block_pairs)
     has_labels = manifest.arrays["v"].statistics == "counts"
@@ -90,11 +93,10 @@ def evaluate(
         _theory(result, model, process, (loss, weights), train, (u, v))
     if manifest.source["name"] == "streamfunction":
         evaluate_flows(result, manifest.source, (u, v), (features_u, features_v), recall_at, block_pairs)
-    if manifest.source["name"] == "ocean":
-        pairs = read_windows(root, manifest, split, max_pairs=max_pairs)
+    if pairs is not None:
         retrieval_within_tiles(result, pairs, (features_u, features_v), recall_at, block_pairs)
         if split != "train":  # a training pair would find its own field in the archive
-            archive = read_windows(root, manifest, "train", unique=True)
+            archive = read_archive(root, manifest, NUM_TUNING)
             geometry = Geometry.of(manifest.source)
             evaluate_fields(result, model, archive, pairs, geometry, fields or FieldOptions(), block_pairs)
     return result

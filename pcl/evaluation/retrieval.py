@@ -11,6 +11,7 @@ Shapes: N pairs, F features.
 
 __all__ = ["identity_of", "retrieval_metrics", "retrieval_ranks"]
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -30,9 +31,10 @@ def identity_of(items: Tensor) -> Tensor:
         >>> identity_of(torch.tensor([[1, 2], [3, 4], [1, 2]]))
         tensor([0, 1, 0])
     """
-    numbers: dict[bytes, int] = {}
+    numbers: dict[bytes, int] = {}  # of digests: the items themselves would be held a second time
     rows = items.reshape(len(items), -1).contiguous().numpy()
-    return torch.tensor([numbers.setdefault(row.tobytes(), len(numbers)) for row in rows])
+    digests = (hashlib.blake2b(row.tobytes(), digest_size=20).digest() for row in rows)
+    return torch.tensor([numbers.setdefault(digest, len(numbers)) for digest in digests])
 
 
 def _relevance(query_ids: Tensor, candidate_ids: Tensor) -> Callable[[slice, slice], Tensor]:

@@ -1,14 +1,16 @@
 """Windows of ocean velocity and the drifters in them, read from shards, with the geometry of their tiles.
 
-Shapes: N windows, T times, H x W grid points, D drifters, P positions.
+Shapes: N windows, T times, H x W grid points, D drifters, P positions, X columns of the grid.
 """
 
-__all__ = ["Geometry", "Windows", "read_windows"]
+__all__ = ["Archive", "Geometry", "Windows", "read_archive", "read_arrays", "read_windows"]
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +18,12 @@ from pcl.data.loader import iterate_split
 from pcl.data.manifest import Manifest
 
 RELEASE_S, LONGITUDE, LATITUDE, ROW, COLUMN, _ = range(6)  # the components of an origin
+DAY_S = 86400.0
+
+
+def _number_tiles(origin: Tensor) -> Tensor:
+    row, column = origin[:, ROW].long(), origin[:, COLUMN].long()
+    return row * 1_000_000 + column  # a grid has fewer columns
 
 
 @dataclass(frozen=True)
@@ -23,9 +31,9 @@ class Windows:
     """Windows of tiles.
 
     Attributes:
-        u: velocity in m/s, NaN where there is no water, float32, shape (N, 2, T, H, W).
+        u: velocity in m/s, NaN on land and where water has no value, float32, shape (N, 2, T, H, W).
         v: degrees east and north of the tile's centre, latitude, aground flag, float32, shape (N, D, P, 4).
-        wet: boolean, shape (N, T, H, W).
+        wet: water, the same at all times, boolean, shape (N, T, H, W).
         origin: release time in s, centre in degrees, first row, first column, first step, float64, shape (N, 6).
     """
 
@@ -43,13 +51,78 @@ class Windows:
     @property
     def tiles(self) -> Tensor:
         """Number the tiles, shape (N,): equal numbers are the same row and column of the grid."""
-        row, column = self.origin[:, ROW].long(), self.origin[:, COLUMN].long()
-        return row * 1_000_000 + column  # a grid has fewer columns
+        return _number_tiles(self.origin)
 
     @property
     def tile_numbers(self) -> list[int]:
         """The numbers of the tiles that occur, increasing."""
         return sorted(set(self.tiles.tolist()))
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The fields of the past, each once, and the drifters in a few of them: those of all could outweigh the fields.
+
+    Attributes:
+        u: as in ``Windows``, shape (N, 2, T, H, W).
+        origin: likewise, shape (N, 6).
+        examples: indices of the windows whose drifters are kept, shape (n,).
+        v: drifters in these, shape (n, D, P, 4).
+    """
+
+    u: Tensor
+    origin: Tensor
+    examples: Tensor
+    v: Tensor
+
+    def __len__(self) -> int:
+        return len(self.u)
+
+    @property
+    def tiles(self) -> Tensor:
+        """Number the tiles, shape (N,): equal numbers are the same row and column of the grid."""
+        return _number_tiles(self.origin)
+
+    @property
+    def tile_numbers(self) -> list[int]:
+        """The numbers of the tiles that occur, increasing."""
+        return sorted(set(self.tiles.tolist()))
+
+
+def read_arrays(root: Path, manifest: Manifest, split: str, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read arrays of a split straight to their place: nothing is held twice.
+
+    Args:
+        root: folder of the shards.
+        manifest: its manifest.
+        split: which split.
+        kept: names of the arrays, and for each the increasing indices of the pairs to keep.
+
+    Raises:
+        DamagedDataError: a shard differs from its manifest.
+    """
+    infos = {name: manifest.arrays[name] for name in kept}
+    found = {
+        name: torch.from_numpy(np.empty((len(kept[name]), *info.shape), info.dtype)) for name, info in infos.items()
+    }
+    last = max((int(indices[-1]) for indices in kept.values() if len(indices)), default=-1)
+    first = 0
+    for record in iterate_split(root, manifest, split, list(kept)):
+        bounds = torch.tensor([first, first + len(record[0])])
+        for part, (name, indices) in zip(record, kept.items(), strict=True):
+            start, stop = torch.searchsorted(indices, bounds).tolist()
+            found[name][start:stop] = part[indices[start:stop] - first]
+        first = int(bounds[1])
+        if first > last:
+            break
+    return found
+
+
+def _each_once(root: Path, manifest: Manifest, split: str) -> Tensor:
+    """Return the index of the first pair of every tile and time: releases share their field."""
+    pairs = torch.arange(manifest.num_pairs(split))
+    origin = read_arrays(root, manifest, split, {"origin": pairs})["origin"]
+    return torch.from_numpy(np.sort(np.unique(origin[:, ROW:].numpy(), axis=0, return_index=True)[1]))
 
 
 def read_windows(root: Path, manifest: Manifest, split: str, *, unique: bool = False, max_pairs: int = 0) -> Windows:
@@ -65,18 +138,27 @@ def read_windows(root: Path, manifest: Manifest, split: str, *, unique: bool = F
     Raises:
         DamagedDataError: a shard differs from its manifest.
     """
-    parts: list[tuple[Tensor, ...]] = []
-    seen: set[tuple[float, ...]] = set()
-    for record in iterate_split(root, manifest, split, ("u", "v", "wet", "origin")):
-        keys = [tuple(origin[ROW:].tolist()) for origin in record[3]]
-        kept = [not (unique and (key in seen or key in keys[:i])) for i, key in enumerate(keys)]
-        seen.update(keys)
-        parts.append(tuple(array[torch.tensor(kept)] for array in record))
-        if max_pairs and sum(len(part[0]) for part in parts) >= max_pairs:
-            break
-    u, v, wet, origin = (torch.cat(arrays) for arrays in zip(*parts, strict=True))
-    windows = Windows(u, v, wet.bool(), origin)
-    return windows[:max_pairs] if max_pairs else windows
+    kept = _each_once(root, manifest, split) if unique else torch.arange(manifest.num_pairs(split))
+    kept = kept[:max_pairs] if max_pairs else kept
+    found = read_arrays(root, manifest, split, dict.fromkeys(("u", "v", "wet", "origin"), kept))
+    return Windows(**found | {"wet": found["wet"].bool()})
+
+
+def read_archive(root: Path, manifest: Manifest, num_examples: int) -> Archive:
+    """Read the fields of the training split, each once, and the drifters in a few of them.
+
+    Args:
+        root: folder of the shards.
+        manifest: its manifest.
+        num_examples: windows, evenly spread, whose drifters are kept.
+
+    Raises:
+        DamagedDataError: a shard differs from its manifest.
+    """
+    kept = _each_once(root, manifest, "train")
+    examples = torch.linspace(0, len(kept) - 1, min(num_examples, len(kept))).long()
+    found = read_arrays(root, manifest, "train", {"u": kept, "origin": kept, "v": kept[examples]})
+    return Archive(**found, examples=examples)
 
 
 @dataclass(frozen=True)
@@ -118,10 +200,30 @@ class Geometry:
             str(source["calendar"]),
         )
 
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two fields, the shortest."""
+        return float(self.time_s.diff().min()) if len(self.time_s) > 1 else DAY_S
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first field of a window to the last."""
+        return float(self.time_s[-1] - self.time_s[0])
+
+    @property
+    def scale_s(self) -> float:
+        """A time in which currents of a window change little: a day, and a seventh of windows of some hours."""
+        return min(DAY_S, max(self.interval_s, self.duration_s / 7))
+
     def axes(self, origin: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the latitudes (H,) and longitudes (W,) of a window's points, in degrees."""
+        r"""Return the latitudes (H,) and longitudes (W,) of a window's points, in degrees, both increasing.
+
+        Those of a grid around the globe go on after its last column with the first, a turn further:
+        :math:`\lambda_{i \bmod X} + 360 \lfloor i / X \rfloor`. Tiles of other grids end before.
+        """
         row, column = int(origin[ROW]), int(origin[COLUMN])
-        return self.latitude[row : row + self.height], self.longitude[column : column + self.width]
+        columns, size = torch.arange(column, column + self.width), len(self.longitude)
+        return self.latitude[row : row + self.height], self.longitude[columns % size] + 360.0 * (columns // size)
 
     def area(self, origins: Tensor) -> Tensor:
         r"""Return weights in proportion to the area of the points, :math:`\cos\varphi`, shape (N, 1, 1, H, 1)."""

@@ -1,0 +1,58 @@
+"""Walks through many windows in blocks of bounded memory: an archive is held once, what is made of it never whole.
+
+Shapes: N windows, F features.
+"""
+
+__all__ = ["BLOCK_BYTES", "encoded", "num_at_once", "walk"]
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+BLOCK_BYTES = 2_000_000  # of a block, in which a product of matrices is fast
+ENCODED_BYTES = 1_000_000  # of fields that a network reads at a time: its layers hold many times as much
+
+
+def num_at_once(item_bytes: int, limit_bytes: int = BLOCK_BYTES) -> int:
+    """Return how many items a block holds, at least one.
+
+    Example:
+        >>> num_at_once(1_000_000), num_at_once(1_000_000_000)
+        (2, 1)
+    """
+    return max(1, limit_bytes // max(1, item_bytes))
+
+
+def walk(windows: Tensor, chosen: Tensor | None = None, item_bytes: int = 0) -> Iterator[tuple[slice, Tensor]]:
+    """Yield windows in blocks, each with its place among those chosen.
+
+    Args:
+        windows: shape (N, ...).
+        chosen: distinct increasing indices of the windows to walk through; None: all, which copies nothing.
+        item_bytes: that are made of a window, where they are more than its own.
+
+    Example:
+        >>> [(place.start, block.tolist()) for place, block in walk(torch.tensor([1, 2, 3]), torch.tensor([0, 2]))]
+        [(0, [1, 3])]
+    """
+    if chosen is not None and len(chosen) == len(windows):
+        chosen = None
+    number = len(windows) if chosen is None else len(chosen)
+    step = num_at_once(max(windows[:1].nbytes, item_bytes))
+    for start in range(0, number, step):
+        place = slice(start, min(start + step, number))
+        yield place, windows[place] if chosen is None else windows[chosen[place]]
+
+
+def encoded(encode: Callable[[Tensor], Tensor], items: Tensor, block_pairs: int, pair_bytes: int) -> Tensor:
+    """Return what an encoder makes of items, shape (N, F), a few at a time.
+
+    Args:
+        encode: from (n, ...) to (n, F).
+        items: shape (N, ...).
+        block_pairs: most items at a time.
+        pair_bytes: of a field, whose grid drifters are brought to as well.
+    """
+    at_once = min(block_pairs, num_at_once(pair_bytes, ENCODED_BYTES))
+    return torch.cat([encode(block) for block in torch.split(items, at_once)])
