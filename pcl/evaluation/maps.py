@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
-LAND, COAST, TRACK = "#d9d4c7", "#5b5446", "#e8432e"
+from pcl.evaluation.background import land_patch, missing_patch, paint
+
+COAST, TRACK = "#5b5446", "#e8432e"
 FINE = 24  # parts of a cell in the line of the coast
 
 
@@ -22,10 +25,10 @@ class MapRow:
     """One moment of one window.
 
     Attributes:
-        truth: m/s, shape (2, H, W).
+        truth: m/s, shape (2, H, W), NaN on land and where water has no value.
         mean: likewise.
         std: likewise.
-        wet: shape (H, W).
+        wet: where there is water, shape (H, W).
         latitude: degrees north, shape (H,).
         longitude: degrees east, shape (W,).
         tracks: degrees east and north, shape (D, P, 2), NaN where missing.
@@ -43,15 +46,30 @@ class MapRow:
 
 
 def maps_figure(rows: Sequence[MapRow]) -> Figure:
-    """Draw, for every row, the truth with the drifters, the posterior mean, its spread and its error."""
-    figure = Figure(figsize=(12.4, 3.1 * len(rows) + 0.3), layout="constrained")
+    """Draw, for every row, the truth with the drifters, the posterior mean, its spread and its error.
+
+    Land is painted from the mask; water without a value, which cannot be told from the currents, is hatched.
+    """
+    figure = Figure(figsize=(12.4, 3.1 * len(rows) + 0.6), layout="constrained")
     grid = figure.subplots(len(rows), 4, squeeze=False)
     titles = ("truth, and the drifters", "posterior mean", "posterior spread", "error of the mean")
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=11, fontweight="bold", pad=8)
     for axes, row in zip(grid, rows, strict=True):
         _draw_row(figure, axes, row)
+    figure.legend(handles=_legend(rows), loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return figure
+
+
+def _legend(rows: Sequence[MapRow]) -> list[Any]:
+    track = Line2D([], [], color=TRACK, lw=1.6, marker="o", ms=5, mec="white", mew=0.9)
+    track.set_label("track of a drifter; the dot marks its release")
+    entries: list[Any] = [track]
+    if not all(bool(row.wet.all()) for row in rows):
+        entries.append(land_patch())
+    if any(bool((row.truth.isnan().any(0) & row.wet).any()) for row in rows):
+        entries.append(missing_patch())
+    return entries
 
 
 def _draw_row(figure: Figure, axes: Any, row: MapRow) -> None:
@@ -89,7 +107,7 @@ def _magnitude(velocity: Tensor) -> np.ndarray:
 
 def _draw_map(axis: Any, row: MapRow) -> None:
     """Draw land, the coast between dry and wet points, and axes in degrees."""
-    axis.set_facecolor(LAND)
+    paint(axis, row.wet, row.longitude, row.latitude)
     if not row.wet.all():
         fine = np.kron(row.wet.numpy(), np.ones((FINE, FINE)))  # the coast follows the edges of the cells
         x, y = (_fine(grid) for grid in (row.longitude, row.latitude))

@@ -207,7 +207,9 @@ def _add_table(
     A column that would hold nothing but dashes is left out.
     """
     finite = {name: {key: x for key, x in row.items() if math.isfinite(x)} for name, row in scores.items()}
-    separations: list[Column] = [(f"separation_km_{lead.name}", f"km, {lead.head}", "{:.1f}".format) for lead in leads]
+    digits = 1 if all(lead.unit == "day" for lead in leads) else 2
+    show_km = f"{{:.{digits}f}}".format
+    separations: list[Column] = [(f"separation_km_{lead.name}", f"km, {lead.head}", show_km) for lead in leads]
     columns = [column for column in (*BEFORE, *separations, *AFTER) if any(column[0] in row for row in finite.values())]
     table = [[f"field given drifters, {num_queries:,} held-out pairs; m/s", *(head for _, head, _ in columns)]]
     for name, row in finite.items():

@@ -78,7 +78,8 @@ def evaluate(
     has_labels = manifest.arrays["v"].statistics == "counts"
     if num_examples:
         meanings = [manifest.arrays[name].meaning for name in "uv"]
-        figure = retrieved_figure((u, v), (features_u, features_v), num_examples, meanings)
+        wet = pairs.wet if pairs is not None else None
+        figure = retrieved_figure((u, v), (features_u, features_v), num_examples, meanings, wet)
         result.figures["retrieved.png"] = figure
     if num_embeddings:
         # the first components of a feature map are the embedding, whatever the tilting; cosine has normalised it
