@@ -1,0 +1,94 @@
+"""An evaluation in a process of its own stays within three times the training fields, and within what it said."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from pcl.evaluation.memory import describe_memory, memory_needed
+from tests.evaluation.ocean_pairs import HOUR_S, ROOT, MadePairs, write_pairs
+
+MEASURE = """
+import sys
+from pathlib import Path
+import torch
+from pcl.config import load_config
+from pcl.data.manifest import load_manifest
+from pcl.evaluation.ocean import FieldOptions
+from pcl.evaluation.report import evaluate
+from pcl.model import build_model
+from pcl.train.session import model_spec
+torch.set_num_threads(1)
+
+def kib(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
+
+config, root = load_config(Path("configs/ocean.yaml"), []), Path(sys.argv[1])
+manifest = load_manifest(root)
+model = build_model(model_spec(config, manifest)).eval()
+baseline = kib("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+result = evaluate(model, root, manifest, split="test", loss="conditional", weights=(1, 1), recall_at=[1],
+                  block_pairs=2048, num_examples=2, num_embeddings=50, fields=FieldOptions(references="all"))
+assert len(result.datasets) == 4 and "field_posterior_rmse_m_s" in result.metrics
+print((kib("VmHWM") - baseline) * 1024)
+"""
+
+
+@dataclass
+class Noise(MadePairs):
+    """Pairs whose fields are noise, which is soon made, and drifters in plenty."""
+
+    def pairs(self, split, start, stop):
+        found = super().pairs(split, start, start + 1)
+        found = {name: np.repeat(part, stop - start, 0) for name, part in found.items()}
+        generator = np.random.default_rng([split == "test", start])
+        noise = generator.standard_normal(found["u"].shape, dtype=np.float32)
+        found["u"] = np.where(np.isfinite(found["u"]), 0.3 * noise, np.nan).astype(np.float32)
+        number = np.arange(start, stop)
+        found["origin"][:, 3:] = np.column_stack([np.array(self.origins)[number % len(self.origins)], number])
+        return found
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """100 MB of training fields of two tiles; the drifters weigh as much."""
+    root = tmp_path_factory.mktemp("large")
+    source = Noise({"train": 6104, "test": 16}, ((0, 0), (8, 8)), 16, 8, record_s=HOUR_S / 2, num_drifters=4)
+    return root, write_pairs(source, root, record_pairs=100)
+
+
+def test_an_evaluation_stays_within_three_times_the_training_fields(large):
+    root, manifest = large
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", MEASURE, str(root)]
+    process = subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, timeout=200, stdout=subprocess.PIPE, text=True
+    )
+    peak, fields = int(process.stdout), 6104 * 2 * 8 * 16 * 16 * 4
+    assert fields < peak < 3 * fields, peak / fields
+    assert peak < memory_needed(manifest, "test") < 2 * peak
+
+
+def test_what_is_needed_is_told_from_the_manifest(large):
+    _, manifest = large
+    line = describe_memory(manifest, "test")
+    assert "the training fields take 100 MB" in line
+    assert f"at most {memory_needed(manifest, 'test') / 1e6:,.0f} MB" in line
+    assert "training fields" not in describe_memory(manifest, "train")
+    pair = 2 * 8 * 16 * 16 * 4 + 8 * 16 * 16 + 4 * 337 * 4 * 4 + 6 * 8
+    assert memory_needed(manifest, "test") - memory_needed(manifest, "test", max_pairs=10) == 6 * pair
+
+
+def test_fields_that_releases_share_are_counted_once(tmp_path):
+    sizes = [
+        memory_needed(
+            write_pairs(MadePairs({"train": 4 * releases, "test": 4}, num_releases=releases), tmp_path / str(releases)),
+            "test",
+        )
+        for releases in (1, 5)
+    ]
+    assert sizes[0] == sizes[1]
