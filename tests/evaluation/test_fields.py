@@ -1,6 +1,7 @@
 """The posterior of fields given drifters, its NetCDF files, and a whole evaluation of small ocean shards."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,14 +10,15 @@ import xarray as xr
 
 from pcl.config import load_config
 from pcl.errors import BadInputError
-from pcl.evaluation.drift import drift, release_points
+from pcl.evaluation.baselines import measure
+from pcl.evaluation.drift import drift, fastest_current, release_points, unknown_current
 from pcl.evaluation.fields import Estimate, FieldPosterior, completed, summarise, to_dataset
 from pcl.evaluation.ocean import FieldOptions
 from pcl.evaluation.report import evaluate
 from pcl.evaluation.windows import Geometry, read_windows
 from pcl.model import build_model
 from pcl.train.session import loss_of, model_spec
-from tests.evaluation.ocean_pairs import ROOT, make_ocean_shards
+from tests.evaluation.ocean_pairs import HOUR_S, ROOT, MadePairs, make_ocean_shards, write_pairs
 
 SETTINGS = {"split": "test", "loss": "conditional", "weights": (1, 1), "recall_at": [1, 5], "block_pairs": 7}
 
@@ -233,3 +235,125 @@ def test_kernels_on_fields_with_land_are_refused(ocean):
     config = load_config(ROOT / "configs" / "ocean.yaml", [f"data.shards={ocean[0]}", "loss.kind=conditional_mmd"])
     with pytest.raises(BadInputError, match="u of ocean is neither: choose conditional or joint"):
         loss_of(config, ocean[1], torch.device("cpu"))
+
+
+@pytest.mark.parametrize("references", ["tile", "all"])
+def test_many_queries_at_once_are_those_of_one_at_a_time(ocean, archive, queries, references):
+    posterior = FieldPosterior(ocean[2], archive, references=references)
+    some = queries[torch.tensor([0, 1, 5, 9, 2])]
+    laws = posterior.laws(some.v, some.tiles.tolist())
+    for law, drifters, tile in zip(laws, some.v, some.tiles.tolist(), strict=True):
+        alone = posterior.given(drifters, tile, 4, torch.Generator().manual_seed(1))
+        together = law.estimate(4, torch.Generator().manual_seed(1))
+        torch.testing.assert_close(together.mean, alone.mean, rtol=1e-5, atol=1e-6, equal_nan=True)
+        torch.testing.assert_close(together.std, alone.std, rtol=1e-4, atol=1e-5, equal_nan=True)
+        torch.testing.assert_close(together.members.double(), alone.members, rtol=1e-5, atol=1e-6, equal_nan=True)
+        assert together.effective_sample_size == pytest.approx(alone.effective_sample_size, rel=1e-4)
+        assert alone.members.dtype == torch.float64
+        best = posterior.best(drifters, tile, alone.mean).mean
+        torch.testing.assert_close(law.best().mean, best, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("turns", [-1, 1])
+def test_drifters_of_another_longitude_convention_give_the_same_estimate(ocean, archive, queries, turns):
+    posterior, geometry = FieldPosterior(ocean[2], archive), Geometry.of(ocean[1].source)
+    drifters, tile = queries.v[0], int(queries.tiles[0])
+    whole, jump = drifters.clone(), drifters.clone()
+    whole[..., 0] += 360 * turns
+    jump[:, 5:, 0] += 360 * turns
+    wanted = posterior.given(drifters, tile, 3, torch.Generator().manual_seed(0))
+    seen = measure(drifters, geometry)
+    for moved in (whole, jump):  # float32 holds 360 degrees within 1.5e-5, a metre or two
+        found = posterior.given(moved, tile, 3, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(found.mean, wanted.mean, rtol=1e-3, atol=1e-4, equal_nan=True)
+        there = measure(moved, geometry)
+        torch.testing.assert_close(there.place, seen.place, rtol=0, atol=3e-5)
+        torch.testing.assert_close(there.velocity, seen.velocity, rtol=0, atol=4e-4)
+    moved = whole.double()
+    moved[..., 0] = drifters[..., 0].double() + 360 * turns
+    torch.testing.assert_close(measure(moved, geometry).velocity, seen.velocity, rtol=0, atol=1e-8)
+
+
+def made(folder, **settings):
+    """Return an evaluation of made pairs, of an untrained model."""
+    manifest = write_pairs(MadePairs({"train": 24, "test": 10}, **settings), folder)
+    config = load_config(ROOT / "configs" / "ocean.yaml", ("model.field_network.width=8", "model.embedding_dim=4"))
+    model = build_model(model_spec(config, manifest)).eval()
+    options = FieldOptions(num_members=3, num_examples=2)
+    return evaluate(model, folder, manifest, num_examples=2, fields=options, **SETTINGS), manifest
+
+
+@pytest.mark.parametrize("holes", [0.02, 0.4])
+def test_values_missing_in_water_are_scored_nowhere_and_masked_nowhere(holes, tmp_path):
+    result, manifest = made(tmp_path, holes=holes)
+    assert all(map(math.isfinite, result.metrics.values()))
+    assert "field_posterior_rmse_m_s" in result.metrics
+    pairs, train = read_windows(tmp_path, manifest, "test"), read_windows(tmp_path, manifest, "train")
+    past, true = (part.u.double().numpy()[..., 2:] for part in (train, pairs))  # beside the land
+    error = (np.nanmean(past, 0) - true) ** 2
+    cosine = np.cos(np.radians(np.array(manifest.source["grid"]["latitude"])[:8]))[:, None]
+    weight = np.isfinite(error) * cosine
+    rmse = math.sqrt((weight * np.nan_to_num(error)).sum() / weight.sum())
+    assert result.metrics["field_climatology_rmse_m_s"] == pytest.approx(rmse, rel=1e-6)
+    for dataset in result.datasets.values():  # estimates have a value wherever there is water
+        wet = np.broadcast_to(dataset["wet_mask"].values == 1, dataset["u"].shape)
+        np.testing.assert_array_equal(np.isfinite(dataset["u"].values), wet)
+
+
+def test_windows_of_hours_are_told_by_the_hour(tmp_path):
+    result, _ = made(tmp_path, steps=8, interval_s=HOUR_S, record_s=HOUR_S / 4)
+    assert {f"field_posterior_separation_km_hour_{number}" for number in (1, 3, 6)} <= set(result.metrics)
+    assert not any("_day_" in name for name in result.metrics)
+    assert result.metrics["field_optimal_interpolation_time_days"] in [hours / 24 for hours in (3, 6, 12, 24)]
+    head, *rows = result.tables[-1]
+    assert [name for name in head if "km, " in name] == ["km, hour 1", "km, hour 3", "km, hour 6"]
+    assert all(any(row[i] != "-" for row in rows) for i in range(len(head)))
+    times = {name.split("_")[1] for name in result.datasets}
+    releases = {np.datetime_as_string(xr.decode_cf(d[["time"]]).time.values[0])[:16] for d in result.datasets.values()}
+    assert times == {release.replace(":", "") for release in releases}
+    titles = [axis.get_ylabel() for axis in result.figures["fields.png"].axes if axis.get_ylabel().startswith("rel")]
+    assert all(re.fullmatch(r"released 2001-09-\d\d \d\d:\d\d,\n4 h later", title) for title in titles)
+    assert result.figures["field_scores.png"].axes[1].get_xlabel() == "hours after the release"
+
+
+def test_an_evaluation_of_tiles_over_the_seam_is_that_of_others(tmp_path):
+    """The same pairs, named as tiles of a region and as tiles that begin four columns before the end of the globe."""
+    degrees = 360 / 24
+    results = {}
+    for name, column, first in (("region", 0, 5.0), ("seam", 20, 65.0)):
+        grid = {
+            "latitude": (-36 + degrees * np.arange(9)).tolist(),
+            "longitude": (first + degrees * np.arange(24)).tolist(),
+            "cell_degrees": [degrees, degrees],
+            "periodic": True,
+        }
+        results[name], _ = made(tmp_path / name, origins=((0, column),), grid=grid)
+    assert results["seam"].metrics == results["region"].metrics
+    axes = [next(iter(result.datasets.values()))["longitude"].values for result in results.values()]
+    np.testing.assert_allclose(axes[1], axes[0] + 360)
+    assert (np.diff(axes[1]) == degrees).all()
+
+
+def test_a_drifter_in_water_without_a_value_is_no_longer_known(queries, ocean):
+    geometry = Geometry.of(ocean[1].source)
+    field = torch.full((1, 2, len(geometry.time_s), 8, 8), 0.3)
+    field[:, 1] = 0.0
+    wet = torch.ones(1, len(geometry.time_s), 8, 8, dtype=torch.bool)
+    field[..., 5:] = torch.nan
+    start = torch.tensor([[0.0, 0.0], [-0.8, 0.0]])
+    path = drift(field, queries.origin[:1], geometry, start)
+    found = unknown_current(field, wet, path, geometry)[0]
+    assert not found[:, 0].any()
+    assert found[0, -1]  # the current of the water beside carried it to where there is none
+    assert not found[1].any()
+    wet[..., 5:] = False  # land: it is aground, and that is known
+    assert not unknown_current(field, wet, path, geometry).any()
+
+
+def test_a_step_is_that_of_the_fastest_current_known(ocean, queries):
+    geometry = Geometry.of(ocean[1].source)
+    start, fields, origins = release_points(geometry), queries.u[:3], queries.origin[:3]
+    assert fastest_current(fields, 2 * queries.u) == 2 * float(queries.u.nan_to_num().abs().max())
+    assert fastest_current(torch.full_like(fields, torch.nan)) == 0
+    alone = drift(fields[:1], origins[:1], geometry, start, fastest=9.0)
+    torch.testing.assert_close(alone, drift(fields, origins, geometry, start, fastest=9.0)[:1], equal_nan=True)

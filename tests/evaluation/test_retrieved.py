@@ -67,6 +67,16 @@ def test_equal_candidates_are_one_and_every_partner_is_right():
         assert [is_framed(axis) for axis in row[2:]] == [labels[i].item() == label for i in best]
 
 
+def assert_within(text, figure):
+    """Text lies within the figure, and above the pictures or below them."""
+    box, whole = text.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0
+    assert box.x1 <= whole.x1
+    assert whole.y0 <= box.y0
+    assert box.y1 <= whole.y1
+    assert not any(box.overlaps(axis.get_window_extent()) for block in figure.subfigs for axis in block.axes)
+
+
 def with_land(windows):
     windows[:, :, :, :2, :2] = torch.nan
     return windows
@@ -94,10 +104,53 @@ def test_every_kind_of_array_is_drawn(items, artists, tmp_path):
     to_other, to_items = rows_of(figure)
     assert all(getattr(row[0], artists) for row in to_other)
     assert all(getattr(axis, artists) for row in to_items for axis in row[1:])
-    assert all(len(block.get_suptitle()) < 160 for block in figure.subfigs)
+    for block in figure.subfigs:
+        assert block.get_suptitle().replace("\n", " ").count("a long meaning") == 20  # nothing is cut off
+        assert_within(block._suptitle, figure)
+    assert_within(figure._supxlabel, figure)
 
 
 def test_few_pairs_are_enough():
     for block in rows_of(retrieved_figure((random(3)[:1], random(2)[:1]), (random(3)[:1], random(3)[:1]), 4)):
         assert [len(row) for row in block] == [3]
         assert is_framed(block[0][2])
+
+
+def test_the_first_clause_of_a_meaning_is_the_title():
+    figure = retrieved_figure(
+        (random(3), random(4)), (random(3), random(3)), 1, ("currents; NaN on land", "drifters: x")
+    )
+    assert [block.get_suptitle() for block in figure.subfigs] == [
+        f"u: currents  \N{RIGHTWARDS ARROW}  v: drifters ({NUM} candidates)",
+        f"v: drifters  \N{RIGHTWARDS ARROW}  u: currents ({NUM} candidates)",
+    ]
+    assert figure.get_supxlabel().startswith("framed")
+
+
+def test_land_and_missing_water_and_the_dots_are_explained():
+    windows, wet = random(2, 3, 8, 8), torch.ones(NUM, 3, 8, 8, dtype=torch.bool)
+    tracks, features = random(5, 9, 4), (random(3), random(3, seed=1))
+    caption = retrieved_figure((windows, tracks), features, 1, wet=wet).get_supxlabel()
+    assert "dot: where a drifter was released" in caption.replace("\n", " ")
+    assert "land" not in caption
+    assert "hatched" not in caption
+    wet[:, :, :2, :2] = False
+    with_land(windows)[:, :, 1, 5, 5] = torch.nan
+    figure = retrieved_figure((windows, tracks), features, 1, wet=wet)
+    caption = figure.get_supxlabel().replace("\n", " ")
+    assert "brown: land; hatched: water without a value" in caption
+    land = rows_of(figure)[0][0][0].collections[0].get_array()
+    np.testing.assert_array_equal(land.mask, wet[0, 1])
+    assert "hatched: no value" in retrieved_figure((windows, tracks), features, 1).get_supxlabel().replace("\n", " ")
+
+
+def test_tracks_of_another_turn_lie_on_their_partner():
+    tracks, features = random(5, 9, 4), (random(3), random(3, seed=1))
+    moved = tracks.double()
+    moved[1::2, :, :, 0] += 360
+    drawn = []
+    for items in (tracks.double(), moved):
+        rows = rows_of(retrieved_figure((items, random(2)), features, 3))[1]
+        drawn.append([line.get_xydata() for row in rows for axis in row[1:] for line in axis.lines])
+    for one, other in zip(*drawn, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-9)
