@@ -20,6 +20,7 @@ from pcl.data.streamfunction import streamfunction_source
 from pcl.data.summary import describe_needs, describe_statistics, format_sizes, planned_sizes, written_sizes
 
 T = TypeVar("T")
+MANY = 50  # files, or blocks of values
 
 
 def make_source(config: Config) -> Source:
@@ -39,9 +40,9 @@ def make_source(config: Config) -> Source:
     return GaussianProcessSource(settings.num_train, settings.num_test, config.data.seed, process)
 
 
-def survey_progress(blocks: Sequence[T]) -> Iterable[T]:
+def survey_progress(items: Sequence[T], unit: str) -> Iterable[T]:
     """Show how far a look through an archive has come, if it takes long."""
-    return progress(blocks, len(blocks), "looking through the archive", "block") if len(blocks) > 20 else blocks
+    return progress(items, len(items), "looking through the archive", unit) if len(items) > MANY else items
 
 
 def main(config: Config) -> None:
@@ -53,6 +54,7 @@ def main(config: Config) -> None:
     if config.build.dry_run:
         print(*format_sizes(planned_sizes(source, plans, record_pairs)), sep="\n")
         print(*describe_needs(source, plans, record_pairs), sep="\n")
+        begin_build(root, {"config": identity, "source": source.provenance()}, claim=False)
         print(f"dry run: nothing was written to {root}")
         return
     if begin_build(root, {"config": identity, "source": source.provenance()}):

@@ -284,7 +284,8 @@ class _Fleet:
         # stages beyond the bounds take the current at their edge: what lies beyond must not matter
         inside = positions.clamp(self.lower, self.upper)
         found = self.currents.velocity(time, inside)
-        self.into_unknown |= found.isnan().any(-1) & self.currents.is_water_around(time, inside)
+        if self.currents.unknown is not None:
+            self.into_unknown |= found.isnan().any(-1) & self.currents.is_water_around(time, inside)
         return found
 
     def advance(self, time: float, step_s: float) -> None:

@@ -31,7 +31,7 @@ from pcl.data.manifest import SPLITS, ArrayInfo
 from pcl.data.ocean_time import date
 from pcl.data.reanalysis import chunk_advice, open_currents
 from pcl.data.shards import Arrays
-from pcl.data.survey import Progress
+from pcl.data.survey import Progress, silently
 from pcl.data.tiles import DAY_S, HOUR_S, cut_tiles, cut_windows, regular_interval, union_box
 from pcl.errors import BadInputError
 from pcl.sphere import METRES_PER_DEGREE
@@ -53,7 +53,7 @@ def ocean_source(
     drifters: Mapping[str, Any],
     seed: int,
     memory_mb: float = 512.0,
-    progress: Progress = iter,
+    progress: Progress = silently,
 ) -> "OceanSource":
     """Open the files that settings name, look through them, and return where their pairs come from.
 

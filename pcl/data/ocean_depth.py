@@ -70,7 +70,7 @@ def choose_level(dataset: xr.Dataset, where: str, name: str, depth_m: float | No
         if depth_m is None and values.size == 1:
             return Level({str(dim): 0 for dim in values.dims}, None)
         raise BadInputError(
-            f"{where}: {name} has {values.size} entries along {axis}, which is {_what(values)}, no depth in metres: "
+            f"{where}: {name} has {values.size} entries along {axis}, {_what(values)}, no depth in metres: "
             "interpolate to depths, or give it the units 'm' if it is one"
         )
     index = int(np.argmin(np.abs(depths - (depth_m or 0.0))))
@@ -113,7 +113,8 @@ def _metres(values: xr.Variable, axis: str, where: str) -> np.ndarray | None:
 
 def _what(values: xr.Variable) -> str:
     attributes = (text(values.attrs, key) for key in ("standard_name", "units", "long_name"))
-    return "'" + (next(filter(None, attributes), "") or "without units") + "'"
+    found = next(filter(None, attributes), "")
+    return f"which is '{found}'" if found else "which has no units"
 
 
 def _stated_depth(dataset: xr.Dataset, name: str) -> float | None:

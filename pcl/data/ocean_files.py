@@ -5,7 +5,7 @@ __all__ = ["OceanFile", "Reading", "damaged", "find_files", "open_file"]
 import glob
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,7 @@ from pcl.data.ocean_names import (
     units_per_metre_per_second,
 )
 from pcl.data.ocean_time import EPOCH, read_times
-from pcl.data.ocean_values import LARGEST_VALUE, Valid, conform, default_fill_of, to_metres_per_second
+from pcl.data.ocean_values import LARGEST_VALUE, Valid, conform, default_fill_of, take_zarr_fill, to_metres_per_second
 from pcl.errors import BadInputError, DamagedDataError
 
 SUFFIXES = (".nc", ".nc3", ".nc4", ".cdf", ".netcdf", ".zarr")  # in capitals as well
@@ -209,9 +209,15 @@ def _open(path: str, group: str) -> xr.Dataset:
             "them, or be empty"
         )
     dataset = root
-    for level in range(len(names)):
-        inner = _open_group(path, "/".join(names[: level + 1]))
-        dataset = xr.Dataset({**dataset.variables, **inner.variables}, attrs={**dataset.attrs, **inner.attrs})
+    with _one_line(path):
+        for level in range(len(names)):
+            inner = _open_group(path, "/".join(names[: level + 1]))
+            around = {
+                name: values
+                for name, values in dataset.variables.items()
+                if all(inner.sizes.get(dim) == size for dim, size in values.sizes.items())
+            }
+            dataset = xr.Dataset({**around, **inner.variables}, attrs={**dataset.attrs, **inner.attrs})
     return dataset
 
 
@@ -521,15 +527,18 @@ def _decode(
     dataset: xr.Dataset, path: str, velocities: Mapping[str, Velocity], reading: Reading
 ) -> tuple[xr.Dataset, dict[str, Valid]]:
     """Unpack a file lazily, with what it says of missing values put in the way in which xarray reads it."""
-    mask = reading.mask or find_mask(dataset)
-    names = [velocity.name for velocity in velocities.values()]
-    names += [mask] if mask is not None and mask in dataset.variables else []
-    valid = {}
-    for name in names:
-        fill = partial(default_fill_of, path, reading.group, name) if _engine(path) == "netcdf4" else lambda: None
-        conforming, valid[name] = conform(dataset.variables[name], f"{path}: {name}", fill)
-        dataset = dataset.assign({name: conforming})
-    return xr.decode_cf(dataset, decode_times=False), valid
+    names = [velocity.name for velocity in velocities.values()] + [reading.mask or find_mask(dataset)]
+    valid: dict[str, Valid] = {}
+    conforming: dict[Hashable, xr.Variable] = {}
+    for name, variable in dataset.variables.items():
+        if name in names:
+            by_default = partial(default_fill_of, path, reading.group, str(name))
+            fill = by_default if _engine(path) == "netcdf4" else lambda: None
+            conforming[name], valid[str(name)] = conform(variable, f"{path}: {name}", fill)
+        else:
+            conforming[name] = variable.copy(deep=False)
+            take_zarr_fill(conforming[name].attrs, variable.encoding)
+    return xr.decode_cf(xr.Dataset(conforming, attrs=dataset.attrs), decode_times=False), valid
 
 
 def _shared_grid(dataset: xr.Dataset, path: str, names: Sequence[str]) -> _Grid:

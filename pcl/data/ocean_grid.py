@@ -135,7 +135,7 @@ def rectilinear_axes(latitude: np.ndarray, longitude: np.ndarray) -> tuple[np.nd
         >>> rectilinear_axes(y, x)
         (array([10., 11.]), array([20., 21., 22.]))
     """
-    known = np.isfinite(latitude) & np.isfinite(longitude)
+    known = _known(latitude, longitude)
     if not (known.any(0).all() and known.any(1).all()):
         return None
     row, column = known.argmax(1), known.argmax(0)
@@ -154,5 +154,12 @@ def disagreement(rows: np.ndarray, columns: np.ndarray, latitude: np.ndarray, lo
         latitude: shape (Y, X), NaN where it is missing.
         longitude: likewise.
     """
-    east = (longitude - columns + 180) % 360 - 180
-    return float(np.nanmax(np.abs([latitude - rows[:, None], east]), initial=0.0))
+    known = _known(latitude, longitude)
+    north, east = (latitude - rows[:, None])[known], ((longitude - columns + 180) % 360 - 180)[known]
+    return float(np.abs([north, east]).max(initial=0.0))
+
+
+def _known(latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
+    """Return where 2-D coordinates are given: models write zeros for parts of a grid that they leave out."""
+    known: np.ndarray = np.isfinite(latitude) & np.isfinite(longitude) & ((latitude != 0) | (longitude != 0))
+    return known

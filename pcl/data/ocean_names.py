@@ -223,9 +223,9 @@ def horizontal_kind(values: xr.Variable, name: str) -> str:
         return stated
     if stated.startswith(("grid_", "projection_")):  # of a rotated or projected grid
         return ""
-    for axis, spelling, usual in (("latitude", NORTH, LATITUDE), ("longitude", EAST, LONGITUDE)):
-        if spelling.fullmatch(units) or usual.fullmatch(name):
-            return axis
+    for what, latitude, longitude in ((name, LATITUDE, LONGITUDE), (units, NORTH, EAST)):
+        if latitude.fullmatch(what) or longitude.fullmatch(what):
+            return "latitude" if latitude.fullmatch(what) else "longitude"
     return ""
 
 
@@ -249,7 +249,8 @@ def find_axis(dataset: xr.Dataset, name: str, axis: str) -> str | None:
         stated = text(values.attrs, "standard_name")
         vertical = text(values.attrs, "axis") == "Z" or "positive" in values.attrs
         known = stated == "depth" or stated.startswith("ocean_") or vertical or lower_name in DEPTHS
-        return known and values.ndim < 2  # depth on latitude and longitude is that of the sea floor
+        other = horizontal_kind(values, lower_name) or " since " in text(values.attrs, "units")
+        return known and not other and values.ndim < 2  # depth on latitude and longitude is that of the sea floor
 
     def preference(other: str) -> tuple[bool, bool, bool]:
         values = dataset.variables[other]

@@ -13,7 +13,6 @@ from pcl.errors import BadInputError
 
 EPOCH = "seconds since 1970-01-01"
 CALENDARS = {
-    "": "standard",
     "gregorian": "standard",
     "proleptic_gregorian": "standard",
     "365_day": "noleap",
@@ -43,19 +42,19 @@ def read_times(values: np.ndarray, attributes: Mapping[Any, Any], where: str) ->
         >>> read_times(hours.astype(np.float32), {"units": "days since 1950-01-01"}, "a.nc: time")
         (array([1.6152480e+09, 1.6152516e+09, 1.6152552e+09, 1.6152588e+09]), 'standard', 0.0)
     """
-    units, calendar = text(attributes, "units"), text(attributes, "calendar").lower()
+    units, calendar = text(attributes, "units"), text({"calendar": "standard", **attributes}, "calendar").lower()
     exact = np.atleast_1d(np.asarray(values, np.float64))
     if not np.all(np.isfinite(exact)):
         raise BadInputError(f"{where} is missing at some steps: every step must have a time, repair or leave out")
     try:
-        dates = cftime.num2date(exact, units, calendar or "standard", only_use_cftime_datetimes=True)
+        dates = cftime.num2date(exact, units, calendar, only_use_cftime_datetimes=True)
         # a millisecond hides the rounding of days and hours
-        seconds = np.round(np.asarray(cftime.date2num(dates, EPOCH, calendar or "standard"), np.float64), 3)
+        seconds = np.round(np.asarray(cftime.date2num(dates, EPOCH, calendar), np.float64), 3)
     except Exception as error:  # whatever a date that nobody foresaw makes of it
         said = " ".join(str(error).split())[:120]
         reason = said if isinstance(error, (ValueError, OverflowError)) else "its reference date or calendar is none"
         raise BadInputError(
-            f"{where} in '{units}', calendar {calendar or 'not stated'}, is no time ({reason}): repair its units, such "
+            f"{where} in '{units}', calendar '{calendar}', is no time ({reason}): repair its units, such "
             "as 'days since 2010-01-01'"
         ) from error
     unit_s = next((length for name, length in SECONDS.items() if units.lower().startswith(name)), 0.0)

@@ -1,6 +1,6 @@
 """From stored numbers to metres per second: what counts as missing, by the CF conventions and by habit."""
 
-__all__ = ["Valid", "conform", "default_fill_of", "to_metres_per_second"]
+__all__ = ["Valid", "conform", "default_fill_of", "take_zarr_fill", "to_metres_per_second"]
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -64,10 +64,13 @@ def conform(variable: xr.Variable, where: str, default_fill: Callable[[], Any]) 
         CF conventions 1.11, sections 2.5 and 8.1; NetCDF Users Guide, attribute conventions.
     """
     attributes = dict(variable.attrs)
-    zero_is_missing = _take_zarr_fill(attributes, variable.encoding)
+    zero_is_missing = take_zarr_fill(attributes, variable.encoding)
     for key in ("scale_factor", "add_offset"):
-        if key in attributes and _numbers(attributes[key]).size != 1:
-            raise BadInputError(f"{where}: {key} is {attributes[key]!r}: it must be a number, repair the attribute")
+        if key in attributes:
+            numbers = _numbers(attributes[key])
+            if numbers.size != 1:
+                raise BadInputError(f"{where}: {key} is {attributes[key]!r}: it must be a number, repair the attribute")
+            attributes[key] = numbers[0]
     stored, unpacked = [], []
     for key in ("missing_value", "_FillValue"):
         for value in _numbers(attributes.pop(key, ())):
@@ -83,7 +86,7 @@ def conform(variable: xr.Variable, where: str, default_fill: Callable[[], Any]) 
         fills = np.array(stored, variable.dtype)
         is_unsigned = text(attributes, "_Unsigned").lower() == "true" and variable.dtype.kind == "i"
         conforming.attrs["missing_value"] = fills.view(f"u{fills.itemsize}") if is_unsigned else fills
-    low, high = _valid_range(variable, where)
+    low, high = _valid_range(variable.dtype, {**variable.attrs, **attributes}, where)
     limits = [end for end in (low, high) if np.isfinite(end)]
     is_measured = bool(limits) and variable.dtype.kind == "f" and not any(map(_is_round, limits))
     return conforming, Valid(low, high, tuple(unpacked), is_measured, zero_is_missing)
@@ -93,10 +96,15 @@ def _is_round(number: float) -> bool:
     return float(np.float32(f"{number:.{DIGITS - 1}e}")) == float(np.float32(number))
 
 
-def _take_zarr_fill(attributes: dict[str, Any], encoding: Mapping[Any, Any]) -> bool:
+def take_zarr_fill(attributes: dict[str, Any], encoding: Mapping[Any, Any]) -> bool:
     """Make the fill value of a Zarr array an attribute, if somebody chose it; return whether it is the usual zero.
 
-    Every array of the second format has a fill value, 0 unless told otherwise: exact zeros of a component are water.
+    Every array of the second format has a fill value, 0 unless told otherwise: a zero of one component is a current,
+    and one of a coordinate a place.
+
+    Args:
+        attributes: of the array, changed in place.
+        encoding: as xarray tells it.
     """
     if "compressors" not in encoding:
         return False  # not of a Zarr store
@@ -133,33 +141,33 @@ def _cast(value: Any, dtype: np.dtype[Any]) -> Any:
     return None
 
 
-def _valid_range(variable: xr.Variable, where: str) -> tuple[float, float]:
+def _valid_range(dtype: np.dtype[Any], attributes: Mapping[Any, Any], where: str) -> tuple[float, float]:
     """Return the smallest and the largest valid value, unpacked."""
-    attributes = variable.attrs
     both = _numbers(attributes.get("valid_range", ()))
     single = [_numbers(attributes.get(key, ()))[:1] for key in ("valid_min", "valid_max")]
     ends = [both[:1], both[1:]] if both.size == 2 else single
     low, high = (
-        _unpack(variable, end[0]) if end.size else unlimited
+        _unpack(dtype, attributes, end[0]) if end.size else unlimited
         for end, unlimited in zip(ends, (-np.inf, np.inf), strict=True)
     )
-    low, high = min(low, high), max(low, high)  # a negative scale turns them round
-    as_stored = all(end.dtype == variable.dtype for end in ends)
+    if attributes.get("scale_factor", 1) < 0:  # the smallest that is stored is the largest
+        low, high = (-np.inf if np.isinf(high) else high), (np.inf if np.isinf(low) else low)
+    as_stored = all(end.dtype == dtype for end in ends if end.size)
     if "scale_factor" in attributes and not as_stored and (low > -NARROW or high < NARROW):
         raise BadInputError(
             f"{where}: its valid range is {low:.3g} to {high:.3g} once unpacked: it must be in stored units, as "
-            f"{variable.dtype}; correct or delete valid_range, valid_min, valid_max"
+            f"{dtype}; correct or delete valid_range, valid_min, valid_max"
         )
     return low, high
 
 
-def _unpack(variable: xr.Variable, end: Any) -> float:
+def _unpack(dtype: np.dtype[Any], attributes: Mapping[Any, Any], end: Any) -> float:
     """Return a bound in unpacked units, with the very rounding that values get."""
-    cast = _cast(end, variable.dtype)
+    cast = _cast(end, dtype)
     if cast is None:  # no number of the stored type: it is meant unpacked
         return float(end)
-    packing = {key: variable.attrs[key] for key in ("scale_factor", "add_offset", "_Unsigned") if key in variable.attrs}
-    stored = xr.Variable(("end",), np.array([cast], variable.dtype), packing)
+    packing = {key: attributes[key] for key in ("scale_factor", "add_offset", "_Unsigned") if key in attributes}
+    stored = xr.Variable(("end",), np.array([cast], dtype), packing)
     return float(xr.conventions.decode_cf_variable("end", stored).values[0])
 
 
@@ -168,11 +176,14 @@ def default_fill_of(path: str, group: str, name: str) -> Any:
 
     Args:
         path: of the file.
-        group: of the variable, empty for the root.
+        group: of the variable, or one inside the group of the variable; empty for the root.
         name: of the variable.
     """
     with netCDF4.Dataset(path) as file:
-        return (file[group] if group else file)[name].get_fill_value()
+        place = file[group] if group.strip("/") else file
+        while name not in place.variables:
+            place = place.parent
+        return place[name].get_fill_value()
 
 
 def to_metres_per_second(values: np.ndarray, units_per: float, valid: Valid) -> np.ndarray:

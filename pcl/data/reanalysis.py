@@ -11,7 +11,7 @@ import numpy as np
 from pcl.data.currents import Currents, Run
 from pcl.data.ocean_files import OceanFile, Reading, damaged, find_files, open_file
 from pcl.data.ocean_time import date
-from pcl.data.survey import Progress, survey
+from pcl.data.survey import Progress, silently, survey
 from pcl.errors import BadInputError
 
 CHEAP_MB = 8.0  # read in some ten milliseconds
@@ -32,7 +32,7 @@ def open_currents(
     group: str = "",
     every_step: bool = False,
     memory_mb: float = 512.0,
-    progress: Progress = iter,
+    progress: Progress = silently,
 ) -> Currents:
     """Open currents lazily: files in the order of time, one grid, one depth, m s-1, NaN on land.
 
@@ -66,7 +66,8 @@ def open_currents(
     """
     reading = Reading(eastward, northward, units, mask, depth_m, group)
     found, aside = find_files(paths)
-    files = sorted((open_file(path, reading) for path in found), key=lambda file: (float(file.time_s[0]), file.path))
+    opened = (open_file(path, reading) for path in progress(found, "file"))
+    files = sorted(opened, key=lambda file: (float(file.time_s[0]), file.path))
     _check_alike(files)
     masks = [file.mask for file in files if file.mask is not None]
     currents = _join(files, masks[0] if masks else None, aside)
@@ -75,6 +76,14 @@ def open_currents(
 
 def _check_alike(files: Sequence[OceanFile]) -> None:
     """Refuse files of different calendars, grids, depths, quantities or masks."""
+    for towards in TOWARDS:
+        having = [file for file in files if towards in file.kinds]
+        for file in having[1:]:
+            if file.kinds[towards] != having[0].kinds[towards]:
+                raise BadInputError(
+                    f"{file.path} holds {file.kinds[towards]}, {having[0].path} {having[0].kinds[towards]}: all files "
+                    "must hold the same quantity, leave out the others"
+                )
     first = files[0]
     for file in files[1:]:
         if file.calendar != first.calendar:
@@ -86,16 +95,8 @@ def _check_alike(files: Sequence[OceanFile]) -> None:
         if not _same_depth(file.depth_m, first.depth_m):
             raise BadInputError(
                 f"{file.path} is at {_metres(file.depth_m)}, {first.path} at {_metres(first.depth_m)}: all files must "
-                "be of one depth, leave out the others or choose data.ocean.depth_m"
+                "be of one depth, leave out the others"
             )
-    for towards in TOWARDS:
-        having = [file for file in files if towards in file.kinds]
-        for file in having[1:]:
-            if file.kinds[towards] != having[0].kinds[towards]:
-                raise BadInputError(
-                    f"{file.path} holds {file.kinds[towards]}, {having[0].path} {having[0].kinds[towards]}: all files "
-                    "must hold the same quantity, leave out the others"
-                )
     masked = [file for file in files if file.mask is not None]
     for file in masked[1:]:
         if not np.array_equal(file.mask, masked[0].mask):  # type: ignore[arg-type]
@@ -216,8 +217,8 @@ def _check_partners(files: Sequence[OceanFile], east_s: np.ndarray, north_s: np.
         if len(times):
             file = next(file for file in files if towards in file.components and times[0] in file.time_s)
             raise BadInputError(
-                f"{file.path}: {len(times)} times, the first {date(float(times[0]), file.calendar)}, have a {towards} "
-                f"and no {other} velocity in any file: add the files that hold it, or leave this one out"
+                f"{file.path}: {len(times)} times, the first {date(float(times[0]), file.calendar)}, have {towards} "
+                f"but no {other} velocity in any file: add the files that hold it, or leave this one out"
             )
 
 

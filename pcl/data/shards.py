@@ -113,12 +113,13 @@ def plan_shards(source: Source, num_shards: int) -> list[ShardPlan]:
     return plans
 
 
-def begin_build(root: Path, identity: Mapping[str, Any]) -> bool:
+def begin_build(root: Path, identity: Mapping[str, Any], *, claim: bool = True) -> bool:
     """Claim a folder for the shards of one configuration.
 
     Args:
         root: the folder, created if needed.
         identity: what the shards are a function of; JSON.
+        claim: False only tells whether the folder could be claimed.
 
     Returns:
         Whether there is anything to do: False when the folder holds the finished shards of this very configuration.
@@ -138,8 +139,9 @@ def begin_build(root: Path, identity: Mapping[str, Any]) -> bool:
             return name == BUILD_FILE
     if root.exists() and not is_empty(root):
         raise BadInputError(f"{root} is not empty and has no manifest: choose another data.shards or empty that folder")
-    root.mkdir(parents=True, exist_ok=True)
-    write_json(root / BUILD_FILE, identity)
+    if claim:
+        root.mkdir(parents=True, exist_ok=True)
+        write_json(root / BUILD_FILE, identity)
     return True
 
 

@@ -1,11 +1,11 @@
 """A look through an archive: where there is water, which steps hold nothing, how fast the currents are."""
 
-__all__ = ["survey"]
+__all__ = ["Progress", "silently", "survey"]
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 import dask
 import numpy as np
@@ -17,7 +17,20 @@ FEW_STEPS = 8
 BYTES_PER_POINT = 64  # of a block while it is looked at
 MEGABYTE = 1e6
 Block: TypeAlias = tuple[slice, slice, slice]
-Progress: TypeAlias = Callable[[Sequence[Block]], Iterable[Block]]
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Shows how far a look through an archive has come."""
+
+    def __call__(self, items: Sequence[T], unit: str) -> Iterable[T]:
+        """Yield the items, each a ``file`` or a ``block`` of values."""
+        ...
+
+
+def silently(items: Sequence[T], unit: str) -> Iterable[T]:
+    """Yield the items and show nothing."""
+    return items
 
 
 def survey(
@@ -26,7 +39,7 @@ def survey(
     *,
     every_step: bool,
     memory_mb: float = 512.0,
-    progress: Progress = iter,
+    progress: Progress = silently,
 ) -> Currents:
     """Find the water of an archive, and with a look at every step also the steps that hold nothing.
 
@@ -48,7 +61,7 @@ def survey(
     blocks = list(_blocks(currents, memory_mb)) if every_step else _few_steps(len(currents.time_s))
     tally = _Tally(currents, has_mask or len(currents.time_s) == 1)
     with dask.config.set(num_workers=NUM_READERS):
-        for block in progress(blocks):
+        for block in progress(blocks, "block"):
             tally.add(*block)
     water = tally.water & currents.wet
     if not water.any():

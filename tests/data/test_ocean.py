@@ -25,9 +25,9 @@ from tests.typed import ROOT, finish, start
 
 EPOCH_2000 = 946_684_800.0
 RECORD_PAIRS = 30  # a window: 15 tiles with two releases
-READING = {"eastward": "", "northward": "", "units": "", "mask": "", "depth_m": None}
+READING = {"eastward": "", "northward": "", "units": "", "mask": "", "depth_m": None, "group": ""}
 TILES = {"tile_points": 8, "tile_stride": 6, "minimum_wet": 0.5}
-WINDOWS = {"window_steps": 4, "window_stride": 3, "test_fraction": 0.3, "gap_days": 6.0}
+WINDOWS = {"window_steps": 4, "window_stride": 3, "test_fraction": 0.3, "gap_days": 6.0, "max_gap_hours": None}
 DRIFTERS = {
     "num_drifters": 3,
     "num_releases": 2,
@@ -336,7 +336,7 @@ def test_currents_too_fast_for_the_step_are_refused(tmp_path):
 
 
 JOB = [
-    *(f"data.ocean.{name}={value}" for name, value in (TILES | WINDOWS).items()),
+    *(f"data.ocean.{name}={'null' if value is None else value}" for name, value in (TILES | WINDOWS).items()),
     *(f"data.drifters.{name}={value}" for name, value in DRIFTERS.items()),
     *("data.seed=3", "data.num_shards=4", f"data.record_pairs={RECORD_PAIRS}"),
 ]
