@@ -71,7 +71,7 @@ def _rounding(values: np.ndarray) -> float:
         scaled = numbers * 10**digits
         if np.all(np.abs(scaled - np.round(scaled)) <= 1e-6):
             whole = digits == 1 and np.array_equal(numbers, np.round(numbers))
-            return 0.0 if whole else max(binary, 0.5 * 10.0**-digits)
+            return binary if whole else max(binary, 0.5 * 10.0**-digits)
     return binary
 
 
