@@ -3,24 +3,19 @@
 --dry-run, the same as build.dry_run=true, prints pairs, bytes and memory, and writes nothing.
 """
 
-from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from pcl.cluster import check_shared, connected, run_tasks
-from pcl.command import job, progress
+from pcl.command import job, progress, progress_of_many
 from pcl.config import Config, data_identity
 from pcl.data.gaussian import GaussianProcessSource, process_of
 from pcl.data.manifest import load_manifest
 from pcl.data.mnist import MnistSource
 from pcl.data.ocean import ocean_source
-from pcl.data.shards import Source, abandon_build, begin_build, build_shard, finish_build, plan_shards
+from pcl.data.shards import Source, begin_build, build_shard, claimed, finish_build, plan_shards
 from pcl.data.streamfunction import streamfunction_source
 from pcl.data.summary import describe_needs, describe_statistics, format_sizes, planned_sizes, written_sizes
-
-T = TypeVar("T")
-MANY = 50  # files, or blocks of values
 
 
 def make_source(config: Config) -> Source:
@@ -29,7 +24,7 @@ def make_source(config: Config) -> Source:
         return MnistSource(Path(config.data.root))
     if config.data.source == "ocean":
         data, memory_mb = config.data, config.build.memory_mb
-        return ocean_source(vars(data.ocean), vars(data.drifters), data.seed, memory_mb, survey_progress)
+        return ocean_source(vars(data.ocean), vars(data.drifters), data.seed, memory_mb, progress_of_many)
     if config.data.source == "streamfunction":
         flows, difference = streamfunction_source(vars(config.data.streamfunction), config.data.seed)
         step = flows.law.time_step / flows.substeps
@@ -40,35 +35,27 @@ def make_source(config: Config) -> Source:
     return GaussianProcessSource(settings.num_train, settings.num_test, config.data.seed, process)
 
 
-def survey_progress(items: Sequence[T], unit: str) -> Iterable[T]:
-    """Show how far a look through an archive has come, if it takes long."""
-    return progress(items, len(items), "looking through the archive", unit) if len(items) > MANY else items
-
-
 def main(config: Config) -> None:
     """Build the folder of shards, or find it finished."""
     check_shared(data__shards=config.data.shards)
     root, identity = Path(config.data.shards), data_identity(config)
     source = make_source(config)
     plans, record_pairs = plan_shards(source, config.data.num_shards), config.data.record_pairs
+    wait_s = config.workers.resources_timeout_s
+    whole = {"config": identity, "source": source.provenance()}
     if config.build.dry_run:
         print(*format_sizes(planned_sizes(source, plans, record_pairs)), sep="\n")
         print(*describe_needs(source, plans, record_pairs), sep="\n")
-        begin_build(root, {"config": identity, "source": source.provenance()}, claim=False)
+        begin_build(root, whole, claim=False)
         print(f"dry run: nothing was written to {root}")
         return
-    if begin_build(root, {"config": identity, "source": source.provenance()}):
-        build = partial(build_shard, root=root, record_pairs=record_pairs)
-        try:
+    with claimed(root, whole) as to_build:
+        if to_build:
+            build = partial(build_shard, root=root, record_pairs=record_pairs)
             with connected(num_cpus=1):
-                tasks = run_tasks(
-                    build, source, plans, config.build.num_tasks, timeout_s=config.workers.resources_timeout_s
-                )
+                tasks = run_tasks(build, source, plans, config.build.num_tasks, timeout_s=wait_s)
                 built = [(plan, *result) for plan, result in progress(tasks, len(plans), "shards", "shard")]
             finish_build(root, source, identity, record_pairs, built)
-        except BaseException:
-            abandon_build(root)
-            raise
     manifest = load_manifest(root)
     print(*format_sizes(written_sizes(manifest)), sep="\n")
     if config.data.source == "ocean":

@@ -1,6 +1,6 @@
 """The command line of the jobs: ``CONFIG [key=value ...]``, one clear line for every mistake, and exit codes."""
 
-__all__ = ["finish", "job", "progress"]
+__all__ = ["finish", "job", "progress", "progress_of_many"]
 
 import sys
 import textwrap
@@ -15,6 +15,7 @@ from pcl.errors import BadInputError, DamagedDataError, RunFailedError
 
 C = TypeVar("C")
 T = TypeVar("T")
+MANY = 50  # files, or blocks of values: fewer are through in a moment
 
 
 def job(
@@ -79,3 +80,8 @@ def progress(items: Iterable[T], total: int, description: str, unit: str) -> Ite
         yield item
         if number == total or number % max(1, total // 4) == 0:
             print(f"{description}: {number} of {total} {unit}s", flush=True)  # noqa: T201
+
+
+def progress_of_many(items: Sequence[T], unit: str) -> Iterable[T]:
+    """Show how far a look through an archive has come, if it takes long."""
+    return progress(items, len(items), "looking through the archive", unit) if len(items) > MANY else items

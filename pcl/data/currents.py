@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from pcl.data.ocean_files import damaged
 from pcl.data.ocean_grid import is_periodic
+from pcl.data.ocean_layouts import damaged
 from pcl.data.ocean_time import EPOCH
 from pcl.errors import BadInputError
 

@@ -13,7 +13,6 @@ Shapes: D drifters, P recorded positions, T times, H x W points of a tile (H = W
 __all__ = ["OceanSource", "ocean_source"]
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -24,11 +23,12 @@ import numpy as np
 import torch
 
 from pcl.data.archive import list_files, product_of
-from pcl.data.currents import LARGEST_SPEED, NUM_READERS, Currents, Survey, as_slices
+from pcl.data.currents import NUM_READERS, Currents, Survey, as_slices
 from pcl.data.drifters import advect, count_steps, release
 from pcl.data.gaps import bridge
 from pcl.data.manifest import SPLITS, ArrayInfo
-from pcl.data.ocean_time import date
+from pcl.data.ocean_checks import check_regular, check_speeds
+from pcl.data.ocean_summary import describe_archive, describe_use
 from pcl.data.reanalysis import chunk_advice, open_currents
 from pcl.data.shards import Arrays
 from pcl.data.survey import Progress, silently
@@ -39,11 +39,7 @@ from pcl.sphere import METRES_PER_DEGREE
 # of a slab, for each point and time, at the worst moment: what is read, a copy, a table of the interpolation
 BYTES_PER_POINT = 64
 BYTES_PER_CHUNK_POINT = 32  # of a chunk while it is read: packed, as float64, as float32
-REGULAR = 0.05  # of a cell: Mercator grids of a region of two degrees pass
-POLAR = 60.0  # degrees: beyond it columns are so narrow that the region is to blame, not the step
-MOST_PARTS = 1000  # of the time between two records: a step that is shorter is no remedy
 GAP_INTERVALS = 3  # of the fields: the longest gap that is bridged unless told otherwise, two missing steps
-LISTED = 5  # files or times in a line
 MEGABYTE = 1e6
 READING = ("eastward", "northward", "units", "mask", "depth_m", "group")
 
@@ -126,7 +122,8 @@ class OceanSource:
     def __post_init__(self) -> None:
         try:
             _ = self.windows, self.num_records  # they raise what does not fit
-            self._check_regular()
+            rows, columns = union_box(self.tiles, self.tile_points)
+            check_regular(self.currents.latitude[rows], self.currents.longitudes(columns))
             self._check_gap()
             needed = max(self._slab_bytes(tile[None]) for tile in self.tiles) / MEGABYTE
             if needed > self.memory_mb:
@@ -137,18 +134,8 @@ class OceanSource:
                 )
         except BadInputError as error:
             raise BadInputError(f"{_some(self.currents.paths)}: {error}") from error
-        self._check_speeds()  # it names the file itself
-
-    def _check_regular(self) -> None:
-        """Refuse tiles whose cells differ: encoders and scores place drifters by the size of a cell."""
-        for name, box in zip(("latitude", "longitude"), union_box(self.tiles, self.tile_points), strict=True):
-            degrees = self.currents.latitude[box] if name == "latitude" else self.currents.longitudes(box)
-            cells = np.diff(degrees)
-            if np.ptp(cells) > REGULAR * np.median(cells):
-                raise BadInputError(
-                    f"the spacing of {name} goes from {cells.min():.4g} to {cells.max():.4g} degrees: tiles need a "
-                    "regular grid, interpolate the fields first or cut a smaller region"
-                )
+        rows, _ = self._with_halo(rows, columns)
+        check_speeds(self.currents, rows, self.step_s, self.record_s)
 
     def _check_gap(self) -> None:
         if self.max_gap_hours is not None and self.max_gap_hours * HOUR_S > self.gap_days * DAY_S:
@@ -156,44 +143,6 @@ class OceanSource:
                 f"data.ocean.max_gap_hours={self.max_gap_hours:g} is longer than data.ocean.gap_days="
                 f"{self.gap_days:g}: bridges must not reach from training to test, choose fewer hours"
             )
-
-    def _check_speeds(self) -> None:
-        """Refuse what is no current, and steps in which one crosses more than a cell, in the rows that are read."""
-        found = self._survey
-        rows, _ = self._with_halo(*union_box(self.tiles, self.tile_points))
-        row = rows.start + int(np.argmax(found.fastest_m_s[rows]))
-        if found.fastest_m_s[row] > LARGEST_SPEED:
-            self.currents.refuse_speed(float(found.fastest_m_s[row]), int(found.fastest_step[row]))
-        latitude = self.currents.latitude[rows]
-        cells_m = METRES_PER_DEGREE * np.stack(
-            [np.cos(np.radians(latitude)) * np.diff(self.currents.longitude).min(), np.full(len(latitude), 1.0)]
-        )
-        cells_m[1] *= np.diff(latitude).min()
-        crossed = (found.components_m_s[:, rows].astype(np.float64) * self.step_s / cells_m.clip(1e-9)).max(0)
-        if crossed.max() <= 1:
-            return
-        worst = int(crossed.argmax())
-        raise BadInputError(
-            f"{self.currents.file_of(int(found.fastest_step[rows][worst]))}: at {latitude[worst]:.4g} degrees north a "
-            f"current crosses {crossed[worst]:.3g} cells of the grid in data.drifters.step_s={self.step_s:g}: it must "
-            f"be at most one, {self._remedy(latitude, crossed)}"
-        )
-
-    def _remedy(self, latitude: np.ndarray, crossed: np.ndarray) -> str:
-        """Say which step divides all intervals and crosses no cell, or which rows to cut off."""
-        remedies = []
-        for parts in range(1, MOST_PARTS):
-            step_s = self.record_s / parts
-            per_field = self.interval_s / step_s
-            if step_s * crossed.max() <= self.step_s and abs(per_field - round(per_field)) < 1e-6:
-                remedies.append(f"choose {step_s:.10g} s or less")
-                break
-        fast = np.abs(latitude[crossed > 1])
-        slow = np.abs(latitude)[np.abs(latitude) < fast.min()]
-        if fast.min() > POLAR and len(slow):
-            north = latitude[crossed > 1].max() > 0
-            remedies.append(f"cut the region {'below' if north else 'above'} {slow.max():.4g} {'N' if north else 'S'}")
-        return ", or ".join(remedies or ["correct the currents, or choose fewer halo_degrees"])
 
     @property
     def _survey(self) -> Survey:
@@ -516,43 +465,10 @@ class OceanSource:
 
     def describe(self) -> list[str]:
         """Return what the archive is, what of it is left out or missing, and which of its time is used, as lines."""
-        currents, found = self.currents, self._survey
-        rows, columns = currents.wet.shape
-        depth = "a depth that the files do not state" if currents.depth_m is None else f"{currents.depth_m:g} m depth"
-        lines = [
-            f"currents: {len(currents.time_s):,} steps of {_duration(self.interval_s)}, {self._date(0)} to "
-            f"{self._date(-1)}, on {rows} x {columns} points{' around the globe' if currents.is_periodic else ''}, at "
-            f"{depth}, {currents.wet.mean():.0%} water"
-        ]
-        if found.left_out:
-            steps = [f"{date(time_s, currents.calendar)} in {path}" for path, time_s in found.left_out]
-            lines.append(f"left out, since no point has a current then: {_list(steps)}")
-        if found.gaps > 0:
-            lines.append(
-                f"gaps: {100 * found.gaps:.2g} % of the values in water are missing; up to "
-                f"{self._longest_gap_s / HOUR_S:g} h from one known value to the next they are interpolated in time "
-                "(data.ocean.max_gap_hours), in longer gaps drifters are lost"
-            )
-        if currents.aside:
-            lines.append(f"not read, beside the files: {', '.join(map(os.path.basename, currents.aside))}")
-        return [*lines, self._use_of_time()]
-
-    def _use_of_time(self) -> str:
-        steps = np.arange(self.window_steps)
-        train, test = (np.unique(self.windows[split][:, None] + steps) for split in SPLITS)
-        num_times = len(self.currents.time_s)
-        between, after = int(test[0] - train[-1] - 1), int(num_times - 1 - test[-1])
-        others = num_times - len(train) - len(test) - between - after
-        unused = [f"{between:,} between training and test"]
-        if after:
-            unused.append(f"the last {after:,}, from {self._date(-after)}")
-        if others:
-            unused.append(f"{others:,} that no whole window holds")
-        used = f"{len(train):,} steps are used for training, {len(test):,} for testing"
-        return f"time: {used}; not used: {', '.join(unused)}"
-
-    def _date(self, step: int) -> str:
-        return date(float(self.currents.time_s[step]), self.currents.calendar)
+        steps = {
+            split: np.unique(first[:, None] + np.arange(self.window_steps)) for split, first in self.windows.items()
+        }
+        return [*describe_archive(self.currents, self._longest_gap_s), describe_use(self.currents, steps)]
 
     def chunk_advice(self) -> str:
         """Return whether the chunks of the files suit tiles and windows."""
@@ -567,15 +483,3 @@ def _sums(field: np.ndarray) -> list[float]:
 
 def _some(names: Sequence[str]) -> str:
     return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
-
-
-def _list(entries: Sequence[str]) -> str:
-    more = f" and {len(entries) - LISTED} more" if len(entries) > LISTED else ""
-    return ", ".join(entries[:LISTED]) + more
-
-
-def _duration(seconds: float) -> str:
-    for unit, length_s in (("d", DAY_S), ("h", HOUR_S), ("min", 60.0)):
-        if seconds >= length_s:
-            return f"{seconds / length_s:.4g} {unit}"
-    return f"{seconds:.4g} s"

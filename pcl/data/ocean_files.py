@@ -1,11 +1,10 @@
 """One file of currents: found, opened lazily, and brought to metres per second on an ascending grid."""
 
-__all__ = ["OceanFile", "Reading", "damaged", "find_files", "open_file"]
+__all__ = ["OceanFile", "Reading", "open_file"]
 
-import glob
 import os
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,26 +17,21 @@ import zarr
 
 from pcl.data.classic_netcdf import missing_bytes
 from pcl.data.ocean_depth import choose_level
-from pcl.data.ocean_grid import arrange_longitude, check_axis, disagreement, rectilinear_axes, tidy_degrees
-from pcl.data.ocean_names import (
-    Velocity,
-    find_axis,
-    find_mask,
-    find_time,
-    find_velocity,
-    horizontal_kind,
-    text,
-    units_per_metre_per_second,
-)
+from pcl.data.ocean_grid import arrange_longitude, tidy_degrees
+from pcl.data.ocean_layouts import Grid, damaged, read_coordinate, refuse_along_grid, refuse_tracks, shared_grid
+from pcl.data.ocean_names import Velocity, find_mask, find_time, find_velocity, text, units_per_metre_per_second
 from pcl.data.ocean_time import EPOCH, read_times
-from pcl.data.ocean_values import LARGEST_VALUE, Valid, conform, default_fill_of, take_zarr_fill, to_metres_per_second
+from pcl.data.ocean_values import (
+    LARGEST_VALUE,
+    Valid,
+    conform,
+    default_fill_of,
+    take_zarr_fill,
+    to_metres_per_second,
+)
 from pcl.errors import BadInputError, DamagedDataError
 
-SUFFIXES = (".nc", ".nc3", ".nc4", ".cdf", ".netcdf", ".zarr")  # in capitals as well
-ZARR_METADATA = ("zarr.json", ".zgroup", ".zmetadata")
 CHUNK_SIZE = "16MiB"  # of a file that has no chunks of its own
-GEOGRAPHIC = ("latitude_longitude", "mercator")  # grid mappings whose lines run east and north
-BETWEEN = 0.05  # of a cell: how far 2-D coordinates may lie from the axes of the grid that they repeat
 
 
 @dataclass(frozen=True)
@@ -94,58 +88,6 @@ class OceanFile:
     precision_s: float
 
 
-def _is_store(path: str) -> bool:
-    return path.lower().endswith(".zarr") or any(os.path.exists(os.path.join(path, name)) for name in ZARR_METADATA)
-
-
-def _expand(path: str) -> tuple[list[str], list[str]]:
-    """Return the files behind a path, a glob or a folder, and what a folder holds beside them."""
-    path = os.path.expanduser(path).rstrip("/") or "/"
-    if not os.path.exists(path):
-        expanded = [_expand(found) for found in sorted(glob.glob(path, recursive=True)) if found != path]
-        return [file for files, _ in expanded for file in files], [other for _, others in expanded for other in others]
-    if not os.path.isdir(path) or _is_store(path):
-        return [path], []
-    entries = [os.path.join(path, name) for name in sorted(os.listdir(path))]
-    files = [entry for entry in entries if entry.lower().endswith(SUFFIXES) or _is_store(entry)]
-    return files, [entry for entry in entries if entry not in files]
-
-
-def find_files(paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return every file once: those of the paths, of globs, of folders (*.nc, *.cdf, ...) and Zarr stores.
-
-    Args:
-        paths: what to look for.
-
-    Returns:
-        The files, and what lies in the folders beside them.
-
-    Raises:
-        BadInputError: a path leads to no file.
-
-    Example:
-        >>> find_files(["nowhere/*.nc"])
-        Traceback (most recent call last):
-        pcl.errors.BadInputError: nowhere/*.nc: no such file, and no .nc, .nc4, .cdf or .zarr in such a folder: ...
-    """
-    found: dict[str, str] = {}
-    aside: dict[str, str] = {}
-    for path in paths:
-        files, others = _expand(str(path))
-        if not files:
-            beside = f" (it holds {', '.join(map(os.path.basename, others[:5]))})" if others else ""
-            raise BadInputError(
-                f"{path}: no such file, and no .nc, .nc4, .cdf or .zarr in such a folder{beside}: data.ocean.paths "
-                "must lead to files"
-            )
-        for known, entries in ((found, files), (aside, others)):
-            for entry in entries:
-                known.setdefault(os.path.realpath(entry), entry)
-    if not found:
-        raise BadInputError("no paths: data.ocean.paths must list NetCDF files, globs, folders or Zarr stores")
-    return list(found.values()), [entry for real, entry in aside.items() if real not in found]
-
-
 @contextmanager
 def _one_line(path: str) -> Iterator[None]:
     """Turn whatever a library raises on the content of a file into one line that names it."""
@@ -160,14 +102,6 @@ def _one_line(path: str) -> Iterator[None]:
         raise BadInputError(
             f"{path} cannot be understood ({reason}): repair the attributes of its variables, or leave it out"
         ) from error
-
-
-def damaged(path: str, error: Exception) -> DamagedDataError:
-    """Return the one line that says that a file cannot be read, and why."""
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return DamagedDataError(
-        f"{path} cannot be read ({reason}): it is cut off, damaged or no NetCDF or Zarr; replace it"
-    )
 
 
 def _refuse_other_formats(path: str) -> None:
@@ -245,124 +179,6 @@ def _groups(path: str) -> list[str]:
         return sorted(below(file))
 
 
-def _refuse_tracks(dataset: xr.Dataset, path: str) -> None:
-    """Refuse drifter tracks, which have positions but no grid."""
-    along_tracks = any(
-        text(values.attrs, "cf_role") == "trajectory_id" or str(name).lower() in ("traj", "trajectory")
-        for name, values in dataset.variables.items()
-    )
-    feature = text(dataset.attrs, "featureType") or text(dataset.attrs, "cdm_data_type")
-    if along_tracks or feature.lower().startswith("trajectory"):
-        raise BadInputError(f"{path} holds tracks, not fields: data.ocean.paths must lead to gridded currents")
-
-
-def _values(dataset: xr.Dataset, path: str, name: str) -> np.ndarray:
-    """Read a coordinate."""
-    try:
-        return np.asarray(dataset.variables[name].values)
-    except Exception as error:
-        raise damaged(path, error) from error
-
-
-@dataclass(frozen=True, eq=False)
-class _Grid:
-    """The horizontal grid of a variable: its dimensions, and the coordinate along each."""
-
-    dims: tuple[str, str]
-    latitude: np.ndarray
-    longitude: np.ndarray
-
-
-def _grid(dataset: xr.Dataset, path: str, name: str) -> _Grid:
-    """Return the rectilinear grid of a variable, and refuse any other by its name."""
-    coordinates = [find_axis(dataset, name, axis) for axis in ("latitude", "longitude")]
-    for axis, coordinate in zip(("latitude", "longitude"), coordinates, strict=True):
-        if coordinate is None or dataset.variables[coordinate].ndim == 0:
-            raise BadInputError(
-                f"{path}: {name} has no {axis}: along one of its dimensions must lie a variable with that standard_name"
-            )
-    _refuse_projections(dataset, path, name)
-    y, x = (dataset.variables[str(coordinate)] for coordinate in coordinates)
-    names = f"{coordinates[0]} and {coordinates[1]}"
-    if y.ndim == 1 and y.dims == x.dims:
-        raise BadInputError(
-            f"{path}: {names} both lie along {y.dims[0]}, an unstructured grid: each must have a dimension of its own, "
-            "interpolate to a rectilinear grid first"
-        )
-    read = [
-        xr.Variable(values.dims, _values(dataset, path, str(coordinate)).astype(np.float64))
-        for values, coordinate in zip((y, x), coordinates, strict=True)
-    ]
-    if y.ndim == x.ndim == 1:
-        grid = _Grid((str(y.dims[0]), str(x.dims[0])), read[0].values, read[1].values)
-        _refuse_nominal_axes(dataset, path, names, grid)
-    else:
-        found = _rectilinear(*read)
-        if found is None:
-            raise BadInputError(
-                f"{path}: {coordinates[0]} has dimensions {y.dims}, {_kind_of_grid(str(coordinates[0]))}: latitude and "
-                "longitude must have one dimension each, interpolate to a rectilinear grid first"
-            )
-        grid = found
-    for axis, coordinate in zip(("latitude", "longitude"), coordinates, strict=True):
-        units = text(dataset.variables[str(coordinate)].attrs, "units")
-        check_axis(getattr(grid, axis), axis, units, f"{path}: {coordinate}")
-    return grid
-
-
-def _rectilinear(latitude: xr.Variable, longitude: xr.Variable) -> _Grid | None:
-    """Return the grid of coordinates in two dimensions whose rows and columns are constant."""
-    y, x = xr.broadcast(xr.DataArray(latitude), xr.DataArray(longitude))
-    for dims in (y.dims, y.dims[::-1]) if y.ndim == 2 else ():
-        axes = rectilinear_axes(y.transpose(*dims).values, x.transpose(*dims).values)
-        if axes is not None:
-            return _Grid((str(dims[0]), str(dims[1])), *axes)
-    return None
-
-
-def _kind_of_grid(latitude: str) -> str:
-    staggered = latitude.lower().endswith(("_u", "_v", "latu", "latv", "phiu", "phiv"))
-    return "a staggered grid (Arakawa C)" if staggered else "a curvilinear grid"
-
-
-def _refuse_projections(dataset: xr.Dataset, path: str, name: str) -> None:
-    mapping = _grid_mapping(dataset, name)
-    if mapping and mapping not in GEOGRAPHIC:
-        raise BadInputError(
-            f"{path}: {name} lies on a {mapping} grid: its lines must run east and north, interpolate to latitudes and "
-            "longitudes and rotate the velocities first"
-        )
-
-
-def _grid_mapping(dataset: xr.Dataset, name: str) -> str:
-    values = dataset.variables[name]
-    pointer = text(values.attrs, "grid_mapping") or text(values.encoding, "grid_mapping")
-    return text(dataset.variables[pointer].attrs, "grid_mapping_name") if pointer in dataset.variables else ""
-
-
-def _refuse_nominal_axes(dataset: xr.Dataset, path: str, names: str, grid: _Grid) -> None:
-    """Refuse 1-D axes beside 2-D coordinates of the same points that say otherwise, as tripolar grids have."""
-    true = {
-        horizontal_kind(values, str(name).lower()): str(name)
-        for name, values in dataset.variables.items()
-        if set(values.dims) == set(grid.dims) and values.ndim == 2
-    }
-    if not {"latitude", "longitude"} <= set(true):
-        return
-    y, x = (
-        dataset.variables[true[axis]].transpose(*grid.dims).astype(np.float64).values
-        for axis in ("latitude", "longitude")
-    )
-    axes = grid.latitude, grid.longitude
-    cell = min(float(np.min(np.abs(np.diff(axis)), initial=360.0)) for axis in axes)
-    away = disagreement(*axes, y, x)
-    if away > BETWEEN * cell:
-        raise BadInputError(
-            f"{path}: {true['latitude']} and {true['longitude']} lie up to {away:.3g} degrees from {names}, a "
-            "curvilinear grid whose axes are nominal: interpolate to a rectilinear grid and rotate the velocities first"
-        )
-
-
 def _chunked(array: xr.DataArray) -> xr.DataArray:
     """Return a lazy Dask array with the chunks of the file, or whole shards of a Zarr store.
 
@@ -425,7 +241,7 @@ def _in_metres_per_second(
     return result if "time" in result.dims else result.expand_dims("time")
 
 
-def _water(dataset: xr.Dataset, path: str, name: str, grid: _Grid, level: Mapping[str, int]) -> np.ndarray | None:
+def _water(dataset: xr.Dataset, path: str, name: str, grid: Grid, level: Mapping[str, int]) -> np.ndarray | None:
     """Return True in water, from the named mask or, without a name, from one that its standard name gives away."""
     mask = name or find_mask(dataset)
     if mask is None:
@@ -443,7 +259,7 @@ def _water(dataset: xr.Dataset, path: str, name: str, grid: _Grid, level: Mappin
             return None  # ice or tides: the velocities are missing there as well
         raise BadInputError(f"{path}: {mask} changes in time: data.ocean.mask must name one that does not, or be empty")
     single = array.isel(time=0, missing_dims="ignore").to_dataset(name=mask)
-    values = _values(single, path, mask).astype(np.float64)
+    values = read_coordinate(single, path, mask).astype(np.float64)
     land = text(dataset.variables[mask].attrs, "standard_name") == "land_binary_mask"
     return values < 0.5 if land else (values > 0.5) & (values <= LARGEST_VALUE)
 
@@ -466,15 +282,15 @@ def open_file(path: str, reading: Reading = Reading()) -> OceanFile:
     """
     dataset = _open(path, reading.group)
     with _one_line(path):
-        _refuse_tracks(dataset, path)
+        refuse_tracks(dataset, path)
         velocities, lack = _velocities(dataset, path, reading)
         dataset, valid = _decode(dataset, path, velocities, reading)
         names = [velocity.name for velocity in velocities.values()]
-        grid = _shared_grid(dataset, path, names)
-        _refuse_along_grid(dataset, path, velocities)
+        grid = shared_grid(dataset, path, names)
+        refuse_along_grid(dataset, path, velocities)
         time = _shared_time(dataset, path, names)
         time_s, calendar, precision_s = read_times(
-            _values(dataset, path, time), dataset.variables[time].attrs, f"{path}: {time}"
+            read_coordinate(dataset, path, time), dataset.variables[time].attrs, f"{path}: {time}"
         )
         _check_order(time_s, f"{path}: {time}")
         levels = [choose_level(dataset, path, name, reading.depth_m) for name in names]
@@ -541,30 +357,7 @@ def _decode(
     return xr.decode_cf(xr.Dataset(conforming, attrs=dataset.attrs), decode_times=False), valid
 
 
-def _shared_grid(dataset: xr.Dataset, path: str, names: Sequence[str]) -> _Grid:
-    """Return the grid of all components."""
-    axes, *others = [[find_axis(dataset, name, axis) for axis in ("latitude", "longitude")] for name in names]
-    for name, other in zip(names[1:], others, strict=True):
-        if other != axes and None not in (*axes, *other):
-            raise BadInputError(
-                f"{path}: {names[0]} lies on {' x '.join(map(str, axes))}, {name} on {' x '.join(map(str, other))}, a "
-                "staggered grid (Arakawa C): both must lie on one grid, interpolate first"
-            )
-    grid, *_ = [_grid(dataset, path, name) for name in names]
-    return grid
-
-
-def _refuse_along_grid(dataset: xr.Dataset, path: str, velocities: Mapping[str, Velocity]) -> None:
-    """Refuse velocities along the lines of a grid, unless the file says that those run east and north."""
-    for towards, velocity in velocities.items():
-        if velocity.is_along_grid and _grid_mapping(dataset, velocity.name) not in GEOGRAPHIC:
-            raise BadInputError(
-                f"{path}: {velocity.name} is {velocity.kind}, along the lines of the model's grid: rotate it to east "
-                f"and north first; if it does point {towards}, say so, data.ocean.{towards}={velocity.name}"
-            )
-
-
-def _shared_time(dataset: xr.Dataset, path: str, names: Sequence[str]) -> str:
+def _shared_time(dataset: xr.Dataset, path: str, names: list[str]) -> str:
     """Return the time of all components."""
     times = {find_time(dataset, name) for name in names}
     if len(times) > 1 or None in times:

@@ -9,7 +9,9 @@ from itertools import pairwise
 import numpy as np
 
 from pcl.data.currents import Currents, Run
-from pcl.data.ocean_files import OceanFile, Reading, damaged, find_files, open_file
+from pcl.data.ocean_files import OceanFile, Reading, open_file
+from pcl.data.ocean_layouts import damaged
+from pcl.data.ocean_paths import find_files
 from pcl.data.ocean_time import date
 from pcl.data.survey import Progress, silently, survey
 from pcl.errors import BadInputError

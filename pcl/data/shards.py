@@ -11,6 +11,7 @@ __all__ = [
     "abandon_build",
     "begin_build",
     "build_shard",
+    "claimed",
     "finish_build",
     "plan_shards",
     "read_records",
@@ -157,6 +158,29 @@ def abandon_build(root: Path) -> None:
         leftover.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # others keep files there
         root.rmdir()
+
+
+@contextlib.contextmanager
+def claimed(root: Path, identity: Mapping[str, Any]) -> Iterator[bool]:
+    """Hold the claim on a folder while its shards are written; an error before the first shard gives it up.
+
+    Args:
+        root: the folder, created if needed.
+        identity: what the shards are a function of; JSON.
+
+    Yields:
+        Whether there is anything to do.
+
+    Raises:
+        BadInputError: see ``begin_build``.
+    """
+    to_build = begin_build(root, identity)
+    try:
+        yield to_build
+    except BaseException:
+        if to_build:
+            abandon_build(root)
+        raise
 
 
 def _identity_of(path: Path) -> dict[str, Any]:

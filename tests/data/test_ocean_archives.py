@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcl.data.manifest import load_manifest
-from pcl.data.ocean_files import find_files, open_file
+from pcl.data.ocean_files import open_file
+from pcl.data.ocean_paths import find_files
 from pcl.data.reanalysis import open_currents
-from pcl.data.shards import abandon_build, begin_build
+from pcl.data.shards import abandon_build, begin_build, claimed
 from pcl.errors import BadInputError, DamagedDataError
 from tests.data.test_ocean import build, open_source, write_shards
 from tests.data.test_reanalysis import ALL, assert_same, clean_field, refuse, write
@@ -198,9 +199,7 @@ def polar(top, rows=40):
 
 def test_a_row_at_the_pole_is_refused_with_a_remedy_that_works(tmp_path):
     path = write_archive(tmp_path / "pole.nc", polar(90.0))
-    with pytest.raises(
-        BadInputError, match=r"pole\.nc: at 90 degrees north a current crosses .*cut the region below"
-    ) as caught:
+    with pytest.raises(BadInputError, match=r"pole\.nc: at 90 N a current crosses .*cut the region below") as caught:
         open_source(path)
     reach = float(str(caught.value).split("cut the region below ")[1].split(" N")[0])
     with xr.open_dataset(path, decode_times=False) as dataset:
@@ -237,8 +236,19 @@ def test_a_refusal_leaves_no_claim(tmp_path):
     assert begin_build(tmp_path / "shards", {"config": {"a": 2}, "source": {}})
     (tmp_path / "shards" / "train-000000.tar").write_bytes(b"whole")
     abandon_build(tmp_path / "shards")  # a shard is there: the same command goes on from it
-    assert not begin_build(tmp_path / "shards", {"config": {"a": 2}, "source": {}}, claim=False) or True
     assert (tmp_path / "shards" / "build.json").is_file()
+
+
+def test_an_error_before_the_first_shard_gives_the_claim_up(tmp_path):
+    def stopped():
+        with claimed(tmp_path / "shards", {"config": {}, "source": {}}) as to_build:
+            assert to_build
+            assert (tmp_path / "shards" / "build.json").is_file()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert not (tmp_path / "shards").exists()
 
 
 # around the globe
