@@ -59,7 +59,8 @@ class Currents:
         latitude: ascending, degrees, shape (Y,).
         longitude: ascending without a jump, the first in [-180, 180), the last less than 360 further, degrees,
             shape (X,).
-        wet: True where there is water, shape (Y, X).
+        wet: True where water has been seen, shape (Y, X).
+        land: True where values do not count: outside a mask, or zeros that stand for land, shape (Y, X).
         depth_m: metres below the surface; None where the files do not say.
         paths: every file, in the order of time.
         aside: what lies in the folders of the files and is none of them.
@@ -74,6 +75,7 @@ class Currents:
     latitude: np.ndarray
     longitude: np.ndarray
     wet: np.ndarray
+    land: np.ndarray
     depth_m: float | None
     paths: tuple[str, ...]
     aside: tuple[str, ...] = ()
@@ -118,9 +120,9 @@ class Currents:
             "latitude": ("latitude", self.latitude, {"units": "degrees_north", "standard_name": "latitude"}),
             "longitude": ("longitude", self.longitude, {"units": "degrees_east", "standard_name": "longitude"}),
         }
-        water = xr.DataArray(self.wet).chunk().data  # one task, whatever the number of files
+        land = xr.DataArray(self.land).chunk().data  # one task, whatever the number of files
         # of Dask arrays: lazy
-        values: Any = np.concatenate([np.where(water, run.values, np.float32(np.nan)) for run in self.runs[number]])
+        values: Any = np.concatenate([np.where(land, np.float32(np.nan), run.values) for run in self.runs[number]])
         name = ("eastward", "northward")[number]
         return xr.DataArray(values, coordinates, ("time", "latitude", "longitude"), name, self.attributes[number])
 
@@ -177,8 +179,8 @@ class Currents:
             _find_damage(pieces)
             raise
         missing = np.isnan(values).any(axis=0)
-        if not self.wet.all():
-            missing |= ~np.concatenate([self.wet[rows, block] for block in blocks], axis=1)
+        if self.land.any():
+            missing |= np.concatenate([self.land[rows, block] for block in blocks], axis=1)
         values[:, missing] = np.nan
         return values
 

@@ -16,7 +16,7 @@ import xarray as xr
 import zarr
 
 from pcl.data.classic_netcdf import missing_bytes
-from pcl.data.ocean_depth import choose_level
+from pcl.data.ocean_depth import Level, choose_level
 from pcl.data.ocean_grid import arrange_longitude, tidy_degrees
 from pcl.data.ocean_layouts import Grid, damaged, read_coordinate, refuse_along_grid, refuse_tracks, shared_grid
 from pcl.data.ocean_names import Velocity, find_mask, find_time, find_velocity, text, units_per_metre_per_second
@@ -114,7 +114,8 @@ def _refuse_other_formats(path: str) -> None:
         raise BadInputError(f"{path} is GRIB: convert it to NetCDF first")
     lines = head.decode("latin-1").splitlines()
     separated = [line for line in lines if any(line.count(separator) >= 2 for separator in ",;\t")]
-    if len(separated) >= 2 and all(byte >= 32 or byte in b"\r\n\t" for byte in head):
+    is_markup = head.lstrip()[:1] == b"<"  # a login page that was saved as data
+    if len(separated) >= 2 and not is_markup and all(byte >= 32 or byte in b"\r\n\t" for byte in head):
         raise BadInputError(
             f"{path} is a table of text, such as tracks of drifters: data.ocean.paths must lead to gridded currents, "
             "NetCDF or Zarr"
@@ -293,23 +294,19 @@ def open_file(path: str, reading: Reading = Reading()) -> OceanFile:
             read_coordinate(dataset, path, time), dataset.variables[time].attrs, f"{path}: {time}"
         )
         _check_order(time_s, f"{path}: {time}")
-        levels = [choose_level(dataset, path, name, reading.depth_m) for name in names]
-        if levels[0] != levels[-1]:
-            raise BadInputError(
-                f"{path}: {names[0]} is at {levels[0].depth_m} m and {names[-1]} at {levels[-1].depth_m} m: both must "
-                "be at one depth"
-            )
+        levels = {name: choose_level(dataset, path, name, reading.depth_m) for name in names}
+        depth_m = _shared_depth(levels, path)
         rows = np.argsort(grid.latitude)
         columns, longitude = arrange_longitude(grid.longitude)
         components = {}
         for towards, velocity in velocities.items():
-            array = _flatten(dataset, path, velocity.name, grid.dims, levels[0].index)
+            array = _flatten(dataset, path, velocity.name, grid.dims, levels[velocity.name].index)
             per, attributes = _units_per(dataset, path, velocity.name, reading.units), dataset[velocity.name].attrs
             component = _in_metres_per_second(array, attributes, towards, per, valid[velocity.name])
             components[towards] = _ordered(component, rows, columns)
         if all(valid[name].zero_is_missing for name in names):
             components = _where_any_moves(components)
-        water = _water(dataset, path, reading.mask, grid, levels[0].index)
+        water = _water(dataset, path, reading.mask, grid, levels[names[0]].index)
     return OceanFile(
         path,
         components,
@@ -320,7 +317,7 @@ def open_file(path: str, reading: Reading = Reading()) -> OceanFile:
         tidy_degrees(grid.latitude[rows]),
         longitude,
         None if water is None else water[np.ix_(rows, columns)],
-        levels[0].depth_m,
+        depth_m,
         precision_s,
     )
 
@@ -366,6 +363,17 @@ def _shared_time(dataset: xr.Dataset, path: str, names: list[str]) -> str:
             f"or a scalar, in units like '{EPOCH}'"
         )
     return str(times.pop())
+
+
+def _shared_depth(levels: Mapping[str, Level], path: str) -> float | None:
+    """Return the depth of all components."""
+    (name, level), *others = levels.items()
+    for other, found in others:
+        if found.depth_m != level.depth_m:
+            raise BadInputError(
+                f"{path}: {name} is at {level.depth_m} m and {other} at {found.depth_m} m: both must be at one depth"
+            )
+    return level.depth_m
 
 
 def _check_order(time_s: np.ndarray, where: str) -> None:

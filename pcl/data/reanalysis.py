@@ -142,6 +142,7 @@ def _join(files: Sequence[OceanFile], wet: np.ndarray | None, aside: Sequence[st
     (east, time_s), (north, other_s) = (_in_order(files, towards) for towards in TOWARDS)
     _check_partners(files, time_s, other_s)
     first = files[0]
+    water = np.ones((len(first.latitude), len(first.longitude)), bool) if wet is None else wet
     attributes = [next(file.components[t].attrs for file in files if t in file.components) for t in TOWARDS]
     return Currents(
         (east, north),
@@ -150,7 +151,8 @@ def _join(files: Sequence[OceanFile], wet: np.ndarray | None, aside: Sequence[st
         first.calendar,
         first.latitude,
         first.longitude,
-        np.ones((len(first.latitude), len(first.longitude)), bool) if wet is None else wet,
+        water,
+        ~water,
         first.depth_m,
         tuple(file.path for file in files),
         tuple(aside),

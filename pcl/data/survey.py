@@ -66,8 +66,8 @@ def survey(
     water = tally.water & currents.wet
     if not water.any():
         raise BadInputError(f"{currents.paths[0]} holds no water: choose another mask, depth or region")
-    if not every_step:
-        return replace(currents, wet=water)
+    if not every_step:  # what a few steps lack others may have
+        return replace(currents, wet=water, land=currents.land | tally.still)
     kept = tally.alive
     found = Survey(
         tuple((currents.file_of(step), float(currents.time_s[step])) for step in np.flatnonzero(~kept).tolist()),
@@ -77,7 +77,7 @@ def survey(
         tally.components_m_s,
     )
     east, north = (_without(runs, kept) for runs in currents.runs)
-    return replace(currents, wet=water, runs=(east, north), time_s=currents.time_s[kept], survey=found)
+    return replace(currents, wet=water, land=~water, runs=(east, north), time_s=currents.time_s[kept], survey=found)
 
 
 class _Tally:
@@ -111,7 +111,14 @@ class _Tally:
 
     @property
     def water(self) -> np.ndarray:
-        return (self.known > 0) & (self.moves | self.still_water)
+        water: np.ndarray = (self.known > 0) & ~self.still
+        return water
+
+    @property
+    def still(self) -> np.ndarray:
+        """Zeros that stand for land."""
+        still: np.ndarray = (self.known > 0) & ~self.moves
+        return still & (not self.still_water)
 
 
 def _few_steps(num_times: int) -> list[Block]:

@@ -462,10 +462,10 @@ def source_of(path):
                 "halo_degrees": 2.0, "noise_m": 0.0}
     return ocean_source(ocean, drifters, 0, memory_mb=64.0)
 
-source = source_of(sys.argv[1])
-source.pairs("train", 0, 1)  # what libraries load on first use is not the archive's
+source_of(sys.argv[1]).pairs("train", 0, 1)  # what libraries load on first use is not the archive's
 baseline = kib("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+source = source_of(sys.argv[1])  # it looks through the archive
 build(source, Path(sys.argv[2]), num_shards=8, record_pairs=49)
 print((kib("VmHWM") - baseline) * 1024 / 1e6, source.num_pairs("train"), source.num_pairs("test"))
 """

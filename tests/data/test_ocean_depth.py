@@ -161,3 +161,15 @@ def test_levels_that_go_both_ways_must_say_what_is_up(tmp_path):
     )
     missing = np.array([0.0, np.nan, 50.0])
     refuse(write(with_levels(missing, units="m"), tmp_path / "c.nc"), "c.nc: depth is missing at some levels")
+
+
+def test_components_with_axes_of_depth_of_their_own(tmp_path):
+    deep = with_levels(LEVELS, units="m", positive="down")
+    own = deep[["uo"]].rename(depth="depthu").merge(deep[["vo"]].rename(depth="depthv"))
+    found, expected = (
+        open_currents(write(dataset, tmp_path / name), depth_m=10.0)
+        for name, dataset in (("a.nc", own), ("b.nc", deep))
+    )
+    np.testing.assert_array_equal(found.load(ALL, ALL, ALL), expected.load(ALL, ALL, ALL))
+    shifted = own.assign_coords(depthv=("depthv", LEVELS + 2, {"units": "m"}))
+    refuse(write(shifted, tmp_path / "c.nc"), "c.nc: uo is at 10.0 m and vo at 12.0 m", depth_m=10.0)

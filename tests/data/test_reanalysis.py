@@ -283,6 +283,18 @@ def test_zero_for_a_moment_is_water(tmp_path):
     assert one.wet.all()  # one step of zeros tells nothing
 
 
+def test_what_a_few_steps_lack_others_may_have(tmp_path):
+    clean = clean_field(60)
+    seen = np.linspace(0, 59, 8).round().astype(int)
+    row, column = np.argwhere(clean["uo"][0].notnull().values)[0]
+    for name in ("uo", "vo"):
+        clean[name][seen, row, column] = np.nan
+    currents = open_currents(write(clean, tmp_path / "a.nc"))
+    assert not currents.wet[row, column]
+    np.testing.assert_array_equal(currents.load(ALL, ALL, ALL), np.stack([clean["uo"], clean["vo"]]))
+    assert open_currents([str(tmp_path / "a.nc")], every_step=True).wet[row, column]
+
+
 def test_zero_on_land_is_land_even_if_something_else_is_missing(tmp_path):
     clean = clean_field()
     expected = open_currents(write(clean, tmp_path / "clean.nc"))
