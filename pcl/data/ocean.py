@@ -197,13 +197,14 @@ class OceanSource:
     def arrays(self) -> dict[str, ArrayInfo]:
         """The arrays of a pair."""
         window = (self.window_steps, self.tile_points, self.tile_points)
+        missing = "water or no value" if self._survey.gaps > 0 else "water"
         return {
             "u": ArrayInfo(
                 "float32",
                 (2, *window),
                 "m s-1",
                 "eastward_sea_water_velocity and northward_sea_water_velocity at (time, latitude, longitude), both "
-                "ascending; NaN where there is no water or no value",
+                f"ascending; NaN where there is no {missing}",
                 statistics="channel",
             ),
             "wet": ArrayInfo("uint8", window, "1", "1 where there is water", statistics="none"),
