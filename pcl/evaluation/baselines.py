@@ -29,6 +29,7 @@ from pcl.evaluation.windows import DAY_S, Geometry
 from pcl.sphere import METRES_PER_DEGREE
 
 BYTES_PER_COVARIANCE = 160  # of a measurement and a point: four numbers, twice, and what they are made of
+COVARIANCE_BYTES = 20_000_000  # at a time: solving for few points at a time is slow
 BYTES_PER_MEASUREMENT = 64  # of a window while it is compared: two components, their weights and sums
 TIMES = (3.0, 6.0, 12.0, 24.0)  # that optimal interpolation chooses from, in units of ``Geometry.scale_s``
 
@@ -184,7 +185,7 @@ class OptimalInterpolation:
         root = torch.linalg.cholesky(observed)
         whitened = torch.linalg.solve_triangular(root, anomaly.reshape(size, 1), upper=False)
         shift, explained = [], []
-        for points in torch.split(grid, num_at_once(BYTES_PER_COVARIANCE * len(where))):
+        for points in torch.split(grid, num_at_once(BYTES_PER_COVARIANCE * len(where), COVARIANCE_BYTES)):
             between = self.covariance(where, points).reshape(size, 2 * len(points))
             half = torch.linalg.solve_triangular(root, between, upper=False)
             shift.append((half.T @ whitened).reshape(2, -1))

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-BLOCK_BYTES = 2_000_000  # of a block, in which a product of matrices is fast
-ENCODED_BYTES = 1_000_000  # of fields that a network reads at a time: its layers hold many times as much
+BLOCK_BYTES = 4_000_000  # of a block, in which a product of matrices is fast
+ENCODED_BYTES = 3_000_000  # of fields that a network reads at a time: its layers hold many times as much
 
 
 def num_at_once(item_bytes: int, limit_bytes: int = BLOCK_BYTES) -> int:
@@ -19,7 +19,7 @@ def num_at_once(item_bytes: int, limit_bytes: int = BLOCK_BYTES) -> int:
 
     Example:
         >>> num_at_once(1_000_000), num_at_once(1_000_000_000)
-        (2, 1)
+        (4, 1)
     """
     return max(1, limit_bytes // max(1, item_bytes))
 

@@ -52,5 +52,5 @@ def test_no_block_is_larger_than_asked_for():
 
     items = torch.randn(1000, 2)
     assert torch.equal(encoded(encode, items, 300, 8), items)
-    assert torch.equal(encoded(encode, items, 300, 10_000), items)
+    assert torch.equal(encoded(encode, items, 300, 30_000), items)
     assert sizes == [300, 300, 300, 100] + 10 * [100]
