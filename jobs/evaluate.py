@@ -7,6 +7,7 @@ import pcl
 from pcl.command import job
 from pcl.config import Config
 from pcl.errors import BadInputError, RunFailedError
+from pcl.evaluation.memory import describe_memory
 from pcl.evaluation.ocean import FieldOptions
 from pcl.evaluation.record import save_evaluation
 from pcl.evaluation.report import evaluate, format_table
@@ -27,6 +28,7 @@ def main(config: Config) -> None:
     if name not in found:
         raise BadInputError(f"evaluation.checkpoint={name}: {run} holds {', '.join(found)}")
     about = {"experiment": experiment_hash(content), "run": config.name, "checkpoint": name}
+    print(describe_memory(manifest, config.evaluation.split, config.evaluation.max_pairs), flush=True)
     result = evaluate(
         pcl.load(found[name]),
         Path(config.data.shards),
