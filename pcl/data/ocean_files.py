@@ -108,8 +108,11 @@ def _refuse_other_formats(path: str) -> None:
     """Refuse what is no field at all by its own name: tables of text, GRIB."""
     if os.path.isdir(path):
         return
-    with open(path, "rb") as file:
-        head = file.read(2048)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(2048)
+    except OSError:
+        return  # it cannot be read at all, as has been found
     if head[:4] == b"GRIB":
         raise BadInputError(f"{path} is GRIB: convert it to NetCDF first")
     lines = head.decode("latin-1").splitlines()

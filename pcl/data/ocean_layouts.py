@@ -55,6 +55,8 @@ class Grid:
 def _grid(dataset: xr.Dataset, path: str, name: str) -> Grid:
     """Return the rectilinear grid of a variable, and refuse any other by its name."""
     coordinates = [find_axis(dataset, name, axis) for axis in ("latitude", "longitude")]
+    if None in coordinates:
+        _refuse_rotated_axes(dataset, path, name)
     for axis, coordinate in zip(("latitude", "longitude"), coordinates, strict=True):
         if coordinate is None or dataset.variables[coordinate].ndim == 0:
             raise BadInputError(
@@ -111,6 +113,16 @@ def _refuse_projections(dataset: xr.Dataset, path: str, name: str) -> None:
             f"{path}: {name} lies on a {mapping} grid: its lines must run east and north, interpolate to latitudes and "
             "longitudes and rotate the velocities first"
         )
+
+
+def _refuse_rotated_axes(dataset: xr.Dataset, path: str, name: str) -> None:
+    for dim in dataset.variables[name].dims:
+        kind = text(dataset.variables[dim].attrs, "standard_name") if dim in dataset.variables else ""
+        if kind.startswith(("grid_", "projection_")):
+            raise BadInputError(
+                f"{path}: {name} lies along {dim}, which is {kind}, a rotated or projected grid: interpolate to "
+                "latitudes and longitudes and rotate the velocities first"
+            )
 
 
 def _grid_mapping(dataset: xr.Dataset, name: str) -> str:

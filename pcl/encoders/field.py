@@ -67,8 +67,8 @@ class Field(nn.Module):
     """Encoder of a velocity window: a residual network over the grid, with the times as channels.
 
     Args:
-        shape: of an item, (2, T, H, W): eastward and northward velocity, standardised; NaN where there is no water or no
-            value.
+        shape: of an item, (2, T, H, W): eastward and northward velocity, standardised; NaN where there is no water or
+            no value.
         embedding_dim: E.
         width: channels of the first stage.
         depth: stages; each halves the grid and doubles the channels.

@@ -129,6 +129,14 @@ def test_tracks_are_told_that_they_are_no_fields(tmp_path):
         refuse([str(path)], f"tracks{number}.nc holds tracks, not fields")
 
 
+def test_what_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "dead.nc").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "login.nc").write_text("<!DOCTYPE html>\n<a>1,2,3</a>\n<a>4,5,6</a>\n")
+    for name in ("dead.nc", "login.nc"):
+        with pytest.raises(DamagedDataError, match=f"{name} cannot be read"):
+            open_file(str(tmp_path / name))
+
+
 WRONG_TYPES = [5, np.array([1, 2]), "", "nonsense", 1.5]
 ATTRIBUTES = ["units", "standard_name", "positive", "axis", "calendar", "_FillValue", "missing_value", "valid_range"]
 ATTRIBUTES += ["scale_factor", "add_offset", "coordinates", "grid_mapping", "cell_methods", "_Unsigned", "valid_min"]

@@ -200,6 +200,13 @@ def test_staggered_and_unstructured_grids_are_refused_by_name(tmp_path):
     refuse(write(mesh, tmp_path / "mesh.nc"), "mesh.nc", "both lie along node, an unstructured grid")
 
 
+def test_rotated_axes_are_refused_by_name(tmp_path):
+    rotated = clean_field().rename(latitude="rlat", longitude="rlon")
+    for name, kind in (("rlat", "grid_latitude"), ("rlon", "grid_longitude")):
+        rotated[name].attrs = {"units": "degrees", "standard_name": kind}
+    refuse(write(rotated, tmp_path / "a.nc"), "a.nc: uo lies along rlat, which is grid_latitude, a rotated")
+
+
 @given(st.floats(-360, 360), st.sampled_from([0.25, 1 / 12, 1.0, 2.0]))
 @settings(max_examples=40, deadline=None)
 def test_a_grid_around_the_globe_is_periodic_whatever_its_first_column(west, cell):
