@@ -110,7 +110,7 @@ def _refuse_other_formats(path: str) -> None:
         return
     try:
         with open(path, "rb") as file:
-            head = file.read(2048)
+            head = file.read(8192)
     except OSError:
         return  # it cannot be read at all, as has been found
     if head[:4] == b"GRIB":
@@ -118,9 +118,10 @@ def _refuse_other_formats(path: str) -> None:
     lines = head.decode("latin-1").splitlines()
     separated = [line for line in lines if any(line.count(separator) >= 2 for separator in ",;\t")]
     is_markup = head.lstrip()[:1] == b"<"  # a login page that was saved as data
-    if len(separated) >= 2 and not is_markup and all(byte >= 32 or byte in b"\r\n\t" for byte in head):
+    is_text = len(separated) >= 2 and not is_markup and all(byte >= 32 or byte in b"\r\n\t" for byte in head)
+    if is_text or head[:4] == b"PAR1":
         raise BadInputError(
-            f"{path} is a table of text, such as tracks of drifters: data.ocean.paths must lead to gridded currents, "
+            f"{path} is a table, such as tracks of drifters: data.ocean.paths must lead to gridded currents, "
             "NetCDF or Zarr"
         )
 

@@ -115,7 +115,9 @@ def test_components_that_do_not_match(tmp_path):
 def test_tracks_are_told_that_they_are_no_fields(tmp_path):
     rows = "".join(f"{i},2020-01-01T00:00:00,{10 + i},{50 + i}\n" for i in range(9))
     (tmp_path / "tracks.csv").write_text("id,time,longitude,latitude\n" + rows)
-    refuse([str(tmp_path / "tracks.csv")], "tracks.csv is a table of text, such as tracks of drifters")
+    refuse([str(tmp_path / "tracks.csv")], "tracks.csv is a table, such as tracks of drifters")
+    (tmp_path / "tracks.parquet").write_bytes(b"PAR1" + bytes(100))
+    refuse([str(tmp_path / "tracks.parquet")], "tracks.parquet is a table")
     (tmp_path / "a.nc").write_bytes(b"GRIB" + bytes(100))
     refuse([str(tmp_path / "a.nc")], "a.nc is GRIB: convert it")
     along = {name: (("trajectory", "obs"), np.zeros((3, 5))) for name in ("lon", "lat", "z")}
