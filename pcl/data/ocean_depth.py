@@ -96,6 +96,8 @@ def _metres(values: xr.Variable, axis: str, where: str) -> np.ndarray | None:
     if not KINDS.fullmatch(kind) or (per is None and not unnamed):
         return None
     stored = np.atleast_1d(np.asarray(values.values, np.float64)) * (per or 1.0)
+    if stored.size == 1 and not np.isfinite(stored).all():
+        return None
     if not np.isfinite(stored).all():
         raise BadInputError(
             f"{where}: {axis} is missing at some levels: every level must have a depth, repair the file"

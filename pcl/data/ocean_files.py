@@ -289,8 +289,9 @@ def open_file(path: str, reading: Reading = Reading()) -> OceanFile:
     with _one_line(path):
         refuse_tracks(dataset, path)
         velocities, lack = _velocities(dataset, path, reading)
-        dataset, valid = _decode(dataset, path, velocities, reading)
         names = [velocity.name for velocity in velocities.values()]
+        _refuse_without_numbers(dataset, path, names)
+        dataset, valid = _decode(dataset, path, velocities, reading)
         grid = shared_grid(dataset, path, names)
         refuse_along_grid(dataset, path, velocities)
         time = _shared_time(dataset, path, names)
@@ -338,6 +339,14 @@ def _velocities(dataset: xr.Dataset, path: str, reading: Reading) -> tuple[dict[
             f"{path} has no currents outside its groups {', '.join(groups)}: name the group that holds them in "
             "data.ocean.group"
         ) from error
+
+
+def _refuse_without_numbers(dataset: xr.Dataset, path: str, names: list[str]) -> None:
+    for name in names:
+        values = dataset.variables[name]
+        if values.dtype.kind not in "iuf" or values.size == 0:
+            what = f"is of type {values.dtype}" if values.size else f"has the shape {values.shape}"
+            raise BadInputError(f"{path}: {name} {what}: a velocity must hold numbers, leave the file out")
 
 
 def _decode(

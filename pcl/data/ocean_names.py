@@ -249,7 +249,7 @@ def find_axis(dataset: xr.Dataset, name: str, axis: str) -> str | None:
         stated = text(values.attrs, "standard_name")
         vertical = text(values.attrs, "axis") == "Z" or "positive" in values.attrs
         known = stated == "depth" or stated.startswith("ocean_") or vertical or lower_name in DEPTHS
-        other = horizontal_kind(values, lower_name) or " since " in text(values.attrs, "units")
+        other = horizontal_kind(values, lower_name) or " since " in text(values.attrs, "units").lower()
         return known and not other and values.ndim < 2  # depth on latitude and longitude is that of the sea floor
 
     def preference(other: str) -> tuple[bool, bool, bool]:
@@ -272,7 +272,7 @@ def find_time(dataset: xr.Dataset, name: str) -> str | None:
 
     def is_time(values: xr.Variable, lower_name: str) -> bool:
         run = text(values.attrs, "standard_name") == "forecast_reference_time"  # when the forecast began
-        return values.ndim <= 1 and " since " in text(values.attrs, "units") and not run
+        return values.ndim <= 1 and " since " in text(values.attrs, "units").lower() and not run
 
     def preference(other: str) -> tuple[bool, bool, bool, bool]:
         attributes = dataset.variables[other].attrs

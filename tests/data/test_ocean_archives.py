@@ -139,6 +139,16 @@ def test_what_cannot_be_read_is_named(tmp_path):
             open_file(str(tmp_path / name))
 
 
+def test_velocities_without_numbers_are_refused(tmp_path):
+    clean = clean_field(3)
+    words = clean.assign(uo=clean["uo"].astype(str).assign_attrs(clean["uo"].attrs))
+    words.to_netcdf(tmp_path / "words.nc")
+    refuse([str(tmp_path / "words.nc")], "words.nc: uo is of type", "must hold numbers")
+    for name, part in (("time", clean.isel(time=slice(0, 0))), ("rows", clean.isel(latitude=slice(0, 0)))):
+        part.to_netcdf(tmp_path / f"{name}.nc")
+        refuse([str(tmp_path / f"{name}.nc")], f"{name}.nc: uo has the shape", "leave the file out")
+
+
 WRONG_TYPES = [5, np.array([1, 2]), "", "nonsense", 1.5]
 ATTRIBUTES = ["units", "standard_name", "positive", "axis", "calendar", "_FillValue", "missing_value", "valid_range"]
 ATTRIBUTES += ["scale_factor", "add_offset", "coordinates", "grid_mapping", "cell_methods", "_Unsigned", "valid_min"]

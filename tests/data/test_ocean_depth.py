@@ -103,6 +103,12 @@ def test_a_scalar_depth_is_checked(tmp_path, depth_m, asked, opens):
         refuse(paths, "a.nc: uo is at 541 m only, and data.ocean.depth_m=0", depth_m=asked)
 
 
+def test_a_scalar_depth_that_is_missing_is_not_known(tmp_path):
+    paths = write(single(np.nan), tmp_path / "a.nc")
+    assert open_currents(paths).depth_m is None
+    refuse(paths, "a.nc: uo", "depth", depth_m=10.0)
+
+
 def test_a_depth_that_is_an_attribute_only(tmp_path):
     clean = clean_field()
     stated = clean.assign({name: clean[name].assign_attrs(depth="15 m") for name in ("uo", "vo")})
