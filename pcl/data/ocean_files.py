@@ -25,9 +25,10 @@ from pcl.data.ocean_values import (
     LARGEST_VALUE,
     Valid,
     conform,
-    default_fill_of,
+    netcdf_fill,
     take_zarr_fill,
     to_metres_per_second,
+    zarr_fill,
 )
 from pcl.errors import BadInputError, DamagedDataError
 
@@ -309,8 +310,6 @@ def open_file(path: str, reading: Reading = Reading()) -> OceanFile:
             per, attributes = _units_per(dataset, path, velocity.name, reading.units), dataset[velocity.name].attrs
             component = _in_metres_per_second(array, attributes, towards, per, valid[velocity.name])
             components[towards] = _ordered(component, rows, columns)
-        if all(valid[name].zero_is_missing for name in names):
-            components = _where_any_moves(components)
         water = _water(dataset, path, reading.mask, grid, levels[names[0]].index)
     return OceanFile(
         path,
@@ -358,9 +357,9 @@ def _decode(
     conforming: dict[Hashable, xr.Variable] = {}
     for name, variable in dataset.variables.items():
         if name in names:
-            by_default = partial(default_fill_of, path, reading.group, str(name))
-            fill = by_default if _engine(path) == "netcdf4" else lambda: None
-            conforming[name], valid[str(name)] = conform(variable, f"{path}: {name}", fill)
+            fill_of = netcdf_fill if _engine(path) == "netcdf4" else zarr_fill
+            unwritten = partial(fill_of, path, reading.group, str(name), variable)
+            conforming[name], valid[str(name)] = conform(variable, f"{path}: {name}", unwritten)
         else:
             conforming[name] = variable.copy(deep=False)
             take_zarr_fill(conforming[name].attrs, variable.encoding)
@@ -395,15 +394,6 @@ def _check_order(time_s: np.ndarray, where: str) -> None:
         raise BadInputError(
             f"{where} does not increase from step {step} to {step + 1}: times must increase, sort the file"
         )
-
-
-def _where_any_moves(components: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
-    """Return components that are missing where both are 0: there a Zarr store holds nothing, and its fill is 0."""
-    still = np.logical_and.reduce([component.data == 0 for component in components.values()])
-    return {
-        towards: component.copy(data=np.where(still, np.float32(np.nan), component.data))
-        for towards, component in components.items()
-    }
 
 
 def _ordered(array: xr.DataArray, rows: np.ndarray, columns: np.ndarray) -> xr.DataArray:

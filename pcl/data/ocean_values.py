@@ -1,8 +1,10 @@
 """From stored numbers to metres per second: what counts as missing, by the CF conventions and by habit."""
 
-__all__ = ["Valid", "conform", "default_fill_of", "take_zarr_fill", "to_metres_per_second"]
+__all__ = ["Valid", "conform", "netcdf_fill", "take_zarr_fill", "to_metres_per_second", "zarr_fill"]
 
 import contextlib
+import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,17 +33,15 @@ class Valid:
         high: largest.
         fills: values that stand for a missing one.
         is_measured: low and high are extremes of some data, not limits: plausible currents beyond them count.
-        zero_is_missing: 0 stands for a missing value where the other component is 0 as well.
     """
 
     low: float = -np.inf
     high: float = np.inf
     fills: tuple[float, ...] = ()
     is_measured: bool = False
-    zero_is_missing: bool = False
 
 
-def conform(variable: xr.Variable, where: str, default_fill: Callable[[], Any]) -> tuple[xr.Variable, Valid]:
+def conform(variable: xr.Variable, where: str, unwritten: Callable[[], Any]) -> tuple[xr.Variable, Valid]:
     """Return a variable whose attributes make xarray mask what CF calls missing, and the rules that it does not know.
 
     Missing are the values of ``_FillValue`` and ``missing_value`` (of any type, one or several), NetCDF's default fill
@@ -50,7 +50,8 @@ def conform(variable: xr.Variable, where: str, default_fill: Callable[[], Any]) 
     Args:
         variable: as stored.
         where: file and variable, for messages.
-        default_fill: gives the value that the file holds where nothing was written, None if it does not say.
+        unwritten: gives the value that the file holds where nothing was written, None where it says so by an attribute,
+            or everything was written.
 
     Raises:
         BadInputError: an attribute is of a type that it cannot have.
@@ -58,13 +59,13 @@ def conform(variable: xr.Variable, where: str, default_fill: Callable[[], Any]) 
     Example:
         >>> rules = {"missing_value": -9.0, "valid_max": 5, "scale_factor": 0.5}
         >>> conform(xr.Variable("x", np.int16([1, -9, 7]), rules), "a.nc: u", lambda: None)[1]
-        Valid(low=-inf, high=2.5, fills=(), is_measured=False, zero_is_missing=False)
+        Valid(low=-inf, high=2.5, fills=(), is_measured=False)
 
     References:
         CF conventions 1.11, sections 2.5 and 8.1; NetCDF Users Guide, attribute conventions.
     """
     attributes = dict(variable.attrs)
-    zero_is_missing = take_zarr_fill(attributes, variable.encoding)
+    take_zarr_fill(attributes, variable.encoding)
     for key in ("scale_factor", "add_offset"):
         if key in attributes:
             numbers = _numbers(attributes[key])
@@ -77,9 +78,8 @@ def conform(variable: xr.Variable, where: str, default_fill: Callable[[], Any]) 
             cast = _cast(value, variable.dtype)
             stored += [] if cast is None else [cast]
             unpacked += [float(value)] if cast is None else []
-    if "_FillValue" not in variable.attrs and variable.dtype.kind in "iu" and variable.dtype.itemsize > 1:
-        default = default_fill()
-        stored += [] if default is None else [np.asarray(default, variable.dtype)[()]]
+    fill = unwritten()
+    stored += [] if fill is None else [np.asarray(fill, variable.dtype)[()]]
     conforming = variable.copy(deep=False)
     conforming.attrs = attributes
     if stored:
@@ -89,33 +89,30 @@ def conform(variable: xr.Variable, where: str, default_fill: Callable[[], Any]) 
     low, high = _valid_range(variable.dtype, {**variable.attrs, **attributes}, where)
     limits = [end for end in (low, high) if np.isfinite(end)]
     is_measured = bool(limits) and variable.dtype.kind == "f" and not any(map(_is_round, limits))
-    return conforming, Valid(low, high, tuple(unpacked), is_measured, zero_is_missing)
+    return conforming, Valid(low, high, tuple(unpacked), is_measured)
 
 
 def _is_round(number: float) -> bool:
     return float(np.float32(f"{number:.{DIGITS - 1}e}")) == float(np.float32(number))
 
 
-def take_zarr_fill(attributes: dict[str, Any], encoding: Mapping[Any, Any]) -> bool:
-    """Make the fill value of a Zarr array an attribute, if somebody chose it; return whether it is the usual zero.
+def take_zarr_fill(attributes: dict[str, Any], encoding: Mapping[Any, Any]) -> None:
+    """Make the fill value of a Zarr array an attribute if somebody chose it, and take away the usual zero.
 
-    Every array of the second format has a fill value, 0 unless told otherwise: a zero of one component is a current,
-    and one of a coordinate a place.
+    Every array of the second format has a fill value, 0 unless told otherwise: where all chunks have been written a
+    zero is a current, and one of a coordinate a place.
 
     Args:
         attributes: of the array, changed in place.
         encoding: as xarray tells it.
     """
     if "compressors" not in encoding:
-        return False  # not of a Zarr store
+        return  # not of a Zarr store
     if "fill_value" in encoding:  # the third format, where missing values are declared by the attribute
         if encoding["fill_value"] != 0:
             attributes.setdefault("_FillValue", encoding["fill_value"])
-        return False
-    is_zero = attributes.get("_FillValue") == 0 and not attributes.get("add_offset")
-    if is_zero:
+    elif attributes.get("_FillValue") == 0 and not attributes.get("add_offset"):
         del attributes["_FillValue"]
-    return bool(is_zero)
 
 
 def _numbers(value: Any) -> np.ndarray:
@@ -171,19 +168,40 @@ def _unpack(dtype: np.dtype[Any], attributes: Mapping[Any, Any], end: Any) -> fl
     return float(xr.conventions.decode_cf_variable("end", stored).values[0])
 
 
-def default_fill_of(path: str, group: str, name: str) -> Any:
-    """Return what a NetCDF file holds where nothing was written, None where it was told not to fill.
+def netcdf_fill(path: str, group: str, name: str, variable: xr.Variable) -> Any:
+    """Return what a NetCDF file holds where nothing was written, None where it declares it or was told not to fill.
+
+    As for netCDF4-python, bytes have no such value, and those of floats are beyond all currents anyway.
 
     Args:
         path: of the file.
         group: of the variable, or one inside the group of the variable; empty for the root.
         name: of the variable.
+        variable: as stored.
     """
+    if "_FillValue" in variable.attrs or variable.dtype.kind not in "iu" or variable.dtype.itemsize == 1:
+        return None
     with netCDF4.Dataset(path) as file:
         place = file[group] if group.strip("/") else file
         while name not in place.variables:
             place = place.parent
         return place[name].get_fill_value()
+
+
+def zarr_fill(path: str, group: str, name: str, variable: xr.Variable) -> Any:
+    """Return what a Zarr store holds where nothing was written, None where all chunks are there.
+
+    Arguments are those of ``netcdf_fill``.
+    """
+    place = os.path.join(path, group.strip("/"))
+    while not os.path.isdir(os.path.join(place, name)) and len(place) > len(path):
+        place = os.path.dirname(place)
+    sizes = variable.encoding.get("shards") or variable.encoding["chunks"]
+    num_chunks = math.prod(-(-size // chunk) for size, chunk in zip(variable.shape, sizes, strict=True))
+    written = (file for _, _, files in os.walk(os.path.join(place, name)) for file in files)
+    if sum(file != "zarr.json" and not file.startswith(".") for file in written) >= num_chunks:
+        return None
+    return variable.encoding.get("fill_value", variable.attrs.get("_FillValue"))
 
 
 def to_metres_per_second(values: np.ndarray, units_per: float, valid: Valid) -> np.ndarray:

@@ -5,6 +5,7 @@ import warnings
 import netCDF4
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -177,3 +178,32 @@ def test_a_scale_that_is_text_is_a_number(tmp_path):
     numbers = write(tmp_path / "b.nc", stored, {"scale_factor": 0.001}, dtype="i2")
     ours, theirs = (open_currents([path]).load(ALL, ALL, ALL) for path in (texts, numbers))
     np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("form", [2, 3])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_chunk_of_a_store_that_was_never_written_is_missing(tmp_path, form, packed):
+    """Its fill value is 0, as it is unless somebody chooses another: no current, where chunks are lacking."""
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=form)
+    fields = {name: np.round(field() / (1e-3 if packed else 1)) for name in ("uo", "vo")} if packed else None
+    fields = fields or {name: field().astype(np.float32) for name in ("uo", "vo")}
+    fields["uo"][0, 0, :3] = fields["vo"][0, 0, 2] = 0  # written: currents like others
+    axes = {"time": np.arange(TIMES), "lat": np.arange(ROWS), "lon": np.arange(COLUMNS)}
+    units = {"time": "days since 2010-01-01", "lat": "degrees_north", "lon": "degrees_east"}
+    for name, values in (axes | fields).items():
+        dims = [name] if name in axes else ["time", "lat", "lon"]
+        chunks = values.shape if name in axes else (1, 3, 4)
+        dtype = np.float64 if name in axes else np.int16 if packed else np.float32
+        extra = {"dimension_names": dims} if form == 3 else {}
+        array = root.create_array(name, shape=values.shape, chunks=chunks, dtype=dtype, fill_value=0, **extra)
+        array[...] = values.astype(dtype)
+        array.attrs.update({"units": units.get(name, "m s-1")} | ({"_ARRAY_DIMENSIONS": dims} if form == 2 else {}))
+        array.attrs.update({"scale_factor": 1e-3} if packed and name in fields else {})
+    whole = open_currents([str(tmp_path / "a.zarr")]).load(ALL, ALL, ALL)
+    assert np.isfinite(whole).all()
+    assert (whole[0, 0, 0, :3] == 0).all()
+    lacking = tmp_path / "a.zarr" / "uo" / ("1.0.1" if form == 2 else "c/1/0/1")
+    lacking.unlink()
+    cut = open_currents([str(tmp_path / "a.zarr")]).load(ALL, ALL, ALL)
+    assert np.isnan(cut[:, 1, :3, 4:]).all()
+    np.testing.assert_array_equal(cut[:, 2], whole[:, 2])
