@@ -28,7 +28,8 @@ def main(config: Config) -> None:
     if name not in found:
         raise BadInputError(f"evaluation.checkpoint={name}: {run} holds {', '.join(found)}")
     about = {"experiment": experiment_hash(content), "run": config.name, "checkpoint": name}
-    print(describe_memory(manifest, config.evaluation.split, config.evaluation.max_pairs), flush=True)
+    for line in describe_memory(manifest, config.evaluation.split, config.evaluation.max_pairs):
+        print(line, flush=True)
     result = evaluate(
         pcl.load(found[name]),
         Path(config.data.shards),

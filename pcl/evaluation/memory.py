@@ -44,8 +44,12 @@ def memory_needed(manifest: Manifest, split: str, max_pairs: int = 0) -> int:
     return _archive_bytes(manifest, split) + own + members + WORK_BYTES
 
 
-def describe_memory(manifest: Manifest, split: str, max_pairs: int = 0) -> str:
-    """Return a line that says what ``memory_needed`` does, for people; arguments as there."""
+def describe_memory(manifest: Manifest, split: str, max_pairs: int = 0) -> list[str]:
+    """Return a line that says what ``memory_needed`` does, none where no archive is held; arguments as there."""
     archive, needed = _archive_bytes(manifest, split), memory_needed(manifest, split, max_pairs)
-    of_it = f", of which the training fields take {archive / 1e6:,.0f} MB" if archive else ""
-    return f"evaluation needs at most {needed / 1e6:,.0f} MB of memory beside the program{of_it}"
+    if not archive:
+        return []
+    return [
+        f"evaluation needs at most {needed / 1e6:,.0f} MB of memory beside the program, of which the training fields take "
+        f"{archive / 1e6:,.0f} MB"
+    ]
