@@ -50,6 +50,6 @@ def describe_memory(manifest: Manifest, split: str, max_pairs: int = 0) -> list[
     if not archive:
         return []
     return [
-        f"evaluation needs at most {needed / 1e6:,.0f} MB of memory beside the program, of which the training fields take "
-        f"{archive / 1e6:,.0f} MB"
+        f"evaluation needs at most {needed / 1e6:,.0f} MB of memory beside the program, of which the training fields "
+        f"take {archive / 1e6:,.0f} MB"
     ]
