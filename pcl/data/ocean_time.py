@@ -20,6 +20,8 @@ CALENDARS = {
 }
 SECONDS = {"d": 86_400.0, "h": 3600.0, "min": 60.0, "s": 1.0}  # of units of time, by how their names begin
 WHOLE_S = (86_400, 43_200, 21_600, 10_800, 3600, 1800, 900, 600, 300, 60, 10, 1)
+FINE_S = 60.0  # decimals as fine as that are rounding, coarser ones may be meant
+EVEN = 1e-3  # of the shortest step
 UNIQUE = 4  # whole units must be this many times the rounding, or times could go to either of two
 
 
@@ -58,21 +60,33 @@ def read_times(values: np.ndarray, attributes: Mapping[Any, Any], where: str) ->
             "as 'days since 2010-01-01'"
         ) from error
     unit_s = next((length for name, length in SECONDS.items() if units.lower().startswith(name)), 0.0)
-    precision_s = _rounding(np.atleast_1d(np.asarray(values))) * unit_s
+    binary, decimal = (rounding * unit_s for rounding in _rounding(np.atleast_1d(np.asarray(values))))
+    # coarse decimals that are enough for an even axis are no rounding, and a time alone does not tell
+    is_cut = decimal <= FINE_S or (len(seconds) > 2 and not _is_even(seconds))
+    precision_s = max(binary, decimal) if is_cut else binary
     tidy = tidy_times(seconds, precision_s)
     return tidy, CALENDARS.get(calendar, calendar), precision_s if tidy is seconds else 0.0
 
 
-def _rounding(values: np.ndarray) -> float:
-    """Return half the distance between stored numbers: of single precision, or of the decimals they were cut to."""
+def _rounding(values: np.ndarray) -> tuple[float, float]:
+    """Return half the distance between stored numbers, and half the last decimal that they were cut to."""
     numbers = values.astype(np.float64)
     binary = float(np.spacing(np.abs(values).max(initial=0))) / 2 if values.dtype.kind == "f" else 0.0
-    for digits in range(1, 7):
+    for digits in range(7):
         scaled = numbers * 10**digits
         if np.all(np.abs(scaled - np.round(scaled)) <= 1e-6):
-            whole = digits == 1 and np.array_equal(numbers, np.round(numbers))
-            return binary if whole else max(binary, 0.5 * 10.0**-digits)
-    return binary
+            return binary, 0.5 * 10.0**-digits if digits else 0.0
+    return binary, 0.0
+
+
+def _is_even(seconds: np.ndarray) -> bool:
+    """Return whether times are equally spaced but for holes."""
+    steps = np.diff(seconds)
+    steps = steps[steps > 0]
+    if not len(steps):
+        return False
+    multiples = steps / steps.min()
+    return bool(np.all(np.abs(multiples - np.round(multiples)) <= EVEN))
 
 
 def tidy_times(seconds: np.ndarray, precision_s: float) -> np.ndarray:

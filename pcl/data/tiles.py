@@ -157,7 +157,10 @@ def _intervals(time_s: np.ndarray, precision_s: float) -> str:
 
 def _whole_windows(time_s: np.ndarray, window_steps: int, interval_s: float, precision_s: float) -> np.ndarray:
     """Return the first index of every run of equally spaced times: none spans a hole in the archive."""
-    uneven = np.abs(np.diff(time_s) - interval_s) > max(TIME_TOLERANCE * interval_s, 2 * precision_s)
+    tolerance_s = max(
+        TIME_TOLERANCE * interval_s, min(2 * precision_s, interval_s / 4)
+    )  # a hole is an interval at least
+    uneven = np.abs(np.diff(time_s) - interval_s) > tolerance_s
     holes_before = np.concatenate([[0], np.cumsum(uneven)])
     starts = np.arange(len(time_s) - window_steps + 1)
     return np.compress(holes_before[starts + window_steps - 1] == holes_before[starts], starts)

@@ -56,6 +56,19 @@ def test_times_cut_to_a_few_decimals(step_s, unit, decimals):
     np.testing.assert_array_equal(found, seconds)
 
 
+@given(st.integers(0, 9), st.integers(1, 3), st.sets(st.integers(1, 38), max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_decimals_that_an_even_axis_needs_are_no_rounding(tenth, step_tenths, holes):
+    """Days at 7 h 12 min are written 0.3: they stay there, and a hole stays a hole."""
+    kept = np.setdiff1d(np.arange(40), sorted(holes))
+    days = np.round(14_000 + tenth / 10 + kept * step_tenths / 10, 1)
+    found, _, precision_s = read_times(days, {"units": "days since 1970-01-01"}, "a.nc: time")
+    np.testing.assert_allclose(found, days * DAY_S, rtol=0, atol=1e-3)
+    assert precision_s < 1e-3
+    single, _, _ = read_times(days[:1], {"units": "days since 1970-01-01"}, "a.nc: time")
+    np.testing.assert_allclose(single, days[:1] * DAY_S, rtol=0, atol=1e-3)
+
+
 @given(st.integers(0, 1000), st.floats(5, 400))
 @settings(max_examples=60, deadline=None)
 def test_what_rounding_does_not_explain_stays(seed, precision_s):
