@@ -69,8 +69,10 @@ def conform(variable: xr.Variable, where: str, unwritten: Callable[[], Any]) -> 
     for key in ("scale_factor", "add_offset"):
         if key in attributes:
             numbers = _numbers(attributes[key])
-            if numbers.size != 1:
-                raise BadInputError(f"{where}: {key} is {attributes[key]!r}: it must be a number, repair the attribute")
+            if numbers.size != 1 or (key == "scale_factor" and numbers[0] == 0):
+                raise BadInputError(
+                    f"{where}: {key} is {attributes[key]!r}: it must be a number, and no scale is 0, repair the attribute"
+                )
             attributes[key] = numbers[0]
     stored, unpacked = [], []
     for key in ("missing_value", "_FillValue"):

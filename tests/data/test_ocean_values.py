@@ -158,6 +158,8 @@ def test_a_file_that_was_told_not_to_fill_may_hold_the_number(tmp_path):
     [
         ({"scale_factor": "a thousandth"}, ("scale_factor is 'a thousandth'", "must be a number")),
         ({"scale_factor": np.array([1.0, 2.0])}, ("scale_factor", "must be a number")),
+        ({"scale_factor": 0.0}, ("scale_factor is", "no scale is 0")),
+        ({"scale_factor": np.nan}, ("scale_factor is", "must be a number")),
         (
             {"scale_factor": 1e-3, "valid_range": np.float64([-5, 5])},
             ("valid range is -0.005 to 0.005", "stored units"),
