@@ -14,12 +14,13 @@ from pcl.data.ocean_names import find_axis, text
 from pcl.errors import BadInputError
 
 LENGTHS = (
-    (1.0, re.compile(r"m|met(er|re)s?")),
+    (1.0, re.compile(r"m|met(er|re)s?( below.*)?")),
     (0.01, re.compile(r"cm|centimet(er|re)s?")),
     (1000.0, re.compile(r"km|kilomet(er|re)s?")),
 )
 KINDS = re.compile(r"depth.*|height.*|altitude.*|")  # standard names of what is measured in metres
 NAMES = re.compile(r"depth.*|.*_?depth|z_t")  # of an axis without units that is one in metres
+LOOSE_NAMES = re.compile(r"lev(el)?|z|st_ocean")  # of one that is, unless it counts layers or is a sigma
 SINGLE_M, SINGLE_SHARE = 1.0, 0.2  # how far from the depth asked for a single level may lie
 STATED = ("depth", "depth_m", "level_depth")  # attributes that give the depth of a file without an axis
 
@@ -92,10 +93,11 @@ def _metres(values: xr.Variable, axis: str, where: str) -> np.ndarray | None:
     """Return depths in metres, positive downwards; None if an axis holds something else."""
     units, kind = text(values.attrs, "units").lower(), text(values.attrs, "standard_name")
     per = next((metres for metres, spelling in LENGTHS if spelling.fullmatch(units)), None)
-    unnamed = not units and (kind == "depth" or NAMES.fullmatch(axis.lower()) is not None)
+    stored = np.atleast_1d(np.asarray(values.values, np.float64)) * (per or 1.0)
+    loose = LOOSE_NAMES.fullmatch(axis.lower()) is not None and not _counts_layers(stored)
+    unnamed = not units and (kind == "depth" or NAMES.fullmatch(axis.lower()) is not None or loose)
     if not KINDS.fullmatch(kind) or (per is None and not unnamed):
         return None
-    stored = np.atleast_1d(np.asarray(values.values, np.float64)) * (per or 1.0)
     if stored.size == 1 and not np.isfinite(stored).all():
         return None
     if not np.isfinite(stored).all():
@@ -111,6 +113,11 @@ def _metres(values: xr.Variable, axis: str, where: str) -> np.ndarray | None:
             "the attribute positive, 'up' or 'down'"
         )
     return -stored if positive == "up" else stored
+
+
+def _counts_layers(stored: np.ndarray) -> bool:
+    """Return whether levels without units are numbers of layers, or shares of the depth."""
+    return bool(np.all(np.abs(np.diff(stored)) == 1) or np.abs(stored).max() <= 1)
 
 
 def _what(values: xr.Variable) -> str:

@@ -71,7 +71,7 @@ def conform(variable: xr.Variable, where: str, unwritten: Callable[[], Any]) -> 
             numbers = _numbers(attributes[key])
             if numbers.size != 1 or (key == "scale_factor" and numbers[0] == 0):
                 raise BadInputError(
-                    f"{where}: {key} is {attributes[key]!r}: it must be a number, and no scale is 0, repair the attribute"
+                    f"{where}: {key} is {attributes[key]!r}: it must be a number, and no scale is 0, repair it"
                 )
             attributes[key] = numbers[0]
     stored, unpacked = [], []

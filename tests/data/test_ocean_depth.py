@@ -29,6 +29,8 @@ SPELLINGS = {
     "kilometres": ("lev", LEVELS / 1000, {"units": "km", "positive": "down"}),
     "centimetres": ("z_t", LEVELS * 100, {"units": "centimeters", "positive": "down"}),
     "no units": ("depth", LEVELS, {"standard_name": "depth"}),
+    "a loose name without units": ("z", -LEVELS, {}),
+    "metres below something": ("lev", LEVELS, {"units": "meters below surface"}),
     "single precision": ("depth", np.float32(LEVELS), {"units": "meter"}),
 }
 
@@ -76,6 +78,7 @@ NO_DEPTHS = {
     "sigma": ([0.1, 0.5, 0.9], {"standard_name": "ocean_sigma_coordinate"}, "ocean_sigma_coordinate"),
     "layer": ([1, 2, 3], {"long_name": "layer of the model"}, "layer of the model"),
     "lev": ([1, 2, 3], {}, "no units"),
+    "z": ([-0.9, -0.5, -0.1], {}, "no units"),
     "level": ([1.0, 2.0, 3.0], {"units": "1"}, "'1'"),
     "rho": ([20.0, 25.0, 27.0], {"units": "kg m-3", "axis": "Z"}, "kg m-3"),
     "pressure": ([0.0, 10.0, 20.0], {"units": "dbar", "positive": "down"}, "dbar"),
