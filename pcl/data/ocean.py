@@ -454,6 +454,11 @@ class OceanSource:
             fields = self._load(slice(first, min(first + at_once, stop)), rows, columns)
             sums += [_sums(field[:, used]) for field in fields.swapaxes(0, 1)]
         count, *rest = (math.fsum(column) for column in zip(*sums, strict=True))
+        if count == 0:
+            raise BadInputError(
+                f"{_some(self.currents.paths)}: no tile has a current in the training period: give more fields, or "
+                "choose other tiles or another test_fraction"
+            )
         mean, square = np.array(rest[:2]) / count, np.array(rest[2:]) / count
         std = np.sqrt(np.maximum(square - mean**2, 0))
         return {"u": {"mean": mean.reshape(2, 1, 1, 1).tolist(), "std": std.reshape(2, 1, 1, 1).tolist()}}

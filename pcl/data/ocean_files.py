@@ -247,7 +247,16 @@ def _in_metres_per_second(
     return result if "time" in result.dims else result.expand_dims("time")
 
 
-def _water(dataset: xr.Dataset, path: str, name: str, grid: Grid, level: Mapping[str, int]) -> np.ndarray | None:
+def _is_constant(array: xr.DataArray) -> bool:
+    """Return whether all steps of an array are the same."""
+    numbers = array.data.astype(np.float64)
+    same = (numbers == numbers[:1]) | (np.isnan(numbers) & np.isnan(numbers[:1]))
+    return bool(same.all().compute(scheduler="threads"))
+
+
+def _water(
+    dataset: xr.Dataset, path: str, name: str, grid: Grid, level: Mapping[str, int], valid: Mapping[str, Valid]
+) -> np.ndarray | None:
     """Return True in water, from the named mask or, without a name, from one that its standard name gives away."""
     mask = name or find_mask(dataset)
     if mask is None:
@@ -260,12 +269,13 @@ def _water(dataset: xr.Dataset, path: str, name: str, grid: Grid, level: Mapping
         found = tuple(dataset.variables[mask].shape)
         raise BadInputError(f"{path}: {mask} has shape {found}, the velocities {shape}: a mask must lie on their grid")
     array = _flatten(dataset, path, mask, grid.dims, level)
-    if array.sizes.get("time", 1) > 1:
+    if array.sizes.get("time", 1) > 1 and not _is_constant(array):
         if not name:
             return None  # ice or tides: the velocities are missing there as well
         raise BadInputError(f"{path}: {mask} changes in time: data.ocean.mask must name one that does not, or be empty")
     single = array.isel(time=0, missing_dims="ignore").to_dataset(name=mask)
     values = read_coordinate(single, path, mask).astype(np.float64)
+    values[(values < valid[mask].low) | (values > valid[mask].high)] = np.nan
     land = text(dataset.variables[mask].attrs, "standard_name") == "land_binary_mask"
     return values < 0.5 if land else (values > 0.5) & (values <= LARGEST_VALUE)
 
@@ -310,7 +320,7 @@ def open_file(path: str, reading: Reading = Reading()) -> OceanFile:
             per, attributes = _units_per(dataset, path, velocity.name, reading.units), dataset[velocity.name].attrs
             component = _in_metres_per_second(array, attributes, towards, per, valid[velocity.name])
             components[towards] = _ordered(component, rows, columns)
-        water = _water(dataset, path, reading.mask, grid, levels[names[0]].index)
+        water = _water(dataset, path, reading.mask, grid, levels[names[0]].index, valid)
     return OceanFile(
         path,
         components,

@@ -74,20 +74,19 @@ def conform(variable: xr.Variable, where: str, unwritten: Callable[[], Any]) -> 
                     f"{where}: {key} is {attributes[key]!r}: it must be a number, and no scale is 0, repair it"
                 )
             attributes[key] = numbers[0]
+    meant = _meant_type(variable)
     stored, unpacked = [], []
     for key in ("missing_value", "_FillValue"):
         for value in _numbers(attributes.pop(key, ())):
-            cast = _cast(value, variable.dtype)
+            cast = _as_meant(value, variable.dtype, meant)
             stored += [] if cast is None else [cast]
             unpacked += [float(value)] if cast is None else []
     fill = unwritten()
-    stored += [] if fill is None else [np.asarray(fill, variable.dtype)[()]]
+    stored += [] if fill is None else [np.asarray(fill, variable.dtype).view(meant)[()]]
     conforming = variable.copy(deep=False)
     conforming.attrs = attributes
     if stored:
-        fills = np.array(stored, variable.dtype)
-        is_unsigned = text(attributes, "_Unsigned").lower() == "true" and variable.dtype.kind == "i"
-        conforming.attrs["missing_value"] = fills.view(f"u{fills.itemsize}") if is_unsigned else fills
+        conforming.attrs["missing_value"] = np.array(stored, meant)
     low, high = _valid_range(variable.dtype, {**variable.attrs, **attributes}, where)
     limits = [end for end in (low, high) if np.isfinite(end)]
     is_measured = bool(limits) and variable.dtype.kind == "f" and not any(map(_is_round, limits))
@@ -138,6 +137,19 @@ def _cast(value: Any, dtype: np.dtype[Any]) -> Any:
             number += bounds.max + 1  # written as signed
         return dtype.type(number) if bounds.min <= number <= bounds.max else None
     return None
+
+
+def _meant_type(variable: xr.Variable) -> np.dtype[Any]:
+    """Return the type that stored integers are meant to have: files without unsigned types say so by an attribute."""
+    unsigned, dtype = text(variable.attrs, "_Unsigned").lower(), variable.dtype
+    kind = {("true", "i"): "u", ("false", "u"): "i"}.get((unsigned, dtype.kind), dtype.kind)
+    return np.dtype(f"{kind}{dtype.itemsize}") if dtype.kind in "iu" else dtype
+
+
+def _as_meant(value: Any, stored: np.dtype[Any], meant: np.dtype[Any]) -> Any:
+    """Return a value of an attribute in the type that numbers are meant to have, None if it is none of them."""
+    cast = _cast(value, stored)
+    return _cast(value, meant) if cast is None else np.asarray(cast, stored).view(meant)[()]
 
 
 def _valid_range(dtype: np.dtype[Any], attributes: Mapping[Any, Any], where: str) -> tuple[float, float]:

@@ -95,8 +95,7 @@ class _Tally:
         values = self.currents.read(times, rows, columns)
         finite = np.isfinite(values[0])
         moves = finite & (values != 0).any(0)
-        counts = finite if self.still_water else moves
-        alive = counts.any((1, 2))
+        alive = (finite if len(self.alive) == 1 else moves).any((1, 2))
         self.alive[times] |= alive
         # a step of zeros only holds nothing; blocks span the grid or see some of it move
         self.known[rows, columns] += finite[alive].sum(0, dtype=np.int32)

@@ -148,6 +148,19 @@ def test_a_missing_day_breaks_the_time_axis_as_a_hole_does(tmp_path_factory, day
         assert f"{date} 00:00 in {folder / 'damaged.nc'}" in line
 
 
+def test_a_day_of_zeros_is_missing_where_a_mask_is_given_as_well(tmp_path):
+    archive = make_archive(rows=16, columns=20)
+    zeros = np.where(archive.water, archive.currents, np.float32(0))
+    zeros[:, 7] = 0
+    path = write_archive(tmp_path / "zeros.nc", archive, values=zeros)
+    mask = (("latitude", "longitude"), archive.water[0].astype(np.int8), {"standard_name": "sea_binary_mask"})
+    with xr.open_dataset(path, decode_times=False) as dataset:
+        dataset.assign(mask=mask).to_netcdf(tmp_path / "masked.nc")
+    source = open_source(tmp_path / "masked.nc")
+    assert [time_s for _, time_s in source.currents.survey.left_out] == [946_684_800.0 + 7 * DAY_S]
+    np.testing.assert_array_equal(source.currents.wet, archive.water[0])
+
+
 def test_windows_need_no_step_beyond_them_where_nothing_is_missing(tmp_path):
     source = open_source(write_archive(tmp_path / "clean.nc", make_archive(rows=16, columns=20)))
     assert source._margin == 0

@@ -174,6 +174,34 @@ def test_attributes_that_cannot_be_are_named(tmp_path, attributes, parts):
         assert part in str(caught.value)
 
 
+UNSIGNED = {"scale_factor": 0.01, "add_offset": -1.0, "_Unsigned": "true"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "land", "attributes", "fill"),
+    [
+        ("u1", 128, {"scale_factor": 0.01, "_Unsigned": "false"}, np.uint8(128)),  # signed bytes as OPeNDAP has them
+        (
+            "i1",
+            -1,
+            {"scale_factor": 0.01, "add_offset": -1.0, "_Unsigned": "true", "missing_value": np.int16(255)},
+            None,
+        ),
+        ("i1", -1, {"scale_factor": 0.01, "add_offset": -1.0, "_Unsigned": "true"}, np.int8(-1)),
+    ],
+)
+def test_integers_that_are_meant_to_have_another_sign(tmp_path, dtype, land, attributes, fill):
+    physical = np.round(field(), 2)
+    raw = np.round((physical - attributes.get("add_offset", 0)) / 0.01)
+    stored = raw.astype("i1" if attributes["_Unsigned"] == "false" else "u1").view(dtype).copy()
+    stored[BOX] = np.array(land).astype(dtype)
+    path = write(tmp_path / "a.nc", stored, attributes, dtype=dtype, fill=fill)
+    ours = open_currents([path]).load(ALL, ALL, ALL)[0]
+    expected = physical.copy()
+    expected[BOX] = np.nan
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
+
+
 def test_a_scale_that_is_text_is_a_number(tmp_path):
     stored = np.round(field() / 1e-3)
     texts = write(tmp_path / "a.nc", stored, {"scale_factor": "0.001"}, dtype="i2")

@@ -283,6 +283,16 @@ def test_zero_for_a_moment_is_water(tmp_path):
     assert one.wet.all()  # one step of zeros tells nothing
 
 
+def test_a_mask_of_every_step_is_one_where_it_does_not_change(tmp_path):
+    clean = clean_field()
+    expected = open_currents(write(clean, tmp_path / "clean.nc"))
+    masked = with_mask(clean, 0.5, "sea_binary_mask")
+    steps = masked.mask.expand_dims(time=clean.sizes["time"]).assign_attrs(masked.mask.attrs)
+    land = steps.where(steps == 1, 5).astype(np.int8).assign_attrs(steps.attrs, valid_range=np.int8([0, 1]))
+    for name, mask in (("constant.nc", steps), ("marked.nc", land)):
+        assert_same(open_currents(write(masked.assign(mask=mask), tmp_path / name)), expected)
+
+
 def test_what_a_few_steps_lack_others_may_have(tmp_path):
     clean = clean_field(60)
     seen = np.linspace(0, 59, 8).round().astype(int)
