@@ -136,6 +136,8 @@ class OceanSource:
             raise BadInputError(f"{_some(self.currents.paths)}: {error}") from error
         rows, _ = self._with_halo(rows, columns)
         check_speeds(self.currents, rows, self.step_s, self.record_s)
+        if self._survey.gaps > 0:
+            self.statistics()  # it raises where tiles have no current in the training period
 
     def _check_gap(self) -> None:
         if self.max_gap_hours is not None and self.max_gap_hours * HOUR_S > self.gap_days * DAY_S:

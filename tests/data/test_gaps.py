@@ -161,6 +161,16 @@ def test_a_day_of_zeros_is_missing_where_a_mask_is_given_as_well(tmp_path):
     np.testing.assert_array_equal(source.currents.wet, archive.water[0])
 
 
+def test_a_training_period_without_a_current_is_refused_when_files_are_opened(tmp_path):
+    archive = make_archive(rows=17, columns=21)
+    open_ocean = replace(archive, water=np.ones_like(archive.water))
+    gaps = np.zeros(archive.water.shape, bool)
+    gaps[:45, :16, :20] = True  # until then only the last row and column, which are in no tile, are known
+    path = write_archive(tmp_path / "late.nc", open_ocean, values=with_gaps(open_ocean.currents, gaps))
+    with pytest.raises(ValueError, match=r"late\.nc: no tile has a current in the training period"):
+        open_source(path, tile_stride=4)
+
+
 def test_windows_need_no_step_beyond_them_where_nothing_is_missing(tmp_path):
     source = open_source(write_archive(tmp_path / "clean.nc", make_archive(rows=16, columns=20)))
     assert source._margin == 0
