@@ -17,7 +17,7 @@ from pcl.data.survey import Progress, silently, survey
 from pcl.errors import BadInputError
 
 CHEAP_MB = 8.0  # read in some ten milliseconds
-SAME_M_S = 1e-6  # records that differ by less are the same
+SAME_M_S = 1e-3  # records that differ by less are the same: files pack with scales of their own, to 6e-4
 SAME_DEPTH_M, SAME_DEPTH_SHARE = 0.01, 1e-3
 SAME_DEGREES = 1e-4
 TOWARDS = ("eastward", "northward")
