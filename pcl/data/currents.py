@@ -65,6 +65,7 @@ class Currents:
         paths: every file, in the order of time.
         aside: what lies in the folders of the files and is none of them.
         precision_s: how exact the times are, seconds.
+        notes: what files say and reading does not follow, with the first file that says so.
         survey: what a look at every step has found; None after a look at a few.
     """
 
@@ -80,6 +81,7 @@ class Currents:
     paths: tuple[str, ...]
     aside: tuple[str, ...] = ()
     precision_s: float = 0.0
+    notes: tuple[str, ...] = ()
     survey: Survey | None = None
 
     @property

@@ -74,6 +74,7 @@ class OceanFile:
         mask: True in water, shape (Y, X); None where the file has no mask.
         depth_m: of the level; None where the file does not say.
         precision_s: how exact the times are, seconds.
+        notes: what the file says and reading does not follow.
     """
 
     path: str
@@ -87,6 +88,7 @@ class OceanFile:
     mask: np.ndarray | None
     depth_m: float | None
     precision_s: float
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -333,7 +335,24 @@ def open_file(path: str, reading: Reading = Reading()) -> OceanFile:
         None if water is None else water[np.ix_(rows, columns)],
         depth_m,
         precision_s,
+        _notes(dataset, valid, names, water),
     )
+
+
+def _notes(
+    dataset: xr.Dataset, valid: Mapping[str, Valid], names: list[str], water: np.ndarray | None
+) -> tuple[str, ...]:
+    """Return what a file says and reading does not follow."""
+    notes = [
+        f"the valid range of {name}, {valid[name].low:.7g} to {valid[name].high:.7g}, looks like extremes of some "
+        "data: currents up to 3 m s-1 count"
+        for name in names
+        if valid[name].is_measured
+    ]
+    mask = find_mask(dataset)
+    if water is None and mask is not None:
+        notes.append(f"{mask} changes in time and is not used: land is what is always missing")
+    return tuple(notes)
 
 
 def _velocities(dataset: xr.Dataset, path: str, reading: Reading) -> tuple[dict[str, Velocity], str]:

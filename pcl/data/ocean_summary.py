@@ -39,6 +39,8 @@ def describe_archive(currents: Currents, longest_gap_s: float) -> list[str]:
             "from one known value to the next they are interpolated in time (data.ocean.max_gap_hours), in longer gaps "
             "drifters are lost"
         )
+    if currents.notes:
+        lines.append(f"not followed: {_list(currents.notes)}")
     if currents.aside:
         lines.append(f"not read, beside the files: {', '.join(map(os.path.basename, currents.aside))}")
     return lines

@@ -157,7 +157,17 @@ def _join(files: Sequence[OceanFile], wet: np.ndarray | None, aside: Sequence[st
         tuple(file.path for file in files),
         tuple(aside),
         max(file.precision_s for file in files),
+        _notes(files),
     )
+
+
+def _notes(files: Sequence[OceanFile]) -> tuple[str, ...]:
+    """Return every note once, with the first file that it is of."""
+    first: dict[str, str] = {}
+    for file in files:
+        for note in file.notes:
+            first.setdefault(note, file.path)
+    return tuple(f"{path}: {note}" for note, path in first.items())
 
 
 def _in_order(files: Sequence[OceanFile], towards: str) -> tuple[tuple[Run, ...], np.ndarray]:

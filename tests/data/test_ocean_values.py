@@ -139,6 +139,8 @@ def test_the_extremes_of_some_field_are_no_limits(tmp_path):
     stored[0, 0, 0] = -1.8722398
     path = write(tmp_path / "a.nc", stored, {"valid_range": np.float32([-1.0337982, 2.039324])}, dtype="f4")
     assert not missing(path).any()
+    (note,) = open_currents([path]).notes
+    assert note.startswith(f"{path}: the valid range of uo, -1.033798 to 2.039324, looks like extremes")
     stored[0, 0, 1] = -9.0
     limits = {"valid_range": np.float32([-1.0337982, 2.0])}
     assert missing(write(tmp_path / "b.nc", stored, limits, dtype="f4")).sum() == 2

@@ -293,6 +293,14 @@ def test_a_mask_of_every_step_is_one_where_it_does_not_change(tmp_path):
         assert_same(open_currents(write(masked.assign(mask=mask), tmp_path / name)), expected)
 
 
+def test_a_mask_that_changes_is_not_used_and_that_is_said(tmp_path):
+    masked = with_mask(clean_field(), np.nan, "sea_binary_mask")
+    steps = masked.mask.expand_dims(time=6).copy(deep=True).assign_attrs(masked.mask.attrs)
+    steps[3, 4, 4] = 1 - steps[3, 4, 4]
+    (note,) = open_currents(write(masked.assign(mask=steps), tmp_path / "a.nc")).notes
+    assert "a.nc: mask changes in time and is not used" in note
+
+
 def test_what_a_few_steps_lack_others_may_have(tmp_path):
     clean = clean_field(60)
     seen = np.linspace(0, 59, 8).round().astype(int)
