@@ -19,6 +19,7 @@ ALLOWED = {
     "pcl.errors": (),
     "pcl.s3": (),
     "pcl.storage": ("pcl.errors",),
+    "pcl.stored": ("pcl.errors", "pcl.storage"),
     "pcl.lease": ("pcl.errors", "pcl.storage"),
     "pcl.events": ("pcl.storage",),
     "pcl.tilting": (),
