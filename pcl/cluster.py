@@ -6,9 +6,11 @@ when imported.
 
 __all__ = [
     "IS_LOCAL",
+    "ask_to_stop",
     "check_shared",
     "connected",
     "fitting",
+    "is_asked_to_stop",
     "notice",
     "notices",
     "private_folder",
@@ -30,12 +32,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pcl.errors import BadInputError, RunFailedError
+from pcl.signals import SIGNALS, interruptible
 
 ADDRESS = os.environ.get("RAY_ADDRESS", "")
 IS_LOCAL = not ADDRESS or ADDRESS.startswith("http")  # http: an address to submit jobs to, not one to connect to
@@ -47,6 +50,7 @@ if IS_LOCAL:
     os.environ.pop("RAY_AUTH_TOKEN", None)  # it would win over the file
 
 import grpc  # type: ignore[import-untyped]  # noqa: E402
+import psutil  # type: ignore[import-untyped]  # noqa: E402  # Ray brings it
 import ray  # noqa: E402
 from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled  # noqa: E402
 from ray.experimental import internal_kv  # noqa: E402
@@ -84,7 +88,7 @@ def connected(num_cpus: int, *, dashboard: bool = False) -> Iterator[None]:
 
     Raises:
         RunFailedError: the cluster cannot be reached, or refuses the token.
-        KeyboardInterrupt: in the block, when the process is asked to end.
+        Interrupted: in the block, when the process is asked to end.
     """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if IS_LOCAL:
@@ -93,18 +97,61 @@ def connected(num_cpus: int, *, dashboard: bool = False) -> Iterator[None]:
         options |= {"num_cpus": max(num_cpus, os.cpu_count() or 1), "include_dashboard": dashboard}
     else:
         _check_reachable()
-    try:
-        ray.init(address="local" if IS_LOCAL else ADDRESS, **options)
-    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
-        raise RunFailedError(f"cannot connect to Ray at {ADDRESS or 'this machine'}: {_first_line(error)}") from error
+    with interruptible():
+        with _signals_wait():  # our Ray inherits that: a signal to all processes of a job is for this one to answer
+            before = _children()
+            try:
+                ray.init(address="local" if IS_LOCAL else ADDRESS, **options)
+            except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+                where = ADDRESS or "this machine"
+                raise RunFailedError(f"cannot connect to Ray at {where}: {_first_line(error)}") from error
+            started = _children() - before
+        try:
+            yield
+        finally:
+            with _signals_wait():
+                _shut_down(started)
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let signals that ask this process to end wait until the end of a block; processes that it starts never get them.
+
+    They come in at the end, also where this process was itself started without them, as jobs of a Ray of our own are.
+    """
     in_main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if in_main_thread else None
+    handlers = {number: signal.getsignal(number) for number in SIGNALS if in_main_thread}
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
-        ray.shutdown()
-        if in_main_thread:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in handlers.items():  # ray sets its own
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _children() -> set[psutil.Process]:
+    return set(psutil.Process().children())
+
+
+def _shut_down(started: Iterable[psutil.Process]) -> None:
+    """End the connection, and the processes of a Ray of our own with all that they started."""
+    left = [process for root in started for process in (root, *_descendants(root))]
+    if (node := ray._private.worker._global_node) is not None:
+        kill = node.kill_all_processes  # it would ask each by a SIGTERM, which none gets, and wait a second for it
+        node.kill_all_processes = lambda **_: kill(check_alive=False, allow_graceful=False)
+    ray.shutdown()
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=5)
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        found: list[psutil.Process] = process.children(recursive=True)
+        return found
+    return []
 
 
 def _check_reachable() -> None:
@@ -178,6 +225,19 @@ def notices() -> list[str]:
     for key in keys:
         internal_kv._internal_kv_del(key, namespace="pcl")
     return lines
+
+
+def ask_to_stop() -> None:
+    """Ask all processes of this job to stop, from one of them."""
+    internal_kv._internal_kv_put(ray.get_runtime_context().get_job_id(), "stop", namespace="pcl-stop")
+
+
+def is_asked_to_stop() -> bool:
+    """Return whether the processes of this job are asked to stop; a cluster that does not answer asks for nothing."""
+    try:
+        return bool(internal_kv._internal_kv_exists(ray.get_runtime_context().get_job_id(), namespace="pcl-stop"))
+    except (RuntimeError, ray.exceptions.RayError):
+        return False
 
 
 def room_for(each: Mapping[str, float]) -> int:
