@@ -1,20 +1,21 @@
 """Train a run with Ray Train workers; the same command goes on after an interruption."""
 
-import os
-import signal
 import threading
 from contextlib import ExitStack
 
-from pcl.cluster import check_shared, connected, notices
+from pcl.cluster import ask_to_stop, check_shared, connected, notices
 from pcl.command import job
 from pcl.config import Config, allowed_workers, resolved_yaml
 from pcl.errors import RunFailedError
 from pcl.lease import Lease
 from pcl.runs import check_name, checkpoints, claim, forget_half_written
+from pcl.signals import Interrupted, Stopping
 from pcl.storage import Place, place
 from pcl.train.checkpoint import checkpoint_name, is_whole
 from pcl.train.follow import follow
 from pcl.train.session import full_experiment, num_steps, prepare
+
+END_S = 5  # of the time to stop in, for Ray to end
 
 
 def main(config: Config) -> None:
@@ -42,14 +43,11 @@ def fit_with_progress(config: Config, run: Place, steps: int) -> None:
     """Train as the only job of this name, and follow the file in which worker 0 writes how far it is."""
     from pcl.train.worker import check_resources, fit  # imports ray.train, which takes seconds: after the checks
 
-    stop = threading.Event()
-    watcher = threading.Thread(target=follow, args=(run / "progress.json", steps, stop, notices), daemon=True)
-    lease = Lease(
-        run / "lease",
-        f"the run {config.name}",
-        "choose another name=..., or wait until it ends",
-        lost=lambda: os.kill(os.getpid(), signal.SIGTERM),
-    )
+    over = threading.Event()
+    watcher = threading.Thread(target=follow, args=(run / "progress.json", steps, over, notices), daemon=True)
+    told = Stopping(ask_to_stop, max(1.0, config.workers.stop_timeout_s - END_S))
+    what, remedy = f"the run {config.name}", "choose another name=..., or wait until it ends"
+    lease = Lease(run / "lease", what, remedy, lost=told.insist)
     num_cpus = allowed_workers(config)[0] * config.workers.cpus_per_worker
     with ExitStack() as held, connected(num_cpus):  # the name is given back once no worker is left
         config = check_resources(config)
@@ -61,16 +59,20 @@ def fit_with_progress(config: Config, run: Place, steps: int) -> None:
         if done:
             print(f"going on from {done[-1].name}", flush=True)
         (run / "progress.json").unlink(missing_ok=True)
+        held.enter_context(told)
         watcher.start()
         try:
             fit(config, run, int(done[-1].name.removeprefix("checkpoint_")) if done else 0)
-        except KeyboardInterrupt:
+        except Interrupted:
             if lease.is_lost:
                 raise RunFailedError(f"another job trains {config.name} now: this one gives way") from None
             raise
         finally:
-            stop.set()
+            over.set()
             watcher.join()
+    newest = checkpoints(run)[-1].name
+    if told.number and newest != checkpoint_name(steps):
+        raise Interrupted(told.number, f"{newest} of {steps} steps is committed, the same command goes on from there")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,19 @@
 
 __all__ = ["finish", "job", "progress", "progress_of_many"]
 
+import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from tqdm import tqdm
 
 from pcl.config import DEFAULTS, load_config
-from pcl.errors import BadInputError, DamagedDataError, RunFailedError
+from pcl.errors import BadInputError, DamagedDataError, RunFailedError, printable
+from pcl.signals import Interrupted, interruptible
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -28,7 +31,7 @@ def job(
 ) -> None:
     """Run a job with the configuration that the command line names, and exit.
 
-    Exit codes: 0 success, 1 damaged data or a failed run, 2 bad input, 130 interrupted.
+    Exit codes: 0 success, 1 damaged data or a failed run, 2 bad input, 128 + n ended by signal n: 130 by Ctrl-C.
 
     Args:
         main: the job.
@@ -51,24 +54,33 @@ def job(
 def finish(main: Callable[[], object]) -> None:
     """Run a program, and exit: 0, or one line on what went wrong and the code of ``job``."""
     try:
-        main()
+        with interruptible():
+            main()
     except (BadInputError, DamagedDataError, RunFailedError) as error:
-        sys.exit(_complain(error, error.exit_code))
+        _leave(error, error.exit_code)
     except FloatingPointError as error:
-        sys.exit(_complain(error, 1))
+        _leave(error, 1)
     except OSError as error:  # no permission, no space, no storage: what the machine says is the clearest
-        sys.exit(_complain(f"{error.filename}: {error.strerror}" if error.filename else error, 1))
-    except KeyboardInterrupt:
-        sys.exit(_complain("interrupted: the same command goes on from what is finished", 130))
+        _leave(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
+    except KeyboardInterrupt as error:
+        ended = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
+        _leave(f"{signal.Signals(ended.number).name}: {ended}", ended.exit_code)
     except Exception as error:
         if type(error).__module__.split(".")[0] != "botocore":
             raise
-        sys.exit(_complain(f"storage in S3: {error}", 1))  # from TensorBoard's own access to it
+        _leave(f"storage in S3: {error}", 1)  # from TensorBoard's own access to it
 
 
-def _complain(message: object, exit_code: int) -> int:
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)  # noqa: T201
-    return exit_code
+def _leave(message: object, exit_code: int) -> NoReturn:
+    """Say a line, if there is anybody to hear it, and exit."""
+    try:
+        print(f"error: {printable(' '.join(str(message).split()))}", file=sys.stderr, flush=True)  # noqa: T201
+        sys.stdout.flush()
+    except OSError:  # the terminal is gone
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+    sys.exit(exit_code)
 
 
 def progress(items: Iterable[T], total: int, description: str, unit: str) -> Iterable[T]:

@@ -10,25 +10,25 @@ __all__ = [
     "resolved_yaml",
 ]
 
-import io
+import difflib
+import functools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from urllib.parse import quote, unquote
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+import yaml
+from omegaconf import MISSING, OmegaConf
 
-from pcl.errors import BadInputError
+from pcl.errors import BadInputError, printable
 from pcl.schema import Config, HeadConfig
-from pcl.storage import Place, place, read_bytes
+from pcl.storage import Place, absolute, place
+from pcl.values import MOST_BYTES, Given, parse, read_yaml
 
 DEFAULTS = Path(__file__).resolve().parents[1] / "configs" / "default.yaml"
 HEAD_DEFAULTS = DEFAULTS.with_name("head.yaml")
-OmegaConf.clear_resolver("oc.env")  # a run file may come from storage: it must not read this process's secrets
-
 
 ENCODER_KINDS = ("linear", "lenet", "one_hot", "identity", "transformer", "linear_inverse", "field", "drifter_set")
 CHOICES = {
@@ -47,6 +47,15 @@ CHOICES = {
     "train.precision": ("float32", "bf16", "float64"),
     "evaluation.split": ("train", "test"),
     "evaluation.fields.references": ("tile", "all"),
+}
+LONGEST_NAME = 200  # bytes: names that are made of it, such as <name>_theory, fit a file system
+HEAD_AT_MOST = {
+    "poll_s": 10**6,
+    "theory.num_tasks": 10**5,
+    "evaluation.at_once": 10**4,
+    "attempts": 1000,
+    "backoff_s": 10**6,
+    "timeout_s": 10**8,
 }
 HEAD_AT_LEAST = {
     "poll_s": 0.1,
@@ -92,6 +101,7 @@ AT_LEAST = {
     "workers.resources_timeout_s": 0,
     "workers.start_timeout_s": 1,
     "workers.collective_timeout_s": 1,
+    "workers.stop_timeout_s": 1,
     "workers.storage_timeout_s": 1,
     "evaluation.block_pairs": 1,
     "evaluation.max_pairs": 0,
@@ -104,9 +114,67 @@ AT_LEAST = {
     "theory.num_tasks": 0,
 }
 
+AT_MOST = {  # far beyond what anybody uses: a slip of the finger ends in a line, not in a machine without memory
+    "seed": 2**63 - 1,
+    "data.seed": 2**63 - 1,
+    "data.num_shards": 999_999,  # six digits of a file's name
+    "data.record_pairs": 10**7,
+    "data.gaussian_process.num_train": 10**10,
+    "data.gaussian_process.num_test": 10**10,
+    "data.gaussian_process.num_points": 10**4,
+    "data.gaussian_process.num_coefficients": 10**4,
+    "data.gaussian_process.num_modes": 10**5,
+    "data.streamfunction.num_train": 10**10,
+    "data.streamfunction.num_test": 10**10,
+    "data.streamfunction.num_modes": 10**4,
+    "data.streamfunction.law_seed": 2**63 - 1,
+    "data.streamfunction.num_positions": 10**6,
+    "data.ocean.tile_points": 10**4,
+    "data.ocean.tile_stride": 10**6,
+    "data.ocean.window_steps": 10**6,
+    "data.ocean.window_stride": 10**6,
+    "data.drifters.num_drifters": 10**6,
+    "data.drifters.num_releases": 10**6,
+    "model.embedding_dim": 10**5,
+    "model.transformer.positions_per_token": 10**6,
+    "model.transformer.width": 10**5,
+    "model.transformer.depth": 1000,
+    "model.transformer.num_heads": 10**4,
+    "model.linear_inverse.position_stride": 10**6,
+    "model.field_network.width": 10**4,
+    "model.field_network.depth": 12,  # the width doubles with each
+    "loss.kernel.degree": 100,
+    "train.epochs": 10**7,
+    "train.global_batch": 10**7,
+    "train.num_lanes": 2**16,
+    "train.shuffle_pairs": 10**9,
+    "train.warmup_steps": 10**9,
+    "train.log_every": 10**9,
+    "train.checkpoint_every": 10**9,
+    "workers.cpus_per_worker": 10**4,
+    "workers.num_checkpoints": 10**6,
+    "workers.max_failures": 10**6,
+    "workers.resources_timeout_s": 10**8,
+    "workers.start_timeout_s": 10**8,
+    "workers.collective_timeout_s": 10**8,
+    "workers.stop_timeout_s": 10**8,
+    "workers.storage_timeout_s": 10**8,
+    "evaluation.block_pairs": 10**6,
+    "evaluation.max_pairs": 10**10,
+    "evaluation.num_examples": 1000,
+    "evaluation.num_embeddings": 10**6,
+    "evaluation.fields.num_members": 10**5,
+    "evaluation.fields.num_examples": 1000,
+    "evaluation.fields.seed": 2**63 - 1,
+    "build.num_tasks": 10**5,
+    "theory.num_tasks": 10**5,
+}
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Merge defaults, a run file and ``key=value`` overrides, and check the result.
+
+    Text is used as it was typed and any other value is parsed by the type of its key: see ``pcl.values.parse``.
 
     Args:
         path: the run file, in a folder or at an ``s3://`` address.
@@ -117,12 +185,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             or is out of its range.
         OSError: the run file lies in S3, which refuses.
     """
-    merged = _merge(path, overrides, Config, DEFAULTS)
-    _check(merged)
-    config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
-    config.storage = _storage(config.storage)
-    config.data.root, config.data.shards = (str(place(folder)) for folder in (config.data.root, config.data.shards))
-    config.data.ocean.paths = [str(Path(path).expanduser().absolute()) for path in config.data.ocean.paths]
+    config: Config = _merge(path, overrides, Config, DEFAULTS)
+    _check(config)
+    config.storage = _address("storage", config.storage, place)
+    config.data.root = _address("data.root", config.data.root, place)
+    config.data.shards = _address("data.shards", config.data.shards, place)
+    config.data.ocean.paths = [_address("data.ocean.paths", path, absolute) for path in config.data.ocean.paths]
     return config
 
 
@@ -132,67 +200,133 @@ def load_head_config(path: str | Path, overrides: Sequence[str] = ()) -> HeadCon
     Raises:
         BadInputError: see ``load_config``.
     """
-    merged = _merge(path, overrides, HeadConfig, HEAD_DEFAULTS)
-    _check_least(merged, HEAD_AT_LEAST)
-    _check_name(merged.name)
-    config: HeadConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
-    config.storage = _storage(config.storage)
+    config: HeadConfig = _merge(path, overrides, HeadConfig, HEAD_DEFAULTS)
+    _check_bounds(config, HEAD_AT_LEAST, HEAD_AT_MOST)
+    _check_name(config.name)
+    config.storage = _address("storage", config.storage, place)
     return config
 
 
 def _merge(path: str | Path, overrides: Sequence[str], schema: type, defaults: Path) -> Any:
-    """Merge the layers of a configuration, each checked against the schema."""
-    file = place(str(path))
-    if not file.is_file():
-        raise BadInputError(f"{path} does not exist: give a run file such as configs/gaussian.yaml")
-    layers: list[tuple[str, Place | None]] = [(str(defaults), defaults), (str(path), file)]
-    for override in overrides:
-        if "=" not in override:
-            raise BadInputError(f"{override!r} is not an override: write key=value, such as train.epochs=3")
-        layers.append((override, None))
-    merged: Any = OmegaConf.structured(schema)
-    for name, layer in layers:
+    """Merge the layers of a configuration, each parsed by the schema."""
+    file, layers = place(str(path)), list[dict[str, Any]]()
+    for name, layer in (("", defaults), (f"{path}: ", file), *(("", override) for override in overrides)):
         try:
-            loaded = _load(layer) if layer else OmegaConf.from_dotlist([name])
-            _check_sections(loaded, schema)
-            merged = OmegaConf.merge(merged, loaded)
-            OmegaConf.resolve(OmegaConf.merge(merged))
-        except (OmegaConfBaseException, YAMLError, ValueError, TypeError, OSError) as error:
-            raise BadInputError(
-                f"{name}: {_one_line(error)}; every key is explained in configs/{defaults.name}"
-            ) from error
+            given = _nested(layer) if isinstance(layer, str) else read_yaml(_content(layer))
+            layers.append(_parsed(given, schema, is_defaults=layer is defaults))
+        except BadInputError:
+            raise
+        except ValueError as error:
+            about = f"{name}{error}; every key is explained in configs/{defaults.name}"
+            raise BadInputError(printable(about)) from error
+    merged = OmegaConf.merge(OmegaConf.structured(schema), *layers)
     missing = sorted(OmegaConf.missing_keys(merged))
     if missing:
         raise BadInputError(
-            f"{path} does not give {', '.join(missing)}: add them, or give {missing[0]}=... after the file"
+            f"{printable(path)} does not give {', '.join(missing)}: add them, or give {missing[0]}=... after the file"
         )
-    return merged
+    return _plain(OmegaConf.to_object(merged))
 
 
-def _load(file: Place) -> Any:
-    return OmegaConf.load(io.StringIO((read_bytes(file) or b"").decode()))
-
-
-def _storage(address: str) -> str:
+def _content(file: Place) -> bytes:
+    """Return what a run file holds, or as much of it as says that it is too large."""
     try:
-        return str(place(address))
+        if not file.is_file():
+            raise BadInputError(f"{printable(file)} does not exist: give a run file such as configs/gaussian.yaml")
+        with file.open("rb") as stream:
+            return bytes(stream.read(MOST_BYTES + 1))
+    except OSError as error:
+        if not isinstance(file, Path):
+            raise
+        raise BadInputError(f"{printable(file)} cannot be read: {error.strerror}") from error
+
+
+def _nested(override: str) -> Given:
+    """Return an override as the file would be that holds it alone."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ValueError(f"{_short(override)!r} is not an override: write key=value, such as train.epochs=3")
+    given: Given = text
+    for part in reversed(key.split(".")):
+        given = {part: given}
+    return given
+
+
+def _kinds(schema: type) -> dict[str, Any]:
+    """Return the types of a section's keys."""
+    hints = get_type_hints(schema, include_extras=True)
+    return {key: get_args(kind)[1] if get_origin(kind) is Annotated else kind for key, kind in hints.items()}
+
+
+def _is_section(kind: Any) -> bool:
+    return is_dataclass(kind)
+
+
+def _keys(schema: type, prefix: str = "") -> list[str]:
+    """Return all keys below a section."""
+    keys: list[str] = []
+    for key, kind in _kinds(schema).items():
+        keys += _keys(kind, f"{prefix}{key}.") if _is_section(kind) else [f"{prefix}{key}"]
+    return keys
+
+
+def _parsed(given: Given, schema: type, prefix: str = "", *, is_defaults: bool = False) -> dict[str, Any]:
+    """Parse what a layer gives by the types of its keys; in the defaults ``???`` is no value."""
+    section = prefix.rstrip(".")
+    if not isinstance(given, dict):
+        example = f", such as {_keys(schema, prefix)[0]}" if section else ""
+        raise ValueError(f"{section or 'the file'} holds {_short(given)}: it must be a mapping of keys{example}")
+    kinds, values = _kinds(schema), dict[str, Any]()
+    for key, value in given.items():
+        name = f"{prefix}{key}"
+        if key not in kinds:
+            raise ValueError(f"{_short(name)} is not a key{_nearest(name, schema, prefix)}")
+        if _is_section(kinds[key]):
+            values[key] = _parsed(value, kinds[key], f"{name}.", is_defaults=is_defaults)
+        elif not (is_defaults and value == MISSING):
+            try:
+                values[key] = _encoded(parse(value, kinds[key]))
+            except ValueError as error:
+                raise ValueError(f"{name}={_short(value)}: {error}") from error
+    return values
+
+
+def _nearest(name: str, schema: type, prefix: str) -> str:
+    near = difflib.get_close_matches(name[:100], _keys(schema, prefix), 1, 0.5)
+    return f": the nearest is {near[0]}" if near else ""
+
+
+def _short(given: Given) -> str:
+    text = given if isinstance(given, str) else "several values"
+    return text if len(text) <= 100 else f"{text[:80]}..."
+
+
+def _encoded(value: Any) -> Any:
+    """Encode texts for OmegaConf, which would take ``???`` for a value that is missing and ``${`` for a reference."""
+    if isinstance(value, list):
+        return [_encoded(item) for item in value]
+    return quote(value) if isinstance(value, str) else value
+
+
+def _plain(content: Any) -> Any:
+    """Undo ``_encoded`` in a configuration."""
+    if is_dataclass(content) and not isinstance(content, type):
+        return replace(content, **{part.name: _plain(getattr(content, part.name)) for part in fields(content)})
+    if isinstance(content, list):
+        return [_plain(item) for item in content]
+    return unquote(content) if isinstance(content, str) else content
+
+
+def _address(key: str, address: str, place_of: Any) -> str:
+    try:
+        return str(place_of(address))
     except BadInputError as error:
-        raise BadInputError(f"storage={error}") from error
+        raise BadInputError(f"{key}={error}") from error
 
 
-def _check_sections(loaded: Any, schema: type, prefix: str = "") -> None:
-    """Refuse a value where a section belongs: OmegaConf would not name the key."""
-    if not OmegaConf.is_dict(loaded):
-        raise TypeError(f"{prefix.rstrip('.') or 'the file'} holds {loaded!r}: it must be a mapping of keys")
-    for section in fields(schema):
-        if isinstance(section.default_factory, type) and section.name in loaded:
-            _check_sections(loaded[section.name], section.default_factory, f"{prefix}{section.name}.")
-
-
-def _one_line(error: Exception) -> str:
-    key = getattr(error, "full_key", None)
-    first = " ".join(str(error).split("full_key")[0].split())
-    return f"{key}: {first}" if key else first
+def _get(config: Any, key: str) -> Any:
+    """Return the value of a key, such as ``train.epochs``."""
+    return functools.reduce(getattr, key.split("."), config)
 
 
 def _check(config: Any) -> None:
@@ -201,10 +335,10 @@ def _check(config: Any) -> None:
             f"data.ocean.max_gap_hours={config.data.ocean.max_gap_hours}: it must be hours, 0 or more, or null"
         )
     for key, choices in CHOICES.items():
-        value = OmegaConf.select(config, key)
+        value = _get(config, key)
         if value not in choices:
-            raise BadInputError(f"{key}={value}: choose one of {', '.join(choices)}")
-    _check_least(config, AT_LEAST)
+            raise BadInputError(f"{key}={printable(_short(value))}: choose one of {', '.join(choices)}")
+    _check_bounds(config, AT_LEAST, AT_MOST)
     if not 0 < config.train.learning_rate < math.inf:
         raise BadInputError(f"train.learning_rate={config.train.learning_rate}: it must be positive and finite")
     total = config.loss.weight_u_given_v + config.loss.weight_v_given_u
@@ -235,8 +369,6 @@ def _check(config: Any) -> None:
             f"train.final_factor={config.train.final_factor} and train.weight_decay={config.train.weight_decay}: "
             "the factor must be at most 1 and the decay finite"
         )
-    if max(config.seed, config.data.seed) >= 2**63:
-        raise BadInputError(f"seed={config.seed}, data.seed={config.data.seed}: seeds must be less than 2^63")
     if config.train.precision == "bf16" and config.workers.use_gpu is False:
         raise BadInputError("train.precision=bf16 needs workers.use_gpu=true: on CPUs choose float32")
     steps = config.workers.profile_steps
@@ -245,16 +377,23 @@ def _check(config: Any) -> None:
     allowed_workers(config)
 
 
-def _check_least(config: Any, bounds: dict[str, float]) -> None:
-    for key, least in bounds.items():
-        value = OmegaConf.select(config, key)
+def _check_bounds(config: Any, at_least: Mapping[str, float], at_most: Mapping[str, float]) -> None:
+    for key, least in at_least.items():
+        value = _get(config, key)
         if not value >= least:
             raise BadInputError(f"{key}={value}: it must be at least {least}")
+    for key, most in at_most.items():
+        value = _get(config, key)
+        if not value <= most:
+            raise BadInputError(f"{key}={value}: it must be at most {most}")
 
 
 def _check_name(name: str) -> None:
-    if "/" in name or name in ("", ".", "..") or not name.isprintable():
-        raise BadInputError(f"name={name!r}: it names a folder inside storage and holds no slash")
+    if "/" in name or name in ("", ".", "..") or not name.isprintable() or len(name.encode()) > LONGEST_NAME:
+        raise BadInputError(
+            f"name={_short(name)!r}: it names a folder inside storage: printable characters, no slash, at most "
+            f"{LONGEST_NAME} bytes"
+        )
 
 
 def allowed_workers(config: Any) -> list[int]:
@@ -267,7 +406,8 @@ def allowed_workers(config: Any) -> list[int]:
     bounds = [asked, asked] if type(asked) is int else list(asked) if isinstance(asked, Sequence) else []
     if len(bounds) != 2 or any(type(bound) is not int for bound in bounds) or not 1 <= bounds[0] <= bounds[1]:
         raise BadInputError(f"workers.num_workers={asked}: give a number, at least 1, or [min, max]")
-    divisors = [w for w in range(1, lanes + 1) if lanes % w == 0]
+    small = [w for w in range(1, math.isqrt(lanes) + 1) if lanes % w == 0]
+    divisors = sorted({*small, *(lanes // w for w in small)})
     allowed = [w for w in divisors if bounds[0] <= w <= bounds[1]]
     if not allowed:
         raise BadInputError(
@@ -279,7 +419,7 @@ def allowed_workers(config: Any) -> list[int]:
 
 def resolved_yaml(config: Config) -> str:
     """Return the whole configuration as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
 
 
 SECTIONS_OF_SOURCE = {
@@ -304,9 +444,7 @@ def _used(content: dict[Any, Any], sections: dict[str, set[str]], chosen: Iterab
 
 def data_identity(config: Config) -> dict[str, Any]:
     """Return what the shards are a function of: the data but not where they lie."""
-    content = OmegaConf.to_container(OmegaConf.structured(config.data))
-    assert isinstance(content, dict)
-    used = _used(content, SECTIONS_OF_SOURCE, [config.data.source])
+    used = _used(asdict(config.data), SECTIONS_OF_SOURCE, [config.data.source])
     ocean = used.get("ocean", {})
     ocean.pop("paths", None)  # where files lie does not matter: their names and sizes do, as provenance
     for key, neutral in NEUTRAL_OCEAN.items():
@@ -317,8 +455,7 @@ def data_identity(config: Config) -> dict[str, Any]:
 
 def experiment(config: Config) -> dict[str, Any]:
     """Return, flat, what a run is a function of: everything but where it runs, lies and is evaluated."""
-    content = OmegaConf.to_container(OmegaConf.structured(config))
-    assert isinstance(content, dict)
+    content = asdict(config)
     parts = {key: content[key] for key in ("seed", "loss", "train")}
     model = _used(content["model"], SECTIONS_OF_ENCODER, [config.model.encoder_u, config.model.encoder_v])
     return _flatten(parts | {"data": data_identity(config), "model": model})

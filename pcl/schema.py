@@ -3,7 +3,7 @@
 __all__ = ["Config", "HeadConfig"]
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from omegaconf import MISSING
 
@@ -192,7 +192,7 @@ class TrainConfig:
 class WorkersConfig:
     """``workers``."""
 
-    num_workers: Any = MISSING
+    num_workers: Annotated[Any, int | list[int]] = MISSING  # OmegaConf knows no such type
     cpus_per_worker: int = MISSING
     use_gpu: bool | None = MISSING
     num_checkpoints: int = MISSING
@@ -200,6 +200,7 @@ class WorkersConfig:
     resources_timeout_s: int = MISSING
     start_timeout_s: int = MISSING
     collective_timeout_s: int = MISSING
+    stop_timeout_s: int = MISSING
     storage_timeout_s: int = MISSING
     profile_steps: list[int] = MISSING
 

@@ -15,7 +15,7 @@ from pcl.errors import BadInputError, DamagedDataError
 from pcl.model import ModelSpec, PairModel, build_model
 from pcl.runs import check_name, checkpoints, claim, experiment_hash, forget_half_written
 from pcl.storage import Place, names, place, read_bytes, write_bytes
-from pcl.train.checkpoint import load_checkpoint, save_checkpoint
+from pcl.train.checkpoint import checkpoint_content, load_checkpoint, save_checkpoint
 from pcl.train.loop import Optimisation, TrainingState, make_optimizer
 from tests.s3 import S3, SLOW_DOWN, s3_server
 
@@ -180,7 +180,7 @@ def save(directory: Path, spec: ModelSpec, seed: int) -> PairModel:
     state = TrainingState(model, make_optimizer(model, Optimisation(num_steps=1, learning_rate=0.1)), step=1)
     model.log_tilting(*make_pairs()).sum().backward()
     state.optimizer.step()
-    save_checkpoint(directory, state, spec, "hash")
+    save_checkpoint(directory, checkpoint_content(state, spec, "hash"))
     return model
 
 

@@ -1,11 +1,21 @@
 """Checkpoints: one file of tensors and plain values, loaded without executing anything."""
 
-__all__ = ["FILE_NAME", "checkpoint_name", "is_whole", "load_checkpoint", "load_model", "restore", "save_checkpoint"]
+__all__ = [
+    "FILE_NAME",
+    "checkpoint_content",
+    "checkpoint_name",
+    "is_whole",
+    "load_checkpoint",
+    "load_model",
+    "restore",
+    "save_checkpoint",
+]
 
 import io
 import pickle
 import platform
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,31 +52,51 @@ def checkpoint_name(step: int) -> str:
     return f"checkpoint_{step:08d}"
 
 
-def save_checkpoint(directory: Path, state: TrainingState, spec: ModelSpec, config_hash: str) -> None:
-    """Write a state at once or not at all.
+def checkpoint_content(state: TrainingState, spec: ModelSpec, config_hash: str) -> dict[str, Any]:
+    """Copy of all that a checkpoint holds, on the CPU: training may go on while it is written.
 
     The step is the cursor of every lane, of the schedule and of the random numbers (``pcl.data.loader``,
     ``pcl.train.loop``), so nothing else is needed to go on.
 
     Args:
-        directory: created if needed.
         state: model, optimiser, step.
         spec: builds the model again.
         config_hash: of the experiment, checked on resume.
+    """
+    content: dict[str, Any] = _copied(
+        {
+            "model": dict(state.model.state_dict()),
+            "optimizer": state.optimizer.state_dict(),
+            "step": state.step,
+            "spec": dict(spec),
+            "config_hash": config_hash,
+            "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
+        }
+    )
+    return content
+
+
+def _copied(content: Any) -> Any:
+    """Return nested content with a copy of every tensor."""
+    if isinstance(content, torch.Tensor):
+        return content.detach().to("cpu", copy=True)
+    if isinstance(content, dict):
+        return {key: _copied(value) for key, value in content.items()}
+    return [_copied(value) for value in content] if isinstance(content, list) else content
+
+
+def save_checkpoint(directory: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint at once or not at all.
+
+    Args:
+        directory: created if needed.
+        content: see ``checkpoint_content``.
 
     Raises:
         OSError: storage refuses.
     """
-    content = {
-        "model": state.model.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "step": state.step,
-        "spec": dict(spec),
-        "config_hash": config_hash,
-        "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
-    }
     with replacing(directory / FILE_NAME) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
+        torch.save(dict(content), file)
 
 
 def load_checkpoint(directory: Place) -> dict[str, Any]:

@@ -96,21 +96,31 @@ def make_workers(clock: Clock | None = None) -> Workers:
     return GroupWorkers(clock) if dist.is_available() and dist.is_initialized() else OneWorker()
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], workers: Workers) -> None:
+def average_gradients(parameters: Iterable[nn.Parameter], workers: Workers, flag: bool = False) -> Tensor:
     """Replace each worker's gradients by their mean over workers, in one all-reduce per dtype.
 
     The buffer's layout is that of the parameters, always: summing in another order would change bits on a resume.
+
+    Args:
+        parameters: of the model.
+        workers: of the training.
+        flag: of this worker; it travels at the end of the first buffer, so it costs no collective of its own.
+
+    Returns:
+        Whether any worker gave a flag, a scalar that is the same on all of them.
     """
-    if workers.num_workers == 1:
-        return
     gradients = [p.grad for p in parameters if p.grad is not None]
+    flags = gradients[0].new_full((1,), float(flag))
+    if workers.num_workers == 1:
+        return flags[0] > 0
     for dtype in {g.dtype: None for g in gradients}:
-        group = [g for g in gradients if g.dtype == dtype]
+        group = [g for g in gradients if g.dtype == dtype] + ([flags] if dtype == flags.dtype else [])
         flat = torch.cat([g.flatten() for g in group])
         dist.all_reduce(flat)
         flat /= workers.num_workers
         for gradient, mean in zip(group, torch.split(flat, [g.numel() for g in group]), strict=True):
             gradient.copy_(mean.view_as(gradient))
+    return flags[0] > 0
 
 
 def broadcast_state(module: nn.Module, workers: Workers) -> None:

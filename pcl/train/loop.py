@@ -100,8 +100,12 @@ def train_step(
     workers: Workers,
     finite: Sequence[FiniteModality] = (),
     clock: Clock | None = None,
+    stop: bool = False,
 ) -> dict[str, Tensor]:
-    """Do one step on this worker's share of a global batch, and return its diagnostics."""
+    """Do one step on this worker's share of a global batch, and return its diagnostics.
+
+    Among them is ``stop``: whether any worker was told to stop.
+    """
     clock = clock or Clock()
     model, optimizer = state.model, state.optimizer
     device = model.temperature.log_temperature.device
@@ -125,7 +129,7 @@ def train_step(
         value.backward()  # type: ignore[no-untyped-call]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     with clock.part("average"):
-        average_gradients(parameters, workers)
+        anybody_stops = average_gradients(parameters, workers, stop)
 
     with clock.part("update"):
         norm = torch.nn.utils.clip_grad_norm_(parameters, optimisation.gradient_clip or math.inf)
@@ -134,7 +138,7 @@ def train_step(
         optimizer.step()
         model.temperature.project_()
     state.step += 1
-    return diagnostics | {"gradient_norm": norm}
+    return diagnostics | {"gradient_norm": norm, "stop": anybody_stops}
 
 
 def train(
@@ -149,10 +153,11 @@ def train(
     checkpoint_every: int,
     log: Callable[[int, Scalars], None],
     report: Callable[[TrainingState, Scalars], None],
+    stop: Callable[[], bool] = lambda: False,
     finite: Sequence[FiniteModality] = (),
     clock: Clock | None = None,
 ) -> Scalars:
-    """Train from ``state.step`` to ``optimisation.num_steps``.
+    """Train from ``state.step`` to ``optimisation.num_steps``, or until some worker is told to stop.
 
     Args:
         state: changed in place.
@@ -162,9 +167,10 @@ def train(
         workers: of the training.
         global_batch: B, for the pairs per second.
         log_every: steps between two calls of ``log``.
-        checkpoint_every: steps between two calls of ``report``; the last step is always reported.
+        checkpoint_every: steps between two calls of ``report``; the last step, whichever it is, is always reported.
         log: receives the step and its scalars, means over workers, on every worker.
         report: receives the state and the last scalars; called equally often on every worker.
+        stop: returns whether this worker is told to stop; all of them stop after the same step.
         finite: modalities whose normaliser is exact.
         clock: of the steps; the workers' own, so that it knows of their collectives.
 
@@ -177,30 +183,33 @@ def train(
     scalars: Scalars = {}
     device = state.model.temperature.log_temperature.device
     clock = clock or Clock(device)
-    last_time, last_step = clock.now(), state.step
+    last_time, last_step, stood_still_s, is_last = clock.now(), state.step, 0.0, False
     stream = iter(batches)
-    while state.step < optimisation.num_steps:
+    while state.step < optimisation.num_steps and not is_last:
         step = state.step + 1
         is_checkpoint = step == optimisation.num_steps or step % checkpoint_every == 0
-        is_logged = is_checkpoint or step % log_every == 0
-        clock.begin_step(is_logged)
+        clock.begin_step(is_logged=is_checkpoint or step % log_every == 0)
         with clock.part("data"):
             batch = next(stream)
         try:
-            diagnostics = train_step(state, batch, loss, optimisation, workers, finite, clock)
+            diagnostics = train_step(state, batch, loss, optimisation, workers, finite, clock, stop())
         except NotFiniteError as error:
             raise FloatingPointError(f"step {step}: {error}") from error
-        if is_logged:
-            pairs_per_second = (step - last_step) * global_batch / (clock.now() - last_time)
-            measured = clock.take() | {"pairs_per_second": pairs_per_second}
+        is_last = bool(diagnostics.pop("stop"))
+        is_checkpoint |= is_last
+        if is_checkpoint or step % log_every == 0:
+            now = clock.now()  # whatever happened since the last point, checkpoints too, is part of the time
+            measured = clock.take() | {"pairs_per_second": (step - last_step) * global_batch / (now - last_time)}
+            measured["checkpoint_ms"], stood_still_s = 1e3 * stood_still_s, 0.0
+            last_time, last_step = now, step
             diagnostics |= {
                 name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in measured.items()
             }
             scalars = mean_over_workers(diagnostics, workers)
             scalars["learning_rate"] = state.optimizer.param_groups[0]["lr"]
             log(step, scalars)
-            last_time, last_step = clock.now(), step
         if is_checkpoint:
+            began = clock.now()
             report(state, scalars)
-            last_time = clock.now()
+            stood_still_s = clock.now() - began
     return scalars

@@ -4,8 +4,9 @@ __all__ = ["Session", "full_experiment", "load_shards", "make_loader", "model_sp
 
 import ctypes
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from pcl.model import ModelSpec, build_model
 from pcl.objective import FiniteModality, Loss, make_kernel, make_loss
 from pcl.runs import experiment_hash
 from pcl.storage import Place
-from pcl.train.checkpoint import restore, save_checkpoint
+from pcl.train.aside import Aside
+from pcl.train.checkpoint import checkpoint_content, restore, save_checkpoint
 from pcl.train.clock import Clock
 from pcl.train.collectives import broadcast_state, make_workers
 from pcl.train.loop import Optimisation, Scalars, TrainingState, make_optimizer, train
@@ -275,30 +277,41 @@ class Session:
         if resume_from is not None:
             restore(self.state, resume_from, self.experiment_hash)
 
-    def run(self, run: Place, commit: Commit) -> Scalars:
-        """Train to the last step.
+    def run(self, run: Place, commit: Commit, stop: Callable[[], bool] = lambda: False) -> Scalars:
+        """Train to the last step, or until some worker is told to stop; a checkpoint is committed there.
+
+        The steps go on while a checkpoint is written and committed; the next one waits for it.
 
         Args:
             run: the run's directory, for TensorBoard and the progress file of worker 0.
-            commit: takes the step, its scalars and, on worker 0, a directory with the checkpoint that it must keep.
+            commit: takes the step, its scalars and, on worker 0, a directory with the checkpoint that it must keep;
+                called in a thread, once at a time.
+            stop: returns whether this worker is told to stop.
         """
         leads = self.workers.worker_rank == 0
         journal = Journal(run, self.state.step, self.optimisation.num_steps, self.experiment) if leads else None
 
-        def log(step: int, scalars: Scalars) -> None:
-            if journal:
-                journal.log(step, scalars)
-
-        def report(state: TrainingState, scalars: Scalars) -> None:
+        def write(step: int, scalars: Scalars, content: Mapping[str, Any] | None) -> None:
             with tempfile.TemporaryDirectory() as directory:
-                if leads:
-                    save_checkpoint(Path(directory), state, self.spec, self.experiment_hash)
-                commit(state.step, scalars, Path(directory) if leads else None)
+                if content is not None:
+                    save_checkpoint(Path(directory), content)
+                commit(step, scalars, None if content is None else Path(directory))
 
         batches, steps = self.loader.batches(self.state.step), self.config.workers.profile_steps
         with ExitStack() as stack:
+            aside = stack.enter_context(Aside())
             if steps and leads:
                 batches = stack.enter_context(closing(profiled(batches, self.state.step, steps, run)))
+
+            def log(step: int, scalars: Scalars) -> None:
+                aside.check()
+                if journal:
+                    journal.log(step, scalars)
+
+            def report(state: TrainingState, scalars: Scalars) -> None:
+                content = checkpoint_content(state, self.spec, self.experiment_hash) if leads else None
+                aside.do(partial(write, state.step, dict(scalars), content))
+
             return train(
                 self.state,
                 batches,
@@ -310,6 +323,7 @@ class Session:
                 checkpoint_every=self.config.train.checkpoint_every,
                 log=log,
                 report=report,
+                stop=stop,
                 finite=self.finite,
                 clock=self.clock,
             )

@@ -3,6 +3,8 @@
 __all__ = ["check_resources", "fit", "train_function"]
 
 import os
+import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 from ray.train.torch import TorchConfig, get_device
 from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 
-from pcl.cluster import IS_LOCAL, private_folder, room_for, wait_for_room
+from pcl.cluster import IS_LOCAL, is_asked_to_stop, private_folder, room_for, wait_for_room
 from pcl.config import Config, allowed_workers
 from pcl.errors import BadInputError, RunFailedError
 from pcl.storage import Place
@@ -25,6 +27,8 @@ from pcl.train.files import patient_files
 from pcl.train.loop import Scalars
 from pcl.train.session import Session
 
+ASK_EVERY_S = 0.5
+POLL_S = 0.25  # between two looks of Ray Train at its workers, which commit a checkpoint; its own 2 s make them wait
 PLACEMENT_TIMEOUT_S = 10  # then Ray Train looks again at what nodes there are
 
 
@@ -34,13 +38,31 @@ def train_function(arguments: dict[str, Any]) -> None:
     torch.set_num_threads(config.workers.cpus_per_worker)
     run: Place = arguments["run"]
     checkpoint = ray.train.get_checkpoint()
+    asked = Asked()
     session = Session(config, get_device(), run / Path(checkpoint.path).name if checkpoint else None)
 
     def commit(step: int, scalars: Scalars, directory: Path | None) -> None:
         kept = ray.train.Checkpoint.from_directory(directory) if directory else None
         ray.train.report({"step": step, **scalars}, checkpoint=kept, checkpoint_dir_name=checkpoint_name(step))
 
-    session.run(run, commit)
+    session.run(run, commit, stop=asked.to_stop.is_set)
+
+
+class Asked:
+    """Looks aside, again and again, whether the job is asked to stop.
+
+    Attributes:
+        to_stop: set once it is.
+    """
+
+    def __init__(self) -> None:
+        self.to_stop = threading.Event()
+        threading.Thread(target=self._look, name="asked", daemon=True).start()
+
+    def _look(self) -> None:
+        while not is_asked_to_stop():
+            time.sleep(ASK_EVERY_S)
+        self.to_stop.set()
 
 
 class NodeBackend(_TorchBackend):  # type: ignore[misc]
@@ -112,13 +134,15 @@ def fit(config: Config, run: Place, step: int = 0) -> None:
     """
     workers, allowed = config.workers, allowed_workers(config)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_TIMEOUT_S))
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
     scaling = ray.train.ScalingConfig(
         num_workers=(allowed[0], allowed[-1]),
         use_gpu=bool(workers.use_gpu),
         resources_per_worker=worker_resources(config),
         elastic_resize_monitor_interval_s=0,  # the policy looks after every checkpoint
     )
-    files, path = patient_files(run.parent, workers.storage_timeout_s)
+    has_ray_name = run.name.isascii()  # Ray's metrics cannot have another, and "." is the run's own folder
+    files, path = patient_files(run.parent if has_ray_name else run, workers.storage_timeout_s)
     folder = str(private_folder()) if IS_LOCAL else ""
     trainer = LaneTrainer(
         train_function,
@@ -127,7 +151,7 @@ def fit(config: Config, run: Place, step: int = 0) -> None:
         torch_config=NodeConfig(timeout_s=workers.collective_timeout_s, folder=folder),
         scaling_config=scaling,
         run_config=ray.train.RunConfig(
-            name=run.name,
+            name=run.name if has_ray_name else ".",
             storage_path=path,
             storage_filesystem=files,
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=workers.num_checkpoints),

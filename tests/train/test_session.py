@@ -14,7 +14,7 @@ from pcl.config import load_config
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.model import build_model
 from pcl.objective import FiniteModality, make_loss
-from pcl.train.checkpoint import load_checkpoint, save_checkpoint
+from pcl.train.checkpoint import checkpoint_content, load_checkpoint, save_checkpoint
 from pcl.train.collectives import mean_over_workers
 from pcl.train.loop import Optimisation, TrainingState, make_optimizer, train_step
 from pcl.train.session import Session
@@ -145,7 +145,7 @@ def test_tensorboard_curves_continue_without_overlap(shards, tmp_path):
 def test_the_finished_model_loads_and_scores(shards, tmp_path):
     session = Session(config(shards), torch.device("cpu"))
     directory = tmp_path / "checkpoint_00000000"
-    save_checkpoint(directory, session.state, session.spec, session.experiment_hash)
+    save_checkpoint(directory, checkpoint_content(session.state, session.spec, session.experiment_hash))
     model = pcl.load(directory)
     u, v = next(session.loader.batches())
     with torch.no_grad():
@@ -156,7 +156,7 @@ def test_the_finished_model_loads_and_scores(shards, tmp_path):
 
 def test_a_checkpoint_of_another_experiment_is_refused(shards, tmp_path):
     session = Session(config(shards), torch.device("cpu"))
-    save_checkpoint(tmp_path, session.state, session.spec, session.experiment_hash)
+    save_checkpoint(tmp_path, checkpoint_content(session.state, session.spec, session.experiment_hash))
     with pytest.raises(DamagedDataError, match="another configuration"):
         Session(config(shards, "train.learning_rate=0.5"), torch.device("cpu"), tmp_path)
 
