@@ -8,6 +8,7 @@ import torch
 
 from pcl.model import build_model
 from pcl.objective import make_loss
+from pcl.train.clock import Clock
 from pcl.train.loop import Optimisation, TrainingState, learning_rate_factor, make_optimizer, train, train_step
 from pcl.workers import OneWorker
 
@@ -75,6 +76,38 @@ def test_steps_are_reproducible_and_leave_no_queue_of_seeds(batch):
     for name, value in first.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name])
     assert not torch.equal(before["encoder_u.1.map.weight"], first.model.encoder_u[1].map.weight)
+
+
+def test_the_speed_is_by_the_clock_and_counts_what_comes_between_two_points(batch):
+    now, logged = [0.0], []
+
+    def batches():
+        while True:
+            now[0] += 1.0  # a step takes a second
+            yield batch
+
+    def pause(seconds):
+        return lambda *_: now.__setitem__(0, now[0] + seconds)
+
+    model = build_model(SPEC)
+    optimisation = Optimisation(num_steps=8, learning_rate=0.01)
+    train(
+        TrainingState(model, make_optimizer(model, optimisation)),
+        batches(),
+        make_loss("conditional"),
+        optimisation,
+        workers=OneWorker(),
+        global_batch=60,
+        log_every=2,
+        checkpoint_every=4,
+        log=lambda step, scalars: (logged.append((step, scalars)), pause(0.5)()),
+        report=pause(3.5),
+        clock=Clock(now=lambda: now[0]),
+    )
+    speeds = [60 * 2 / 2.0, 60 * 2 / 2.5, 60 * 2 / (2.5 + 3.5), 60 * 2 / 2.5]
+    assert [step for step, _ in logged] == [2, 4, 6, 8]
+    assert [scalars["pairs_per_second"] for _, scalars in logged] == pytest.approx(speeds)
+    assert [scalars["checkpoint_ms"] for _, scalars in logged] == [0, 0, 3500, 0]
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_the_step(batch):

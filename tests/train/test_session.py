@@ -121,6 +121,33 @@ def test_resuming_mid_epoch_gives_the_same_bits(shards, tmp_path, num_workers):
         np.testing.assert_array_equal(resumed[name], value)
 
 
+def run_and_stop(shards, overrides, directory, rank_that_is_told):
+    """Tell one worker to stop at step 40; return the steps committed, and the last weights of a run from there."""
+    session, steps = Session(config(shards, *overrides), torch.device("cpu")), []
+
+    def stop():
+        return session.workers.worker_rank == rank_that_is_told and session.state.step >= 40
+
+    def commit(step, scalars, made):
+        steps.append(step)
+        if made:
+            os.replace(made / "state.pt", directory / f"{step}.pt")
+
+    session.run(directory, commit, stop)
+    mean_over_workers({"everybody has written": torch.zeros(())}, session.workers)
+    return steps, run_to_the_end(shards, overrides, directory, keep(directory, steps[-1]))
+
+
+@pytest.mark.parametrize("rank_that_is_told", [0, 1])
+def test_all_workers_stop_after_the_same_step_and_go_on_from_it_to_the_same_bits(shards, tmp_path, rank_that_is_told):
+    overrides = ("train.checkpoint_every=25", "train.epochs=3")
+    whole = run_workers(run_to_the_end, 2, shards, overrides, tmp_path, None)[0]
+    told = run_workers(run_and_stop, 2, shards, overrides, tmp_path, rank_that_is_told)
+    assert [steps for steps, _ in told] == [[25, 41]] * 2
+    for name, value in whole.items():
+        np.testing.assert_array_equal(told[0][1][name], value)
+
+
 def test_resuming_on_another_number_of_workers_gives_the_same_losses(shards, tmp_path):
     overrides = ("train.checkpoint_every=25", "train.precision=float64")
     whole = run_to_the_end(shards, overrides, tmp_path, None)
