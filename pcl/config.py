@@ -114,6 +114,7 @@ AT_LEAST = {
     "theory.num_tasks": 0,
 }
 
+MOST_STEPS = 10**9
 AT_MOST = {  # far beyond what anybody uses: a slip of the finger ends in a line, not in a machine without memory
     "seed": 2**63 - 1,
     "data.seed": 2**63 - 1,
@@ -148,9 +149,9 @@ AT_MOST = {  # far beyond what anybody uses: a slip of the finger ends in a line
     "train.global_batch": 10**7,
     "train.num_lanes": 2**16,
     "train.shuffle_pairs": 10**9,
-    "train.warmup_steps": 10**9,
-    "train.log_every": 10**9,
-    "train.checkpoint_every": 10**9,
+    "train.warmup_steps": MOST_STEPS,
+    "train.log_every": MOST_STEPS,
+    "train.checkpoint_every": MOST_STEPS,
     "workers.cpus_per_worker": 10**4,
     "workers.num_checkpoints": 10**6,
     "workers.max_failures": 10**6,
@@ -209,11 +210,11 @@ def load_head_config(path: str | Path, overrides: Sequence[str] = ()) -> HeadCon
 
 def _merge(path: str | Path, overrides: Sequence[str], schema: type, defaults: Path) -> Any:
     """Merge the layers of a configuration, each parsed by the schema."""
-    file, layers = place(str(path)), list[dict[str, Any]]()
-    for name, layer in (("", defaults), (f"{path}: ", file), *(("", override) for override in overrides)):
+    file, layers = place(str(path)), [_defaults(schema, defaults)]
+    for name, layer in ((f"{path}: ", file), *(("", override) for override in overrides)):
         try:
             given = _nested(layer) if isinstance(layer, str) else read_yaml(_content(layer))
-            layers.append(_parsed(given, schema, is_defaults=layer is defaults))
+            layers.append(_parsed(given, schema))
         except BadInputError:
             raise
         except ValueError as error:
@@ -226,6 +227,11 @@ def _merge(path: str | Path, overrides: Sequence[str], schema: type, defaults: P
             f"{printable(path)} does not give {', '.join(missing)}: add them, or give {missing[0]}=... after the file"
         )
     return _plain(OmegaConf.to_object(merged))
+
+
+@functools.cache
+def _defaults(schema: type, file: Path) -> dict[str, Any]:
+    return _parsed(read_yaml(_content(file)), schema, is_defaults=True)
 
 
 def _content(file: Place) -> bytes:
@@ -357,8 +363,11 @@ def _check(config: Any) -> None:
             f"model.temperature.initial={temperature.initial}: it must lie between minimum={temperature.minimum} > 0 "
             f"and maximum={temperature.maximum}"
         )
-    if not config.evaluation.recall_at or min(config.evaluation.recall_at) < 1:
-        raise BadInputError(f"evaluation.recall_at={list(config.evaluation.recall_at)}: give at least one K >= 1")
+    recall_at = config.evaluation.recall_at
+    if not 1 <= len(recall_at) <= 100 or not 1 <= min(recall_at) <= max(recall_at) <= MOST_STEPS:
+        raise BadInputError(
+            f"evaluation.recall_at={_short(str(recall_at))}: give 1 to 100 K, each from 1 to {MOST_STEPS}"
+        )
     _check_name(config.name)
     if any("://" in path for path in (config.data.root, config.data.shards, *config.data.ocean.paths)):
         raise BadInputError(
@@ -372,8 +381,10 @@ def _check(config: Any) -> None:
     if config.train.precision == "bf16" and config.workers.use_gpu is False:
         raise BadInputError("train.precision=bf16 needs workers.use_gpu=true: on CPUs choose float32")
     steps = config.workers.profile_steps
-    if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
-        raise BadInputError(f"workers.profile_steps={list(steps)}: give the first and the last step, such as [20, 24]")
+    if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1] <= MOST_STEPS):
+        raise BadInputError(
+            f"workers.profile_steps={_short(str(steps))}: give the first and the last step, such as [20, 24]"
+        )
     allowed_workers(config)
 
 

@@ -32,10 +32,12 @@ from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
-from pcl.errors import BadInputError
-from pcl.storage import Place, create, names, read_bytes, write_bytes
+from pcl.errors import BadInputError, DamagedDataError, printable
+from pcl.storage import Place, create, names, write_bytes
+from pcl.stored import read_json
 
 GENERATION = re.compile(r"[0-9]{8}\.json")
+LAST_GENERATION = 10**8 - 1  # no lease is taken so often: a person wrote that name
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,11 @@ class Lease:
             generation, holder = self._newest()
             if generation and not self._is_dead(generation, holder):
                 raise BadInputError(
-                    f"{self.what} is in use by process {holder.pid} on {holder.host}, which is alive: {self.remedy}"
+                    f"{self.what} is in use by process {holder.pid} on {printable(holder.host[:100])}, which is alive: "
+                    f"{self.remedy}"
                 )
+            if generation >= LAST_GENERATION:
+                raise BadInputError(f"{self._path(generation)} is the last lease that can be counted: delete that file")
             self._generation = generation + 1
             create(self._path(self._generation), self._content())  # whether it was this call that did, the file says
         self._thread.start()
@@ -132,14 +137,14 @@ class Lease:
         deadline = time.monotonic() + self.duration_s
         while generations := [name for name in names(self.folder) if GENERATION.fullmatch(name)]:
             newest = generations[-1]
-            content = read_bytes(self.folder / newest)
-            if content is None and time.monotonic() < deadline:  # a newer holder has just removed it
+            try:
+                holder = read_json(self.folder / newest, Holder, "wait for its end")
+            except DamagedDataError:
+                holder = Holder()  # half written, or by somebody else: it stands still, or is written again
+            if holder is None and time.monotonic() < deadline:  # a newer holder has just removed it
                 time.sleep(self.duration_s / 100)
                 continue
-            try:
-                return int(newest[:8]), Holder(**json.loads(content or b""))
-            except (ValueError, TypeError):
-                return int(newest[:8]), Holder()
+            return int(newest[:8]), holder or Holder()
         return 0, Holder()
 
     def _is_mine(self) -> bool:

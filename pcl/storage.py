@@ -4,8 +4,20 @@ A folder is a ``pathlib.Path``, an address an ``upath.UPath``: both have ``/``, 
 raise ``OSError``. What is written here appears at once or not at all.
 """
 
-__all__ = ["Place", "create", "is_local", "names", "patiently", "place", "read_bytes", "replacing", "write_bytes"]
+__all__ = [
+    "Place",
+    "absolute",
+    "create",
+    "is_local",
+    "names",
+    "patiently",
+    "place",
+    "read_bytes",
+    "replacing",
+    "write_bytes",
+]
 
+import errno
 import os
 import re
 import sys
@@ -13,44 +25,98 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 from uuid import uuid4
 
-from fsspec import register_implementation  # type: ignore[import-untyped]
 from upath import UPath
+from upath.implementations.cloud import S3Path
 
-from pcl.errors import BadInputError
+from pcl.errors import BadInputError, printable
 
 Place = Path | UPath
 T = TypeVar("T")
 
 LONGEST_PAUSE_S = 5.0
-S3_ADDRESS = re.compile(r"s3://[\w.-]+(/(?!\.\.?(/|$))[^/?#@]+)*/*")
-register_implementation("s3", "pcl.s3.Bucket", clobber=True, errtxt="storage in S3 needs s3fs: pip install 'pcl[s3]'")
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, of a file system
+S3_ADDRESS = re.compile(r"s3://[A-Za-z0-9_.-]+(/(?!\.\.?(/|$))[^/?#@]+)*/*")
+WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+
+
+class S3Place(S3Path):
+    """An ``s3://`` address that ``pcl.s3.Bucket`` serves; what others of this process do with such addresses is theirs."""
+
+    __slots__ = ()
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """Make a place of this kind: ``UPath`` makes the kind that is registered for ``s3``."""
+        return object.__new__(cls)
+
+    @classmethod
+    def _fs_factory(cls, urlpath: str, protocol: str, storage_options: Any) -> Any:
+        try:
+            from pcl.s3 import Bucket
+        except ImportError as error:
+            raise ImportError("storage in S3 needs s3fs: pip install 'pcl[s3]'") from error
+        return Bucket(**storage_options)
+
+
+def absolute(address: str) -> Path:
+    """Absolute path of a file or folder that a person wrote, ``~`` and ``~user`` expanded.
+
+    Raises:
+        BadInputError: no file can have that path: it is empty or too long, holds a NUL, or its user is not known.
+
+    Example:
+        >>> absolute("/data/*.nc")
+        PosixPath('/data/*.nc')
+    """
+    try:
+        path = Path(address).expanduser().absolute()
+        longest = max(map(len, map(os.fsencode, path.parts)))
+    except (RuntimeError, ValueError) as error:
+        raise BadInputError(f"{_shown(address)} is no path: {printable(error)}") from error
+    if not address or "\0" in address:
+        raise BadInputError(f"{_shown(address) or 'nothing'} is no path: a path holds at least a character, and no NUL")
+    if longest > LONGEST_NAME or len(os.fsencode(path)) > LONGEST_PATH:
+        raise BadInputError(
+            f"{_shown(address)} is no path: a name has at most {LONGEST_NAME} bytes, a path {LONGEST_PATH}"
+        )
+    return path
+
+
+def _shown(address: str) -> str:
+    return printable(address if len(address) <= 100 else f"{address[:80]}...")
 
 
 def place(address: str) -> Place:
     """Return the place of an address: a folder, made absolute since workers change directory, or ``s3://...``.
 
     Raises:
-        BadInputError: the address is of another kind, or its package is not installed.
+        BadInputError: the address is of another kind, no file can have it, or its package is not installed.
 
     Example:
         >>> place("/shared/runs") / "gaussian"
         PosixPath('/shared/runs/gaussian')
     """
     if "://" not in address:
-        return Path(address).expanduser().resolve()
+        return _resolved(address)
     if "@" in address:
         raise BadInputError("s3://...@...: an address holds no credentials: they are AWS_... of the environment")
-    if not S3_ADDRESS.fullmatch(address):
-        raise BadInputError(f"{address}: give a folder that every node sees, or s3://bucket/prefix")
+    if not S3_ADDRESS.fullmatch(address) or not address.isprintable() or len(address) > LONGEST_PATH:
+        raise BadInputError(f"{_shown(address)}: give a folder that every node sees, or s3://bucket/prefix")
     try:
-        found = UPath(address.rstrip("/"))
+        found = S3Place(address.rstrip("/"))
         found.fs  # noqa: B018 - imports what it needs
     except ImportError as error:
         raise BadInputError(f"{address}: {error}") from error
     return found
+
+
+def _resolved(address: str) -> Path:
+    try:
+        return absolute(address).resolve()
+    except RuntimeError as error:  # links that lead to each other
+        raise BadInputError(f"{_shown(address)} is no path: {printable(error)}") from error
 
 
 def is_local(path: Place) -> bool:
@@ -102,6 +168,9 @@ def write_bytes(path: Place, content: bytes) -> None:
 def create(path: Place, content: bytes) -> bool:
     """Write a file that must not exist, whole, and return whether it was this call that did: one of many callers wins.
 
+    On a file system without hard links (``gcsfuse``, some NFS) others may see the file empty, never in part, before it
+    is whole, and it stays empty if this process is killed in that moment.
+
     Raises:
         OSError: storage refuses.
     """
@@ -111,10 +180,25 @@ def create(path: Place, content: bytes) -> bool:
         else:
             with _beside(path) as temporary:
                 temporary.write_bytes(content)
-                os.link(temporary, path)  # unlike a rename it refuses a name that exists
+                _name(temporary, path)
     except FileExistsError:
         return False
     return True
+
+
+def _name(temporary: Path, path: Path) -> None:
+    """Give a file a name that nobody has."""
+    try:
+        os.link(temporary, path)  # unlike a rename it refuses a name that exists
+    except OSError as error:
+        if error.errno not in WITHOUT_LINKS:
+            raise
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))  # the name is taken: nobody else replaces it
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager

@@ -324,7 +324,7 @@ def test_a_holder_that_storage_refuses_alone_is_replaced_and_finds_out(folder, m
 
         return called
 
-    for name in ("names", "read_bytes", "write_bytes"):
+    for name in ("names", "read_json", "write_bytes"):
         monkeypatch.setattr(pcl.lease, name, cut(getattr(pcl.lease, name)))
     with held:
         cut_off.set()

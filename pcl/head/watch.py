@@ -99,13 +99,13 @@ def result_of(storage: Place, work: Work, job: Job | None) -> str | None:
 
 
 def _override(key: str, value: object) -> str:
-    """Return an override that gives a text, whatever it looks like.
+    """Return an override that gives a text, which is used as it is.
 
     Example:
         >>> _override("name", "3.10")
-        'name="3.10"'
+        'name=3.10'
     """
-    return f"{key}={json.dumps(str(value), ensure_ascii=False)}"
+    return f"{key}={value}"
 
 
 def _hash(about: Sequence[Any]) -> str:

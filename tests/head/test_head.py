@@ -396,7 +396,7 @@ def test_theory_is_checked_anew_when_its_configuration_or_the_code_changes(world
     assert shlex.split(world.jobs.commands[first])[1:] == [
         "jobs/check_theory.py",
         "configs/gaussian.yaml",
-        f'storage="{world.storage}"',
+        f"storage={world.storage}",
         "theory.quick=true",
     ]
     report = world.storage / "gaussian_theory" / "metrics.json"
