@@ -48,6 +48,7 @@ CHOICES = {
     "evaluation.split": ("train", "test"),
     "evaluation.fields.references": ("tile", "all"),
 }
+NOT_IN_S3 = "?#@*[]"
 LONGEST_NAME = 200  # bytes: names that are made of it, such as <name>_theory, fit a file system
 HEAD_AT_MOST = {
     "poll_s": 10**6,
@@ -203,7 +204,7 @@ def load_head_config(path: str | Path, overrides: Sequence[str] = ()) -> HeadCon
     """
     config: HeadConfig = _merge(path, overrides, HeadConfig, HEAD_DEFAULTS)
     _check_bounds(config, HEAD_AT_LEAST, HEAD_AT_MOST)
-    _check_name(config.name)
+    _check_name(config.name, config.storage)
     config.storage = _address("storage", config.storage, place)
     return config
 
@@ -368,7 +369,7 @@ def _check(config: Any) -> None:
         raise BadInputError(
             f"evaluation.recall_at={_short(str(recall_at))}: give 1 to 100 K, each from 1 to {MOST_STEPS}"
         )
-    _check_name(config.name)
+    _check_name(config.name, config.storage)
     if any("://" in path for path in (config.data.root, config.data.shards, *config.data.ocean.paths)):
         raise BadInputError(
             "data.root, data.shards and data.ocean.paths are local or shared folders: only storage may be s3://..."
@@ -399,12 +400,15 @@ def _check_bounds(config: Any, at_least: Mapping[str, float], at_most: Mapping[s
             raise BadInputError(f"{key}={value}: it must be at most {most}")
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, storage: str) -> None:
+    """Refuse a name that is no folder of storage; patterns and addresses in S3 have characters of their own."""
     if "/" in name or name in ("", ".", "..") or not name.isprintable() or len(name.encode()) > LONGEST_NAME:
         raise BadInputError(
             f"name={_short(name)!r}: it names a folder inside storage: printable characters, no slash, at most "
             f"{LONGEST_NAME} bytes"
         )
+    if "://" in storage and set(name) & set(NOT_IN_S3):
+        raise BadInputError(f"name={name!r}: in S3 a name holds none of {' '.join(NOT_IN_S3)}")
 
 
 def allowed_workers(config: Any) -> list[int]:

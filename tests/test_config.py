@@ -316,6 +316,13 @@ def test_storage_of_other_kinds_is_refused(address):
     assert message == f"storage={address}: give a folder that every node sees, or s3://bucket/prefix"
 
 
+@pytest.mark.parametrize("character", "?#@*[]")
+def test_names_that_are_no_address_are_refused_in_s3(character):
+    name = f"name=a{character}b"
+    assert load_config(CONFIGS / "gaussian.yaml", [name]).name == name[5:]
+    assert "in S3 a name holds none of" in refusal(CONFIGS / "gaussian.yaml", name, "storage=s3://bucket/runs")
+
+
 @pytest.mark.parametrize("override", ["data.root={}", "data.shards={}", "data.ocean.paths=[a.nc,'{}']"])
 def test_data_are_in_folders(override):
     message = refusal(CONFIGS / "gaussian.yaml", override.format("s3://bucket/data"))

@@ -382,6 +382,56 @@ def test_other_files_are_left_alone_and_a_link_to_nowhere_does_not_hang(tmp_path
     assert set(names(tmp_path)) - before == {"00000005.json"}
 
 
+@pytest.mark.parametrize("number", [10**8 - 1, 10**8 - 2])
+def test_the_last_generation_ends_in_a_line(folder, number):
+    """Somebody wrote it by hand: no lease is taken so often."""
+    write_bytes(folder / f"{number:08d}.json", b"{}")
+    started = time.monotonic()
+    if number < 10**8 - 1:
+        assert seconds_to_enter(lease(folder, 0.5)) < 5.0
+    with (
+        pytest.raises(BadInputError, match=r"99999999\.json is the last lease .* delete that file"),
+        lease(folder, 0.5),
+    ):
+        pass
+    assert time.monotonic() - started < 10.0
+    (folder / "99999999.json").unlink()
+    assert seconds_to_enter(lease(folder, 0.5)) < 5.0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"[]", b"null", b"3", b"\xff", b"{}", b"[" * 100_000, b'{"pid": "7; rm"}', b'{"count": 1e400}'),
+        *(b'{"released": "yes"}', b'{"pid": ' + b"9" * 5000 + b"}", b'{"host": "\x1b[2J"}', b'{"a": ' * 5000),
+    ],
+)
+def test_a_lease_that_holds_anything_else_runs_out(tmp_path, content):
+    (tmp_path / "00000003.json").write_bytes(content)
+    assert seconds_to_enter(lease(tmp_path, 0.2)) < 5.0
+    assert names(tmp_path) == ["00000004.json"]
+
+
+def test_what_a_holder_calls_itself_does_not_reach_the_terminal(tmp_path):
+    other = lease(tmp_path, 1.0)
+    other._me = Holder(other._me.token, "\x1b]0;owned\x07" + "x" * 5000, ELSEWHERE)
+    with other, pytest.raises(BadInputError, match="is alive") as refused, lease(tmp_path, 1.0):
+        pass
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 300
+
+
+def test_a_lease_needs_no_hard_links(tmp_path, monkeypatch):
+    def refuse(source: str, target: str) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with lease(tmp_path, 1.0), pytest.raises(BadInputError, match="is alive"), lease(tmp_path, 1.0):
+        pass
+    assert seconds_to_enter(lease(tmp_path, 60.0)) < 5.0
+    assert names(tmp_path) == ["00000002.json"]
+
+
 def test_a_lease_whose_folder_was_deleted_is_lost(tmp_path):
     found_out = threading.Event()
     with lease(tmp_path / "lease", 0.5, lost=found_out.set):

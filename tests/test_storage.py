@@ -1,6 +1,7 @@
 """Places: folders and S3 behave alike, what is written is whole, and storage that refuses says so in one line."""
 
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -72,6 +73,27 @@ def test_without_s3fs_the_remedy_is_named():
     assert found.stderr.splitlines()[-1].endswith("s3://bucket/runs: storage in S3 needs s3fs: pip install 'pcl[s3]'")
 
 
+@pytest.mark.parametrize(
+    "address", ["", "~nobody-of-that-name/x", "/a\0b", "x" * 256, "/" + "x/" * 2100, "ä" * 128, "\ud800", "s3://a\nb"]
+)
+def test_addresses_that_no_file_can_have_are_refused_in_a_line(address):
+    with pytest.raises(BadInputError) as refused:
+        place(address)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 250
+
+
+def test_links_that_lead_to_each_other_are_refused(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(BadInputError, match="is no path"):
+        place(str(tmp_path / "a"))
+
+
+def test_the_longest_name_is_a_name(tmp_path):
+    write_bytes(place(f"{tmp_path}/{'x' * 200}/{'y' * 200}"), b"z")
+
+
 # files
 
 
@@ -125,6 +147,55 @@ def test_one_of_many_processes_creates_a_name(root):
     winner = wins.get(timeout=10)
     assert wins.empty()
     assert int(read_bytes(root / "name")) == winner
+
+
+WITHOUT_LINKS = ("EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK")
+
+
+@pytest.fixture(params=WITHOUT_LINKS)
+def without_links(request, monkeypatch) -> int:
+    """A file system without hard links, as gcsfuse and some NFS: the number of what it answers."""
+    number = getattr(errno, request.param)
+
+    def refuse(source: str, target: str) -> None:
+        raise OSError(number, os.strerror(number), str(source), None, str(target))
+
+    monkeypatch.setattr(os, "link", refuse)
+    return number
+
+
+def test_a_name_is_created_once_without_hard_links(without_links, tmp_path):
+    path = tmp_path / "run" / "name"
+    assert create(path, b"first")
+    assert not create(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert names(path.parent) == ["name"]
+
+
+def test_one_of_many_processes_creates_a_name_without_hard_links(without_links, tmp_path):
+    test_one_of_many_processes_creates_a_name(tmp_path)
+
+
+def test_a_name_that_cannot_be_completed_without_hard_links_is_free_again(without_links, tmp_path, monkeypatch):
+    def fail(source: str, target: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            create(tmp_path / "name", b"first")
+    assert names(tmp_path) == []
+    assert create(tmp_path / "name", b"second")
+
+
+def test_other_refusals_of_a_link_are_refusals(tmp_path, monkeypatch):
+    def refuse(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(OSError, match="No space"):
+        create(tmp_path / "name", b"first")
+    assert names(tmp_path) == []
 
 
 def test_readers_see_one_content_or_the_other(root):
