@@ -11,6 +11,7 @@ __all__ = [
     "connected",
     "fitting",
     "is_asked_to_stop",
+    "logs",
     "notice",
     "notices",
     "private_folder",
@@ -19,60 +20,44 @@ __all__ = [
     "wait_for_room",
 ]
 
-import atexit
-import functools
 import itertools
 import logging
 import os
-import secrets
-import shutil
-import signal
 import socket
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pcl.errors import BadInputError, RunFailedError
-from pcl.signals import SIGNALS, interruptible
+from pcl.signals import interruptible
 
 ADDRESS = os.environ.get("RAY_ADDRESS", "")
-IS_LOCAL = not ADDRESS or ADDRESS.startswith("http")  # http: an address to submit jobs to, not one to connect to
+# "auto" and "local" are Ray's words for a Ray of this machine; http: an address to submit jobs to, not to connect to
+IS_LOCAL = ADDRESS in ("", "auto", "local") or ADDRESS.startswith("http")
 CONNECT_TIMEOUT_S = 10  # Ray itself tries for minutes
 if IS_LOCAL:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # every listener on 127.0.0.1
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_AUTH_MODE"] = "token"
+    # ports that ask nobody for a token: no metrics, and no such port
+    os.environ["RAY_enable_metrics_collection"] = "0"  # noqa: SIM112
+    os.environ["AUTOSCALER_METRIC_PORT"] = os.environ["DASHBOARD_METRIC_PORT"] = "65536"
+    os.environ["RAY_JOB_STOP_SIGNAL"] = "SIGINT"  # the only one that the jobs of a Ray of our own get
     os.environ.pop("RAY_AUTH_TOKEN", None)  # it would win over the file
+    if ADDRESS in ("auto", "local"):
+        del os.environ["RAY_ADDRESS"]
 
 import grpc  # type: ignore[import-untyped]  # noqa: E402
-import psutil  # type: ignore[import-untyped]  # noqa: E402  # Ray brings it
 import ray  # noqa: E402
 from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled  # noqa: E402
 from ray.experimental import internal_kv  # noqa: E402
 
+from pcl.own_ray import keep_logs, own_ray, private_folder, signals_wait  # noqa: E402
+
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@functools.cache
-def private_folder() -> Path:
-    """Return a folder of this process that only its user can read, removed when the process ends."""
-    folder = tempfile.mkdtemp(prefix="pcl-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
-
-
-@functools.cache
-def _make_token() -> None:
-    path = private_folder() / "token"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(32))
-    os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
 
 
 @contextmanager
@@ -90,68 +75,29 @@ def connected(num_cpus: int, *, dashboard: bool = False) -> Iterator[None]:
         RunFailedError: the cluster cannot be reached, or refuses the token.
         Interrupted: in the block, when the process is asked to end.
     """
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if IS_LOCAL:
-        _make_token()
-        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # python of jobs
-        options |= {"num_cpus": max(num_cpus, os.cpu_count() or 1), "include_dashboard": dashboard}
-    else:
-        _check_reachable()
-    with interruptible():
-        with _signals_wait():  # our Ray inherits that: a signal to all processes of a job is for this one to answer
-            before = _children()
-            try:
-                ray.init(address="local" if IS_LOCAL else ADDRESS, **options)
-            except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
-                where = ADDRESS or "this machine"
-                raise RunFailedError(f"cannot connect to Ray at {where}: {_first_line(error)}") from error
-            started = _children() - before
-        try:
-            yield
-        finally:
-            with _signals_wait():
-                _shut_down(started)
+    with interruptible(), own_ray(num_cpus, dashboard=dashboard) if IS_LOCAL else _submitted():
+        yield
 
 
 @contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Let signals that ask this process to end wait until the end of a block; processes that it starts never get them.
-
-    They come in at the end, also where this process was itself started without them, as jobs of a Ray of our own are.
-    """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in SIGNALS if in_main_thread}
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+def _submitted() -> Iterator[None]:
+    """Connect to the cluster that this job was submitted to."""
+    _check_reachable()
+    with signals_wait():
+        try:
+            ray.init(address=ADDRESS, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray's own is of no narrower kind
+            raise RunFailedError(f"cannot connect to Ray at {ADDRESS}: {_first_line(error)}") from error
     try:
         yield
     finally:
-        for number, handler in handlers.items():  # ray sets its own
-            signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        with signals_wait():
+            ray.shutdown()
 
 
-def _children() -> set[psutil.Process]:
-    return set(psutil.Process().children())
-
-
-def _shut_down(started: Iterable[psutil.Process]) -> None:
-    """End the connection, and the processes of a Ray of our own with all that they started."""
-    left = [process for root in started for process in (root, *_descendants(root))]
-    if (node := ray._private.worker._global_node) is not None:
-        kill = node.kill_all_processes  # it would ask each by a SIGTERM, which none gets, and wait a second for it
-        node.kill_all_processes = lambda **_: kill(check_alive=False, allow_graceful=False)
-    ray.shutdown()
-    for process in left:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(left, timeout=5)
-
-
-def _descendants(process: psutil.Process) -> list[psutil.Process]:
-    with suppress(psutil.NoSuchProcess):
-        found: list[psutil.Process] = process.children(recursive=True)
-        return found
-    return []
+def logs() -> str:
+    """Where people find what Ray wrote about this job: those of a Ray of our own are kept for that."""
+    return f"{keep_logs()}" if IS_LOCAL else "/tmp/ray/session_latest/logs of the nodes"
 
 
 def _check_reachable() -> None:
