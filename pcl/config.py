@@ -128,9 +128,9 @@ AT_MOST = {  # far beyond what anybody uses: a slip of the finger ends in a line
     "data.gaussian_process.num_modes": 10**5,
     "data.streamfunction.num_train": 10**10,
     "data.streamfunction.num_test": 10**10,
-    "data.streamfunction.num_modes": 10**4,
+    "data.streamfunction.num_modes": 2000,
     "data.streamfunction.law_seed": 2**63 - 1,
-    "data.streamfunction.num_positions": 10**6,
+    "data.streamfunction.num_positions": 10**5,
     "data.ocean.tile_points": 10**4,
     "data.ocean.tile_stride": 10**6,
     "data.ocean.window_steps": 10**6,
@@ -287,7 +287,7 @@ def _parsed(given: Given, schema: type, prefix: str = "", *, is_defaults: bool =
     for key, value in given.items():
         name = f"{prefix}{key}"
         if key not in kinds:
-            raise ValueError(f"{_short(name)} is not a key{_nearest(name, schema, prefix)}")
+            raise ValueError(f"{_short(name)!r} is not a key{_nearest(name, schema, prefix)}")
         if _is_section(kinds[key]):
             values[key] = _parsed(value, kinds[key], f"{name}.", is_defaults=is_defaults)
         elif not (is_defaults and value == MISSING):

@@ -43,7 +43,7 @@ WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, err
 
 
 class S3Place(S3Path):
-    """An ``s3://`` address that ``pcl.s3.Bucket`` serves; what others of this process do with such addresses is theirs."""
+    """An ``s3://`` address that ``pcl.s3.Bucket`` serves; those of others in this process stay theirs."""
 
     __slots__ = ()
 
@@ -72,12 +72,14 @@ def absolute(address: str) -> Path:
     """
     try:
         path = Path(address).expanduser().absolute()
-        longest = max(map(len, map(os.fsencode, path.parts)))
-    except (RuntimeError, ValueError) as error:
+        lengths = [len(os.fsencode(part)) for part in path.parts]
+    except RuntimeError as error:
+        raise BadInputError(f"{_shown(address)} is no path: no user here has that name") from error
+    except ValueError as error:
         raise BadInputError(f"{_shown(address)} is no path: {printable(error)}") from error
     if not address or "\0" in address:
-        raise BadInputError(f"{_shown(address) or 'nothing'} is no path: a path holds at least a character, and no NUL")
-    if longest > LONGEST_NAME or len(os.fsencode(path)) > LONGEST_PATH:
+        raise BadInputError(f"{_shown(address)} is no path: a path has at least one character, and no NUL")
+    if max(lengths) > LONGEST_NAME or len(os.fsencode(path)) > LONGEST_PATH:
         raise BadInputError(
             f"{_shown(address)} is no path: a name has at most {LONGEST_NAME} bytes, a path {LONGEST_PATH}"
         )
@@ -85,7 +87,7 @@ def absolute(address: str) -> Path:
 
 
 def _shown(address: str) -> str:
-    return printable(address if len(address) <= 100 else f"{address[:80]}...")
+    return printable(address if len(address) <= 100 else f"{address[:80]}...") or "''"
 
 
 def place(address: str) -> Place:

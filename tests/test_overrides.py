@@ -274,7 +274,7 @@ def test_the_number_of_lanes_is_bounded():
         (b"#" * (MOST_BYTES + 1), f"the most is {MOST_BYTES:,}"),
         (b"seed: [1", "line 1"),
         (b"%YAML 99999.1\n---\na: b", ""),
-        (b"train.epochs: 3", "train.epochs is not a key"),
+        (b"train.epochs: 3", "'train.epochs' is not a key"),
     ],
 )
 def test_a_file_that_says_too_much_is_refused_in_a_line(content, rule, tmp_path):
