@@ -29,12 +29,12 @@ def rate(step: Callable[[int], object], num_steps: int, global_batch: int) -> fl
 
 
 def path_rate(config: Config, num_workers: int) -> float:
-    """Return pairs per second of shards, Ray Train, logs and checkpoints, from the first point in TensorBoard on."""
+    """Return pairs per second of shards, Ray Train, logs and checkpoints, from before the first step to the last."""
     with tempfile.TemporaryDirectory() as storage, connected(num_workers):
         fit(replace(config, workers=replace(config.workers, num_workers=num_workers)), Path(storage) / "run")
-        events = EventAccumulator(str(Path(storage) / "run" / "tensorboard")).Reload().Scalars("train/loss")
-    num_pairs = (events[-1].step - events[0].step) * config.train.global_batch
-    return num_pairs / (events[-1].wall_time - events[0].wall_time)
+        events = EventAccumulator(str(Path(storage) / "run" / "tensorboard")).Reload()
+    last = events.Scalars("train/loss")[-1]
+    return last.step * config.train.global_batch / (last.wall_time - events.FirstEventTimestamp())
 
 
 def main(config: Config) -> None:

@@ -23,7 +23,7 @@ import torch
 
 from pcl.errors import DamagedDataError
 from pcl.model import ModelSpec, PairModel, build_model
-from pcl.storage import Place, read_bytes, replacing
+from pcl.storage import Place, read_bytes, write_bytes
 from pcl.train.loop import TrainingState
 
 FILE_NAME = "state.pt"
@@ -85,7 +85,7 @@ def _copied(content: Any) -> Any:
     return [_copied(value) for value in content] if isinstance(content, list) else content
 
 
-def save_checkpoint(directory: Path, content: Mapping[str, Any]) -> None:
+def save_checkpoint(directory: Place, content: Mapping[str, Any]) -> None:
     """Write a checkpoint at once or not at all.
 
     Args:
@@ -95,8 +95,9 @@ def save_checkpoint(directory: Path, content: Mapping[str, Any]) -> None:
     Raises:
         OSError: storage refuses.
     """
-    with replacing(directory / FILE_NAME) as temporary, temporary.open("wb") as file:
-        torch.save(dict(content), file)
+    file = io.BytesIO()
+    torch.save(dict(content), file)
+    write_bytes(directory / FILE_NAME, file.getvalue())
 
 
 def load_checkpoint(directory: Place) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The file system through which Ray Train writes a run: files are whole or not there, and refusals are waited out."""
 
-__all__ = ["patient_files"]
+__all__ = ["patient_files", "until_it_works"]
 
 import posixpath
 from collections.abc import Callable, Sequence
@@ -47,28 +47,34 @@ class PatientFiles(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]
 
     def create_dir(self, path: str, recursive: bool) -> None:
         """Make a folder; there are none in S3."""
-        self._try(lambda: super(PatientFiles, self).create_dir(path, recursive), path)
+        until_it_works(lambda: super(PatientFiles, self).create_dir(path, recursive), path, self.timeout_s)
 
     def get_file_info(self, paths: Sequence[str]) -> list[pyarrow.fs.FileInfo]:
         """Return what is there: Ray asks before it writes and before it removes."""
-        return self._try(lambda: super(PatientFiles, self).get_file_info(paths), ", ".join(paths))
+        return until_it_works(lambda: super(PatientFiles, self).get_file_info(paths), ", ".join(paths), self.timeout_s)
 
     def open_output_stream(self, path: str, metadata: Any) -> pyarrow.PythonFile:
         """Return a stream whose content appears when it is closed."""
         target = place(self.scheme + path)
         return pyarrow.PythonFile(
-            WholeFile(lambda content: self._try(lambda: write_bytes(target, content), path)), mode="w"
+            WholeFile(lambda content: until_it_works(lambda: write_bytes(target, content), path, self.timeout_s)),
+            mode="w",
         )
 
-    def _try(self, function: Callable[[], T], path: str) -> T:
-        """Call a function until it works; people hear of it."""
-        try:
-            return patiently(function, self.timeout_s, say=notice)
-        except OSError as error:
-            raise RunFailedError(
-                f"storage refused {posixpath.basename(path)} for {self.timeout_s:g} s ({error}): mend it, and the same "
-                "command goes on from the newest checkpoint"
-            ) from error
+
+def until_it_works(function: Callable[[], T], path: str, timeout_s: float) -> T:
+    """Call a function that reads or writes a path until storage no longer refuses; people hear of it.
+
+    Raises:
+        RunFailedError: storage refused for as long as that.
+    """
+    try:
+        return patiently(function, timeout_s, say=notice)
+    except OSError as error:
+        raise RunFailedError(
+            f"storage refused {posixpath.basename(path)} for {timeout_s:g} s ({error}): mend it, and the same command "
+            "goes on from the newest checkpoint"
+        ) from error
 
 
 class WholeFile:

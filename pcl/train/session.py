@@ -3,7 +3,6 @@
 __all__ = ["Session", "full_experiment", "load_shards", "make_loader", "model_spec", "num_steps", "prepare"]
 
 import ctypes
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from functools import partial
@@ -24,14 +23,14 @@ from pcl.objective import FiniteModality, Loss, make_kernel, make_loss
 from pcl.runs import experiment_hash
 from pcl.storage import Place
 from pcl.train.aside import Aside
-from pcl.train.checkpoint import checkpoint_content, restore, save_checkpoint
+from pcl.train.checkpoint import checkpoint_content, restore
 from pcl.train.clock import Clock
 from pcl.train.collectives import broadcast_state, make_workers
 from pcl.train.loop import Optimisation, Scalars, TrainingState, make_optimizer, train
 from pcl.train.profiler import profiled
 from pcl.train.tensorboard import Journal
 
-Commit = Callable[[int, Scalars, Path | None], None]
+Commit = Callable[[int, Scalars, Mapping[str, Any] | None], None]
 
 
 def load_shards(config: Config) -> Manifest:
@@ -284,18 +283,12 @@ class Session:
 
         Args:
             run: the run's directory, for TensorBoard and the progress file of worker 0.
-            commit: takes the step, its scalars and, on worker 0, a directory with the checkpoint that it must keep;
-                called in a thread, once at a time.
+            commit: takes the step, its scalars and, on worker 0, the content of the checkpoint that it must keep
+                (``pcl.train.checkpoint``); called in a thread, once at a time.
             stop: returns whether this worker is told to stop.
         """
         leads = self.workers.worker_rank == 0
         journal = Journal(run, self.state.step, self.optimisation.num_steps, self.experiment) if leads else None
-
-        def write(step: int, scalars: Scalars, content: Mapping[str, Any] | None) -> None:
-            with tempfile.TemporaryDirectory() as directory:
-                if content is not None:
-                    save_checkpoint(Path(directory), content)
-                commit(step, scalars, None if content is None else Path(directory))
 
         batches, steps = self.loader.batches(self.state.step), self.config.workers.profile_steps
         with ExitStack() as stack:
@@ -310,7 +303,7 @@ class Session:
 
             def report(state: TrainingState, scalars: Scalars) -> None:
                 content = checkpoint_content(state, self.spec, self.experiment_hash) if leads else None
-                aside.do(partial(write, state.step, dict(scalars), content))
+                aside.do(partial(commit, state.step, dict(scalars), content))
 
             return train(
                 self.state,

@@ -5,7 +5,9 @@ __all__ = ["check_resources", "fit", "train_function"]
 import os
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,16 +16,17 @@ import psutil  # type: ignore[import-untyped]  # Ray brings it
 import ray
 import ray.train
 import torch
+from ray.train import CheckpointUploadMode
 from ray.train.torch import TorchConfig, get_device
 from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 
-from pcl.cluster import IS_LOCAL, is_asked_to_stop, private_folder, room_for, wait_for_room
+from pcl.cluster import IS_LOCAL, is_asked_to_stop, logs, private_folder, room_for, wait_for_room
 from pcl.config import Config, allowed_workers
 from pcl.errors import BadInputError, RunFailedError
 from pcl.storage import Place
-from pcl.train.checkpoint import checkpoint_name
+from pcl.train.checkpoint import FILE_NAME, checkpoint_name, save_checkpoint
 from pcl.train.elastic import LaneScalingPolicy, LaneTrainer, Watcher, final_error, last_line
-from pcl.train.files import patient_files
+from pcl.train.files import patient_files, until_it_works
 from pcl.train.loop import Scalars
 from pcl.train.session import Session
 
@@ -41,9 +44,20 @@ def train_function(arguments: dict[str, Any]) -> None:
     asked = Asked()
     session = Session(config, get_device(), run / Path(checkpoint.path).name if checkpoint else None)
 
-    def commit(step: int, scalars: Scalars, directory: Path | None) -> None:
-        kept = ray.train.Checkpoint.from_directory(directory) if directory else None
-        ray.train.report({"step": step, **scalars}, checkpoint=kept, checkpoint_dir_name=checkpoint_name(step))
+    storage = ray.train.get_context().get_storage()
+
+    def commit(step: int, scalars: Scalars, content: Mapping[str, Any] | None) -> None:
+        name, kept = checkpoint_name(step), None
+        if content is not None:
+            write = partial(save_checkpoint, run / name, content)
+            until_it_works(write, f"{name}/{FILE_NAME}", config.workers.storage_timeout_s)
+            kept = ray.train.Checkpoint(storage.build_checkpoint_path_from_name(name), storage.storage_filesystem)
+        ray.train.report(
+            {"step": step, **scalars},
+            checkpoint=kept,
+            checkpoint_dir_name=name,
+            checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
+        )
 
     session.run(run, commit, stop=asked.to_stop.is_set)
 
@@ -167,7 +181,7 @@ def fit(config: Config, run: Place, step: int = 0) -> None:
             raise final from error
         failures = list(getattr(error, "worker_failures", {}).values())
         raise RunFailedError(
-            f"training ended early ({last_line([*failures, error][0])}): Ray's logs, in /tmp/ray/session_latest/logs, "
+            f"training ended early ({last_line([*failures, error][0])}): Ray's logs, in {logs()}, "
             "hold the traceback; the same command goes on from the newest checkpoint"
         ) from error
 

@@ -1,7 +1,6 @@
 """Training sessions without Ray: the number of workers is not part of an experiment, and resuming is exact."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -84,27 +83,19 @@ def run_to_the_end(shards, overrides, directory, resume_from):
     """Train a session, keeping every checkpoint; return the final weights."""
     session = Session(config(shards, *overrides), torch.device("cpu"), resume_from)
 
-    def commit(step, scalars, made):
+    def commit(step, scalars, content):
         assert np.isfinite(scalars["loss"])
-        if made:
-            os.replace(made / "state.pt", directory / f"{step}.pt")
+        if content is not None:
+            save_checkpoint(directory / f"checkpoint_{step:08d}", content)
 
     session.run(directory, commit)
     return session.state.model.state_dict()
 
 
-def keep(directory, step):
-    """Make a checkpoint directory of a kept state."""
-    checkpoint = directory / f"checkpoint_{step:08d}"
-    checkpoint.mkdir(exist_ok=True)
-    (checkpoint / "state.pt").write_bytes((directory / f"{step}.pt").read_bytes())
-    return checkpoint
-
-
 def run_twice(shards, overrides, directory):
     """Return the weights of a run that was never stopped, and of one that went on from step 75."""
     whole = run_to_the_end(shards, overrides, directory, None)
-    return whole, run_to_the_end(shards, overrides, directory, keep(directory, 75))
+    return whole, run_to_the_end(shards, overrides, directory, directory / "checkpoint_00000075")
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -128,14 +119,14 @@ def run_and_stop(shards, overrides, directory, rank_that_is_told):
     def stop():
         return session.workers.worker_rank == rank_that_is_told and session.state.step >= 40
 
-    def commit(step, scalars, made):
+    def commit(step, scalars, content):
         steps.append(step)
-        if made:
-            os.replace(made / "state.pt", directory / f"{step}.pt")
+        if content is not None:
+            save_checkpoint(directory / f"checkpoint_{step:08d}", content)
 
     session.run(directory, commit, stop)
     mean_over_workers({"everybody has written": torch.zeros(())}, session.workers)
-    return steps, run_to_the_end(shards, overrides, directory, keep(directory, steps[-1]))
+    return steps, run_to_the_end(shards, overrides, directory, directory / f"checkpoint_{steps[-1]:08d}")
 
 
 @pytest.mark.parametrize("rank_that_is_told", [0, 1])
@@ -151,7 +142,7 @@ def test_all_workers_stop_after_the_same_step_and_go_on_from_it_to_the_same_bits
 def test_resuming_on_another_number_of_workers_gives_the_same_losses(shards, tmp_path):
     overrides = ("train.checkpoint_every=25", "train.precision=float64")
     whole = run_to_the_end(shards, overrides, tmp_path, None)
-    resumed = run_workers(run_to_the_end, 2, shards, overrides, tmp_path, keep(tmp_path, 50))
+    resumed = run_workers(run_to_the_end, 2, shards, overrides, tmp_path, tmp_path / "checkpoint_00000050")
     for name, value in whole.items():
         np.testing.assert_allclose(resumed[0][name], value, rtol=0, atol=1e-10)
 
@@ -159,7 +150,7 @@ def test_resuming_on_another_number_of_workers_gives_the_same_losses(shards, tmp
 def test_tensorboard_curves_continue_without_overlap(shards, tmp_path):
     overrides = ("train.checkpoint_every=50", "train.log_every=10")
     run_to_the_end(shards, overrides, tmp_path, None)
-    run_to_the_end(shards, overrides, tmp_path, keep(tmp_path, 50))
+    run_to_the_end(shards, overrides, tmp_path, tmp_path / "checkpoint_00000050")
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     num_steps = 6 * (1500 // 4 // 16)
     steps = [event.step for event in events.Scalars("train/loss")]
