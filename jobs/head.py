@@ -6,7 +6,6 @@ every checkpoint that any run in the storage commits, the newest first. It may b
 --status, the same as status=true, prints what it is doing, or did, and needs no cluster.
 """
 
-import json
 import shlex
 import sys
 import time
@@ -15,16 +14,17 @@ from datetime import datetime
 from pcl.cluster import check_shared, connected
 from pcl.command import job
 from pcl.config import HEAD_DEFAULTS, experiment, load_config, load_head_config
-from pcl.errors import BadInputError, RunFailedError
+from pcl.errors import BadInputError, RunFailedError, printable
 from pcl.evaluation.report import format_table
 from pcl.head.cluster import jobs_here
 from pcl.head.head import Head, Options
-from pcl.head.status import describe, table
+from pcl.head.status import Status, describe, table
 from pcl.head.watch import Theory
 from pcl.head.work import Rules
 from pcl.lease import Lease
 from pcl.schema import HeadConfig
-from pcl.storage import Place, place, read_bytes
+from pcl.storage import Place, place
+from pcl.stored import read_json
 from pcl.train.tensorboard import PatientWriter
 
 
@@ -36,35 +36,35 @@ def theory_of(config: HeadConfig) -> list[Theory]:
     return [Theory(run.name, file, experiment(run) | {"quick": quick}, overrides) for file, run in loaded]
 
 
-def show_status(folder: Place) -> None:
+def lease_of(folder: Place, config: HeadConfig) -> Lease:
+    """Return what only one head of a storage holds."""
+    return Lease(folder / "lease", f"the head of {config.storage}", "one is enough; stop that one to replace it")
+
+
+def show_status(folder: Place, lease: Lease) -> None:
     """Print the table of the head's last status."""
-    found = read_bytes(folder / "status.json")
-    if found is None:
+    content, now = read_json(folder / "status.json", Status, "a running head writes it anew"), time.time()
+    if content is None:
         raise BadInputError(f"{folder}/status.json does not exist: no head has worked here; start one without --status")
-    try:
-        content, now = json.loads(found), time.time()
-        print(describe(content, now), f"\n{format_table(table(content, now))}", sep="\n")
-    except (ValueError, LookupError, TypeError) as error:
-        raise BadInputError(f"{folder}/status.json cannot be read: a running head writes it anew") from error
+    print(describe(content, now, has_ended=lease.has_ended()), f"\n{format_table(table(content, now))}", sep="\n")
 
 
 def say(line: str) -> None:
     """Print a line with the time."""
-    print(f"{datetime.now():%H:%M:%S} {line}", flush=True)
+    print(f"{datetime.now():%H:%M:%S} {printable(line)}", flush=True)
 
 
 def main(config: HeadConfig) -> None:
     """Work until stopped."""
     folder = place(config.storage) / config.name
     if config.status:
-        show_status(folder)
+        show_status(folder, lease_of(folder, config))
         return
     check_shared(storage=config.storage)
     theory_of(config)  # a mistake in it is met at once
     at_once = {"theory": 1, "evaluation": config.evaluation.at_once}
     options = Options(Rules(at_once, config.attempts, config.backoff_s, config.timeout_s), config.poll_s)
-    lease = Lease(folder / "lease", f"the head of {config.storage}", "one is enough; stop that one to replace it")
-    with lease, connected(num_cpus=1, dashboard=True):
+    with (lease := lease_of(folder, config)), connected(num_cpus=1, dashboard=True):
         draw = PatientWriter(folder / "tensorboard").draw
         head = Head(folder, jobs_here(), lambda: theory_of(config), options, say=say, draw=draw)
         status = shlex.join(["python", *sys.argv, "--status"])

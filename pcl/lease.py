@@ -154,9 +154,17 @@ class Lease:
         """
         return self._newest()[1].token == self._me.token
 
+    def has_ended(self) -> bool:
+        """Return, at once, whether nobody holds it for certain: who did gave it back, or ended on this machine."""
+        generation, holder = self._newest()
+        return generation == 0 or self._is_over(holder)
+
+    def _is_over(self, holder: Holder) -> bool:
+        return holder.released or (holder.machine == self._me.machine and _has_ended(holder.pid, holder.started))
+
     def _is_dead(self, generation: int, holder: Holder) -> bool:
         """Return whether a holder gave the lease back, is a process of this machine that ended, or stands still."""
-        if holder.released or (holder.machine == self._me.machine and _has_ended(holder.pid, holder.started)):
+        if self._is_over(holder):
             return True
         deadline = time.monotonic() + self.duration_s
         while time.monotonic() < deadline:

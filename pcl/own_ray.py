@@ -28,10 +28,10 @@ from ray._private import parameter
 from pcl.errors import RunFailedError, printable
 from pcl.signals import SIGNALS
 
-PREFIX = "pcl-"
-LOCK = "lock"
+PREFIX = "pcl-ray-"  # and 8 characters
+LOCK = "pcl-lock"
 # an address of a socket has at most 107 bytes, and Ray's longest is below
-LONGEST_BASE = 107 - len("/pcl-12345678/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/dash_SomeLongerHead")
+LONGEST_BASE = 107 - len("/pcl-ray-12345678/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/dash_SomeLongerHead")
 LEAST_BYTES = 50_000_000  # for Ray's logs and sockets
 START_S = 50.0  # it takes 5 to 15
 LOOK_S = 0.1
@@ -108,7 +108,8 @@ def _remove_leftovers(base: Path) -> None:
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                # by another name, under which what is left of its Ray for some seconds writes nothing more
+                shutil.rmtree(folder.rename(f"{folder}-"), ignore_errors=True)
             finally:
                 os.close(lock)
 

@@ -17,7 +17,7 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 from ray.util.state import list_nodes
 from ray.util.state.exception import RayStateApiException
 
-from pcl.errors import BadInputError, RunFailedError
+from pcl.errors import BadInputError, RunFailedError, printable
 from pcl.head.work import ENDED, attempt_name
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -196,7 +196,7 @@ class Cluster:
                 return
             shown, position = self._shown.get(name, 0), position + len(text)
             fresh = text[len(text) - max(0, position - shown) :] if position > shown else ""
-            print(fresh, end="", flush=True)  # noqa: T201
+            print("\n".join(map(printable, fresh.split("\n"))), end="", flush=True)  # noqa: T201
             self._shown[name] = max(shown, position)
 
     @staticmethod

@@ -22,20 +22,22 @@ ALLOWED = {
     "pcl.stored": ("pcl.errors", "pcl.storage"),
     "pcl.lease": ("pcl.errors", "pcl.storage", "pcl.stored"),
     "pcl.events": ("pcl.storage",),
-    "pcl.tilting": (),
+    "pcl.entrance": (),
+    "pcl.precision": (),
+    "pcl.tilting": ("pcl.entrance", "pcl.precision"),
     "pcl.workers": (),
-    "pcl.scores": ("pcl.workers",),
-    "pcl.losses": ("pcl.scores", "pcl.workers"),
-    "pcl.kernels": (),
-    "pcl.mmd": ("pcl.kernels", "pcl.losses", "pcl.scores", "pcl.workers"),
+    "pcl.scores": ("pcl.precision", "pcl.workers"),
+    "pcl.losses": ("pcl.precision", "pcl.scores", "pcl.workers"),
+    "pcl.kernels": ("pcl.precision",),
+    "pcl.mmd": ("pcl.kernels", "pcl.losses", "pcl.precision", "pcl.scores", "pcl.workers"),
     "pcl.objective": ("pcl.kernels", "pcl.losses", "pcl.mmd", "pcl.scores"),
-    "pcl.conditional": ("pcl.tilting",),
+    "pcl.conditional": ("pcl.entrance", "pcl.precision", "pcl.tilting"),
     "pcl.gaussian": ("pcl.gaussian",),
     "pcl.sphere": (),
     "pcl.advection": ("pcl.errors",),
     "pcl.streamfunction": ("pcl.advection", "pcl.errors"),
-    "pcl.encoders": ("pcl.encoders", "pcl.errors", "pcl.sphere", "pcl.streamfunction"),
-    "pcl.model": ("pcl.conditional", "pcl.encoders", "pcl.tilting"),
+    "pcl.encoders": ("pcl.encoders", "pcl.entrance", "pcl.errors", "pcl.sphere", "pcl.streamfunction"),
+    "pcl.model": ("pcl.conditional", "pcl.encoders", "pcl.entrance", "pcl.tilting"),
     "pcl.data": (
         "pcl.data",
         "pcl.advection",
@@ -106,7 +108,8 @@ ALLOWED = {
     "pcl.values": (),
     "pcl.config": ("pcl.errors", "pcl.schema", "pcl.storage", "pcl.values"),
     "pcl.runs": ("pcl.data.manifest", "pcl.errors", "pcl.model", "pcl.storage", "pcl.train.checkpoint"),
-    "pcl.cluster": ("pcl.errors", "pcl.signals"),
+    "pcl.own_ray": ("pcl.errors", "pcl.signals"),
+    "pcl.cluster": ("pcl.errors", "pcl.own_ray", "pcl.signals"),
     "pcl.submission": ("pcl.errors", "pcl.head.work"),
     "pcl.head": (
         "pcl.head",
@@ -114,6 +117,7 @@ ALLOWED = {
         "pcl.errors",
         "pcl.runs",
         "pcl.storage",
+        "pcl.stored",
         "pcl.submission",
         "pcl.theory.store",
         "pcl.train.checkpoint",
@@ -123,7 +127,14 @@ ALLOWED = {
     "pcl": ("pcl.runs",),
     "jobs": ("pcl",),
 }
-IMPORT_RAY = {"pcl.cluster", "pcl.head.cluster", "pcl.submission", "pcl.train.elastic", "pcl.train.worker"}
+IMPORT_RAY = {
+    "pcl.cluster",
+    "pcl.head.cluster",
+    "pcl.own_ray",
+    "pcl.submission",
+    "pcl.train.elastic",
+    "pcl.train.worker",
+}
 READ_CONFIGURATION = {"pcl.config", "pcl.command", "pcl.train.session", "pcl.train.worker"}
 
 

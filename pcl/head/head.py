@@ -2,21 +2,21 @@
 
 __all__ = ["Head", "Options"]
 
-import json
 import os
 import shlex
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 from pcl.data.manifest import write_json
 from pcl.errors import BadInputError
-from pcl.head.status import scalars, status, table
+from pcl.head.status import About, scalars, status, table
 from pcl.head.watch import Theory, evaluations, result_of, theory_checks
 from pcl.head.work import DONE, GIVEN_UP, GONE, RUNNING, Job, Record, Rules, Work, choose, settle
-from pcl.storage import Place, read_bytes
+from pcl.storage import Place
+from pcl.stored import Count, read_json
 
 STATUS_EVERY_S = 20.0  # also when nothing changes: a sign of life
 
@@ -50,6 +50,14 @@ class Options:
     poll_s: float
 
 
+@dataclass(frozen=True)
+class State:
+    """What a head keeps in ``state.json``."""
+
+    changes: Count
+    records: dict[str, Record]
+
+
 class Head:
     """Gets theory checks and evaluations done, each once; all that it knows lies in storage, so that it may die.
 
@@ -66,7 +74,7 @@ class Head:
         clock: seconds.
 
     Raises:
-        BadInputError: the head's own record cannot be read.
+        DamagedDataError: the head's own record cannot be read.
     """
 
     def __init__(
@@ -88,20 +96,8 @@ class Head:
         self.changes, self.records = self._load()
 
     def _load(self) -> tuple[int, dict[str, Record]]:
-        path = self.folder / "state.json"
-        found = read_bytes(path)
-        if found is None:
-            return 0, {}
-        try:
-            content = json.loads(found)
-            return int(content["changes"]), {
-                name: Record(
-                    **fields | {"work": Work(**fields["work"] | {"command": tuple(fields["work"]["command"])})}
-                )
-                for name, fields in content["records"].items()
-            }
-        except (ValueError, LookupError, TypeError) as error:
-            raise BadInputError(f"{path} cannot be read: delete it, and the head begins anew") from error
+        found = read_json(self.folder / "state.json", State, "delete it, and the head begins anew")
+        return (found.changes, found.records) if found else (0, {})
 
     def step(self) -> None:
         """Look once, and do what there is to do; what storage or cluster refuse is done at a later step."""
@@ -122,7 +118,9 @@ class Head:
         now, rules = self.clock(), self.options.rules
         works, complaint = self._works()
         before = self.records
-        records = {name: Record(work, since=now) for name, work in works.items()} | before
+        # what is done is what is found now: a stored command is never run
+        fresh = {name: replace(before.get(name) or Record(work, since=now), work=work) for name, work in works.items()}
+        records = before | fresh
         looks = {name: self.jobs.look(r.job) if r.state == RUNNING else None for name, r in records.items()}
         for name, record in records.items():
             wanted = name in works
@@ -139,6 +137,9 @@ class Head:
         try:
             for record in starting:
                 self.jobs.submit(record.job, shlex.join(record.work.command))
+                if _alive(job := self.jobs.look(record.job)):
+                    begun = settle(record, job, wanted=True, result=None, now=now, rules=rules)
+                    self.records = self.records | {record.work.name: begun}
         finally:
             self._show(changed, now)
         if complaint:
@@ -173,8 +174,8 @@ class Head:
 
     def _show(self, changed: bool, now: float) -> None:
         """Show what is known to people."""
-        if changed or now - self._shown > STATUS_EVERY_S:
-            about = {"host": socket.gethostname(), "pid": os.getpid(), "poll_s": self.options.poll_s}
+        if changed or abs(now - self._shown) > STATUS_EVERY_S:  # the clock may be set back
+            about: About = {"host": socket.gethostname(), "pid": os.getpid(), "poll_s": self.options.poll_s}
             content = status(self.records.values(), now, about)
             write_json(self.folder / "status.json", content)
             self._shown = now

@@ -4,17 +4,40 @@ __all__ = ["Theory", "evaluations", "result_of", "theory_checks"]
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from pcl.errors import DamagedDataError
 from pcl.head.work import Job, Work, slug
 from pcl.runs import checkpoints, experiment_hash
-from pcl.storage import Place, read_bytes
+from pcl.storage import Place
+from pcl.stored import read_json
 from pcl.theory.store import code_version
 from pcl.train.checkpoint import FILE_NAME
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Metrics = TypedDict(
+    "Metrics",
+    {"checks": list["Check"], "u_to_v_recall@1": Share, "v_to_u_recall@1": Share},
+    total=False,
+)
+
+
+class Check(TypedDict):
+    """What a report says of a theory check."""
+
+    passed: bool
+
+
+class Provenance(TypedDict):
+    """What a run says of itself."""
+
+    experiment: dict[str, Any]
+    started: str
 
 
 @dataclass(frozen=True)
@@ -53,10 +76,12 @@ def evaluations(storage: Place) -> Iterator[Work]:
     """
     for run in sorted((path.parent for path in storage.glob("*/provenance.json")), key=str):
         try:
-            provenance = json.loads(read_bytes(run / "provenance.json") or b"")
+            provenance = read_json(run / "provenance.json", Provenance, "")
+            if provenance is None:
+                continue
             about = [str(run), experiment_hash(provenance["experiment"]), provenance["started"]]
             found = [(path.name, (path / FILE_NAME).stat().st_mtime) for path in checkpoints(run)]
-        except (DamagedDataError, FileNotFoundError, PermissionError, ValueError, LookupError, TypeError):
+        except (DamagedDataError, FileNotFoundError, PermissionError):
             continue
         for checkpoint, committed in found:
             # the run's own settings, but for what would leave the evaluation elsewhere
@@ -89,13 +114,15 @@ def result_of(storage: Place, work: Work, job: Job | None) -> str | None:
     if work.kind == "theory" and (job is None or job.status != "SUCCEEDED"):
         return None
     try:
-        metrics = dict(json.loads(read_bytes(storage / work.result) or b""))
-        if "checks" in metrics:
-            return f"{sum(check['passed'] for check in metrics['checks'])} of {len(metrics['checks'])} checks passed"
-        recalls = [name for name in sorted(metrics) if re.match(r"u_to_v_recall@1$|v_to_u_recall@1$", name)]
-        return ", ".join(f"{name} {metrics[name]:.4f}" for name in recalls) or "done"
-    except (ValueError, TypeError, LookupError):
+        metrics = read_json(storage / work.result, Metrics, "")
+    except DamagedDataError:
         return None
+    if metrics is None:
+        return None
+    if "checks" in metrics:
+        return f"{sum(check['passed'] for check in metrics['checks'])} of {len(metrics['checks'])} checks passed"
+    recalls = [f"{name} {value:.4f}" for name, value in sorted(metrics.items())]
+    return ", ".join(recalls) or "done"
 
 
 def _override(key: str, value: object) -> str:

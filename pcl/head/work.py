@@ -11,6 +11,8 @@ __all__ = [
     "Job",
     "Record",
     "Rules",
+    "State",
+    "Time",
     "Work",
     "attempt_name",
     "choose",
@@ -21,11 +23,19 @@ __all__ = [
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal, get_args
 
-WAITING, RUNNING, DONE, GIVEN_UP, GONE = STATES = ("waiting", "running", "done", "given up", "gone")
+from pydantic import Field
+
+from pcl.stored import Count, Finite
+
+State = Literal["waiting", "running", "done", "given up", "gone"]
+STATES: tuple[State, ...] = get_args(State)
+WAITING, RUNNING, DONE, GIVEN_UP, GONE = STATES
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 LONGEST_BACKOFF_S = 3600.0
 NO_ROOM = "waits for room in the cluster"
+MOST_S = 1e11  # of a clock on the wall, in the year 5138
 
 
 def attempt_name(name: str, attempt: int) -> str:
@@ -48,6 +58,10 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-")[:60]
 
 
+Name = Annotated[str, Field(max_length=1000)]
+Time = Annotated[float, Field(ge=0, le=MOST_S)]
+
+
 @dataclass(frozen=True)
 class Work:
     """One thing to do once.
@@ -61,12 +75,12 @@ class Work:
         priority: the largest goes first.
     """
 
-    name: str
-    kind: str
+    name: Name
+    kind: Name
     what: str
     command: tuple[str, ...]
     result: str = ""
-    priority: float = 0.0
+    priority: Finite = 0.0
 
 
 @dataclass(frozen=True)
@@ -104,17 +118,22 @@ class Record:
     """
 
     work: Work
-    state: str = WAITING
-    submissions: int = 0
-    failures: int = 0
-    not_before: float = 0.0
-    since: float = 0.0
+    state: State = WAITING
+    submissions: Count = 0
+    failures: Count = 0
+    not_before: Time = 0.0
+    since: Time = 0.0
     message: str = ""
 
     @property
     def job(self) -> str:
         """The name of the newest job."""
         return attempt_name(self.work.name, self.submissions)
+
+    @property
+    def shown(self) -> State:
+        """The state, for people: a job that the cluster has not started yet does not run."""
+        return WAITING if self.state == RUNNING and self.message == NO_ROOM else self.state
 
     @property
     def has_ended(self) -> bool:
@@ -178,7 +197,7 @@ def settle(record: Record, job: Job | None, *, wanted: bool, result: str | None,
     if record.state == WAITING:
         return record
     if job is None:  # it was about to be submitted when the head died, or the cluster is another one
-        return replace(record, state=WAITING, submissions=record.submissions - 1, since=now)
+        return replace(record, state=WAITING, submissions=max(0, record.submissions - 1), since=now, message="")
     if not job.started:
         return replace(record, state=WAITING, since=now, not_before=now + rules.backoff_s, message=job.message)
     message = job.message if job.status != "SUCCEEDED" else "the job ended well but left no result"
@@ -212,10 +231,15 @@ def choose(records: Iterable[Record], now: float, rules: Rules) -> list[Record]:
         for kind, most in rules.at_once.items()
     }
     chosen = []
-    ready = [record for record in records if record.state == WAITING and record.not_before <= now]
+    ready = [record for record in records if record.state == WAITING and not _waits(record, now)]
     for record in sorted(ready, key=lambda record: -record.work.priority):
         if room.get(record.work.kind, 0) > 0:
             room[record.work.kind] -= 1
             started = replace(record, state=RUNNING, submissions=record.submissions + 1, since=now)
-            chosen.append(replace(started, message=""))
+            chosen.append(replace(started, message=NO_ROOM))  # until the cluster says otherwise
     return chosen
+
+
+def _waits(record: Record, now: float) -> bool:
+    """Return whether it is not yet time; no wait is longer than the longest, whatever becomes of the clock."""
+    return now < record.not_before <= now + LONGEST_BACKOFF_S

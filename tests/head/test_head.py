@@ -10,13 +10,14 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pcl.config import load_config
-from pcl.errors import BadInputError
+from pcl.errors import BadInputError, DamagedDataError
 from pcl.evaluation.report import format_table
 from pcl.head.head import Head, Options
-from pcl.head.status import describe, table
+from pcl.head.status import Status, describe, table
 from pcl.head.watch import Theory
 from pcl.head.work import Job, Rules
 from pcl.runs import claim
+from pcl.stored import read_json
 from pcl.train.tensorboard import PatientWriter
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -367,7 +368,10 @@ def test_what_is_gone_is_not_read_again(world, monkeypatch):
     assert len(world.lines) == lines
 
 
-@pytest.mark.parametrize("metrics", [{"u_to_v_recall@1": None}, {"checks": [{}]}, {"checks": 1}])
+@pytest.mark.parametrize(
+    "metrics",
+    [{"u_to_v_recall@1": None}, {"u_to_v_recall@1": 1e30}, {"checks": [{}]}, {"checks": 1}, {"checks": [[[]]]}],
+)
 def test_a_result_that_says_nothing_is_none(world, metrics):
     world.commit("mnist", 100)
     world.step()
@@ -444,12 +448,67 @@ def test_a_configuration_that_cannot_be_read_for_a_while_changes_nothing(world):
     assert world.lines[-1] == "going on"
 
 
+def damaged(content):
+    """Yield what a file of the head might hold instead of a content, each with one thing wrong."""
+    yield content[: len(content) // 2]
+    yield "[" * 100_000
+    yield "1"
+    pattern = (
+        r'"(changes|since|not_before|failures|submissions|updated|pid|poll_s|records|works|state|job|what)": [^,{\[\n]+'
+    )
+    for found in re.finditer(pattern, content):
+        for value in ("1e30", "-1", "NaN", "null", '"x\\u001b[2J"', "[]"):
+            kept = found[1] in ("job", "what") and value.startswith('"')  # a text may be any
+            if not kept:
+                yield f'{content[: found.start()]}"{found[1]}": {value}{content[found.end() :]}'
+
+
 def test_a_state_that_cannot_be_read_is_refused(world):
     world.commit("mnist", 100)
     world.step()
-    (world.storage / "head" / "state.json").write_text("{")
-    with pytest.raises(BadInputError, match=r"state.json cannot be read: delete it"):
-        world.new_head()
+    path = world.storage / "head" / "state.json"
+    wrong = list(damaged(path.read_text()))
+    assert len(wrong) > 30
+    for content in [*wrong, '{"changes": 1, "records": 1}']:
+        path.write_text(content)
+        with pytest.raises(DamagedDataError, match=r"state.json cannot be read \(.*\): delete it") as refused:
+            world.new_head()
+        assert str(refused.value).isprintable()
+
+
+def test_a_status_that_cannot_be_read_is_refused(world):
+    world.commit("mnist", 100)
+    world.step()
+    path = world.storage / "head" / "status.json"
+    wrong = list(damaged(path.read_text()))
+    assert len(wrong) > 30
+    for content in wrong:
+        path.write_text(content)
+        with pytest.raises(DamagedDataError, match=r"status.json cannot be read \(.*\): wait") as refused:
+            read_json(path, Status, "wait")
+        assert str(refused.value).isprintable()
+
+
+def test_a_command_that_somebody_stored_is_never_run(world):
+    world.commit("mnist", 100)
+    world.commit("mnist", 200)
+    world.step()
+    (name,) = world.jobs.running
+    path = world.storage / "head" / "state.json"
+    path.write_text(path.read_text().replace("jobs/evaluate.py", "/tmp/evil.py"))
+    world.new_head()
+    world.succeed(name)
+    world.step()
+    assert [shlex.split(command)[1] for command in world.jobs.commands.values()] == ["jobs/evaluate.py"] * 2
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"experiment": 1, "started": "x"}', "{}", '{"experiment": {}}'])
+def test_a_run_whose_record_is_damaged_is_left_out_and_the_others_are_not(world, content):
+    world.commit("mnist", 100)
+    world.commit("other", 100)
+    (world.storage / "mnist" / "provenance.json").write_text(content)
+    world.step()
+    assert list(world.states()) == ["other checkpoint_00000100"]
 
 
 def test_the_status_is_for_people(world, tmp_path):
@@ -464,6 +523,51 @@ def test_the_status_is_for_people(world, tmp_path):
     assert "1 waiting, 1 running, 0 done" in describe(world.status, world.clock.now)
     assert "at work" in describe(world.status, world.clock.now)
     assert "SILENT" in describe(world.status, world.clock.now + 300)
+
+
+def test_a_head_that_has_ended_or_a_clock_that_was_set_back_does_not_look_alive(world):
+    world.commit("mnist", 100)
+    world.step()
+    for text in (
+        describe(world.status, world.clock.now - 86400),
+        describe(world.status, world.clock.now - 20),
+        describe(world.status, world.clock.now, has_ended=True),
+    ):
+        assert "at work" not in text
+        assert re.search("SILENT|NOT RUNNING", text)
+    assert "at work" in describe(world.status, world.clock.now - 2)  # another machine's clock
+    updated = world.status["updated"]
+    world.step(-86400)
+    assert world.status["updated"] == updated - 86400, "it says nothing until the clock is where it was"
+
+
+def test_a_clock_that_was_set_back_keeps_nothing_waiting_for_ever(world):
+    world.commit("mnist", 100)
+    world.step()
+    world.jobs.jobs[world.jobs.running[0]] = Job("FAILED", "error: x")
+    world.step()
+    assert world.jobs.running == []
+    world.step(-86400)
+    assert len(world.jobs.running) == 1
+
+
+def test_a_job_that_the_cluster_has_not_started_does_not_run(world, monkeypatch):
+    world.commit("mnist", 100)
+    submit = world.jobs.submit
+
+    def queue(name, command):
+        submit(name, command)
+        world.jobs.jobs[name] = Job("PENDING")
+
+    monkeypatch.setattr(world.jobs, "submit", queue)
+    for _ in range(2):
+        world.step()
+        assert "1 waiting, 0 running" in describe(world.status, world.clock.now)
+        assert world.status["works"][0]["message"] == "waits for room in the cluster"
+    (name,) = world.jobs.jobs
+    world.jobs.jobs[name] = Job("RUNNING")
+    world.step()
+    assert "0 waiting, 1 running" in describe(world.status, world.clock.now)
 
 
 def test_tensorboard_shows_counts_and_table_and_goes_on_after_a_refusal(world, monkeypatch):
