@@ -8,7 +8,7 @@ from pcl.command import job
 from pcl.config import Config, allowed_workers, resolved_yaml
 from pcl.errors import RunFailedError
 from pcl.lease import Lease
-from pcl.runs import check_name, checkpoints, claim, forget_half_written
+from pcl.runs import check_name, checkpoints, claim, forget_half_written, sweep
 from pcl.signals import Interrupted, Stopping
 from pcl.storage import Place, place
 from pcl.train.checkpoint import checkpoint_name, is_whole
@@ -46,18 +46,17 @@ def fit_with_progress(config: Config, run: Place, steps: int) -> None:
     over = threading.Event()
     watcher = threading.Thread(target=follow, args=(run / "progress.json", steps, over, notices), daemon=True)
     told = Stopping(ask_to_stop, max(1.0, config.workers.stop_timeout_s - END_S))
-    what, remedy = f"the run {config.name}", "choose another name=..., or wait until it ends"
-    lease = Lease(run / "lease", what, remedy, lost=told.insist)
-    num_cpus = allowed_workers(config)[0] * config.workers.cpus_per_worker
-    with ExitStack() as held, connected(num_cpus):  # the name is given back once no worker is left
+    lease = Lease(run / "lease", f"the run {config.name}", "choose another name, or wait for its end", lost=told.insist)
+    cpus = allowed_workers(config)[0] * config.workers.cpus_per_worker
+    with ExitStack() as held, connected(cpus):  # the name is given back once no worker is left
         config = check_resources(config)
         claim(run, full_experiment(config), resolved_yaml(config))
         held.enter_context(lease)
         for name in forget_half_written(run):
             print(f"{name} is half written or gone: it is left out", flush=True)
-        done = checkpoints(run)
-        if done:
+        if done := checkpoints(run):
             print(f"going on from {done[-1].name}", flush=True)
+        sweep(run)
         (run / "progress.json").unlink(missing_ok=True)
         held.enter_context(told)
         watcher.start()
@@ -70,6 +69,7 @@ def fit_with_progress(config: Config, run: Place, steps: int) -> None:
         finally:
             over.set()
             watcher.join()
+        sweep(run)
     newest = checkpoints(run)[-1].name
     if told.number and newest != checkpoint_name(steps):
         raise Interrupted(told.number, f"{newest} of {steps} steps is committed, the same command goes on from there")

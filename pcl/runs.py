@@ -12,7 +12,7 @@
                      evaluations/<checkpoint>/metrics.json, figures
 """
 
-__all__ = ["check_name", "checkpoints", "claim", "experiment_hash", "forget_half_written", "load"]
+__all__ = ["check_name", "checkpoints", "claim", "experiment_hash", "forget_half_written", "load", "sweep"]
 
 import hashlib
 import json
@@ -30,10 +30,11 @@ from typing import Any
 from pcl.data.manifest import differing_keys, is_empty, write_json
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.model import PairModel
-from pcl.storage import Place, create, place, read_bytes, write_bytes
+from pcl.storage import Place, create, is_local, names, place, read_bytes, remove_temporaries, write_bytes
 from pcl.train.checkpoint import FILE_NAME, is_whole, load_model
 
 PROVENANCE = "provenance.json"
+CHECKPOINT = re.compile(r"checkpoint_\d{8}")
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's record of the checkpoints that are committed
 
 
@@ -179,6 +180,28 @@ def forget_half_written(run: Place) -> list[str]:
         record["latest_checkpoint_result"] = kept[-1][0] if kept else None
         write_json(run / SNAPSHOT, record)
     return lost
+
+
+def sweep(run: Place) -> None:
+    """Remove what processes that were killed left in a run: temporary files, and checkpoints that count no more.
+
+    A checkpoint counts no more if it is not committed and one that came later is. Only who holds the run's lease may
+    remove it.
+
+    Raises:
+        DamagedDataError: Ray Train's record cannot be read.
+        OSError: storage refuses.
+    """
+    committed = [path.name for path in checkpoints(run)]
+    folders = [name for name in names(run) if CHECKPOINT.fullmatch(name)]
+    for name in folders:
+        if committed and name not in committed and name < committed[-1]:
+            for file in names(run / name):
+                (run / name / file).unlink(missing_ok=True)
+            if is_local(run):
+                (run / name).rmdir()
+    for folder in (run, *(run / name for name in committed)):
+        remove_temporaries(folder)
 
 
 def load(path: str | Place) -> PairModel:

@@ -13,6 +13,7 @@ __all__ = [
     "patiently",
     "place",
     "read_bytes",
+    "remove_temporaries",
     "replacing",
     "write_bytes",
 ]
@@ -37,6 +38,7 @@ Place = Path | UPath
 T = TypeVar("T")
 
 LONGEST_PAUSE_S = 5.0
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, of a file system
 S3_ADDRESS = re.compile(r"s3://[A-Za-z0-9_.-]+(/(?!\.\.?(/|$))[^/?#@]+)*/*")
 WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
@@ -226,6 +228,17 @@ def _beside(path: Path) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: Place) -> None:
+    """Remove the temporary files of processes that were killed while they wrote into a folder.
+
+    Raises:
+        OSError: storage refuses.
+    """
+    if isinstance(folder, Path):  # an address has none
+        for name in filter(TEMPORARY.fullmatch, names(folder)):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _say(line: str) -> None:

@@ -13,7 +13,7 @@ import torch
 import pcl
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.model import ModelSpec, PairModel, build_model
-from pcl.runs import check_name, checkpoints, claim, experiment_hash, forget_half_written
+from pcl.runs import check_name, checkpoints, claim, experiment_hash, forget_half_written, sweep
 from pcl.storage import Place, names, place, read_bytes, write_bytes
 from pcl.train.checkpoint import checkpoint_content, load_checkpoint, save_checkpoint
 from pcl.train.loop import Optimisation, TrainingState, make_optimizer
@@ -422,3 +422,22 @@ def test_a_checkpoint_on_a_full_disk_is_an_os_error_and_leaves_nothing(tmp_path,
         save(tmp_path, make_spec(), seed=9)
     monkeypatch.undo()
     assert contents(tmp_path) == before
+
+
+def test_what_killed_processes_left_is_swept_and_what_counts_stays(tmp_path):
+    run = tmp_path / "run"
+    for step in (10, 20, 30, 40):
+        save(run / f"checkpoint_{step:08d}", make_spec(), seed=step)
+    (run / "checkpoint_00000050").mkdir()
+    committed = [{"checkpoint_dir_name": f"checkpoint_{step:08d}", "metrics": {}} for step in (20, 30)]
+    (run / "checkpoint_manager_snapshot.json").write_text(json.dumps({"checkpoint_results": committed}))
+    left = [run / f".progress.json.{'a' * 32}", run / "checkpoint_00000030" / f".state.pt.{'0' * 32}"]
+    kept = [run / ".mine", run / f".progress.json.{'g' * 32}", run / "checkpoint_best" / f".x.{'a' * 32}"]
+    kept[-1].parent.mkdir()
+    for path in (*left, *kept):
+        path.touch()
+    sweep(run)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)
+    found = sorted(int(path.name[-8:]) for path in run.glob("checkpoint_0*"))
+    assert found == [20, 30, 40, 50], "the newest is not committed yet"
