@@ -22,6 +22,7 @@ from pcl.head.work import ENDED, attempt_name
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 20  # of one request
+STOP_S = 60  # for a job that is told to stop, before it is killed: Ray's own 3 s are too few to commit a checkpoint
 LOST_S = 60  # without an answer, after which a job is followed no longer
 SILENT_S = 60  # without a line of a job, after which the connection is made anew
 REFUSALS = (OSError, RuntimeError, RayError, RayStateApiException)  # those of requests are OSErrors
@@ -147,7 +148,7 @@ class Cluster:
             self._client.submit_job(
                 entrypoint=command,
                 submission_id=name,
-                runtime_env={"working_dir": working_dir},
+                runtime_env={"working_dir": working_dir, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}},
                 entrypoint_num_cpus=cpus,
                 entrypoint_resources=needs or None,
             )
