@@ -108,10 +108,18 @@ def _remove_leftovers(base: Path) -> None:
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # by another name, under which what is left of its Ray for some seconds writes nothing more
-                shutil.rmtree(folder.rename(f"{folder}-"), ignore_errors=True)
+                _kill(list(_processes_in(folder / "ray")))  # its agents, which stay for a minute
+                shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(lock)
+
+
+def _processes_in(folder: Path) -> Iterator[psutil.Process]:
+    """Yield the processes that have a file of a folder open, such as the log that they write."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has ended, or is somebody else's
+            if any(Path(file.path).is_relative_to(folder) for file in process.open_files()):
+                yield process
 
 
 _kept: list[Path] = []
