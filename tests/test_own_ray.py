@@ -1,0 +1,70 @@
+"""The private folder of a Ray of our own: short, where there is room, and removed once nobody holds its lock."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import pcl.cluster  # noqa: F401  # before ray
+from pcl import own_ray
+from pcl.errors import RunFailedError
+from tests.typed import ROOT
+
+SOCKET = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+END = "import os; from pcl.own_ray import private_folder; print(private_folder(), flush=True); "
+
+
+def made_by(code, base):
+    """Return the folder that a process makes before it does something."""
+    done = subprocess.run(
+        [sys.executable, "-c", END + code],
+        cwd=ROOT,
+        env=os.environ | {"RAY_TMPDIR": str(base)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Path(done.stdout.strip())
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else(tmp_path):
+    base = Path(f"/tmp/p{os.getpid()}")
+    base.mkdir()
+    try:
+        for name in ("pcl-ray-notes", "pcl-data"):
+            (base / name).mkdir()
+            (base / name / "mine").write_text("of the user")
+        left = made_by(f"(private_folder() / 'ray').mkdir(); os.kill(os.getpid(), {signal.SIGKILL})", base)
+        assert (left / "ray").is_dir()
+        kept = made_by("from pcl.own_ray import keep_logs; keep_logs()", base)
+        assert not left.exists()
+        assert [path.name for path in kept.iterdir()] == ["pcl-lock"]
+        code = (
+            f"import subprocess, sys; subprocess.run([sys.executable, '-c', {END!r}], stdout=subprocess.DEVNULL); "
+            "print(private_folder().is_dir())"
+        )
+        assert str(made_by(code, base)).endswith("True"), "another's folder was removed while it lived"
+        assert sorted(path.name for path in base.iterdir()) == ["pcl-data", "pcl-ray-notes"]
+    finally:
+        shutil.rmtree(base)
+
+
+@pytest.mark.parametrize("length", [5, own_ray.LONGEST_BASE, own_ray.LONGEST_BASE + 1, 200])
+def test_folders_that_are_too_long_for_sockets_are_left_out(monkeypatch, length):
+    name = "/" + "ä" * ((length - 1) // 2) + "x" * ((length - 1) % 2)
+    assert len(os.fsencode(name)) == length
+    monkeypatch.setenv("RAY_TMPDIR", name)
+    bases = own_ray._bases()
+    assert (Path(name) in bases) == (length <= own_ray.LONGEST_BASE)
+    assert all(len(os.fsencode(base / "pcl-ray-12345678" / "ray" / SOCKET)) <= 107 for base in bases)
+
+
+def test_where_there_is_no_room_anywhere_it_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(own_ray.shutil, "disk_usage", lambda base: SimpleNamespace(free=1))
+    with pytest.raises(RunFailedError, match=r"/tmp: No space left on device.*: set RAY_TMPDIR to a folder"):
+        own_ray.private_folder.__wrapped__()
