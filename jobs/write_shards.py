@@ -1,5 +1,8 @@
 """Write the shards of a data source: one Ray task a shard; a build that was cut off continues.
 
+On a folder of finished shards it reads them all, compares their SHA-256, and writes those again that are missing or
+damaged.
+
 --dry-run, the same as build.dry_run=true, prints pairs, bytes and memory, and writes nothing.
 """
 
@@ -13,7 +16,7 @@ from pcl.data.gaussian import GaussianProcessSource, process_of
 from pcl.data.manifest import load_manifest
 from pcl.data.mnist import MnistSource
 from pcl.data.ocean import ocean_source
-from pcl.data.shards import Source, begin_build, build_shard, claimed, finish_build, plan_shards
+from pcl.data.shards import Source, begin_build, build_shard, claimed, finish_build, plan_shards, to_write
 from pcl.data.streamfunction import streamfunction_source
 from pcl.data.summary import describe_needs, describe_statistics, format_sizes, planned_sizes, written_sizes
 
@@ -49,12 +52,13 @@ def main(config: Config) -> None:
         begin_build(root, whole, claim=False)
         print(f"dry run: nothing was written to {root}")
         return
-    with claimed(root, whole) as to_build:
-        if to_build:
+    if to_write(root, whole, plans):
+        with claimed(root, whole):
+            missing = to_write(root, whole, plans)  # again: another process may just have written them
             build = partial(build_shard, root=root, record_pairs=record_pairs)
             with connected(num_cpus=1):
-                tasks = run_tasks(build, source, plans, config.build.num_tasks, timeout_s=wait_s)
-                built = [(plan, *result) for plan, result in progress(tasks, len(plans), "shards", "shard")]
+                tasks = run_tasks(build, source, missing, config.build.num_tasks, timeout_s=wait_s)
+                built = [(plan, *result) for plan, result in progress(tasks, len(missing), "shards", "shard")]
             finish_build(root, source, identity, record_pairs, built)
     manifest = load_manifest(root)
     print(*format_sizes(written_sizes(manifest)), sep="\n")

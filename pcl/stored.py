@@ -1,14 +1,33 @@
-"""Stored JSON, read as what it must be: nothing that comes from disk is believed before its size, types and ranges are.
+"""Stored data, read as what they must be: nothing from disk is believed before its size, types and ranges are.
 
 A kind of content is a dataclass, or any other type that ``pydantic`` knows, whose fields say what may stand there:
 ``Annotated[int, Field(ge=0)]``.
 """
 
-__all__ = ["Count", "Finite", "read_json"]
+__all__ = [
+    "Count",
+    "Finite",
+    "as_kind",
+    "read_array",
+    "read_json",
+    "read_sealed",
+    "sealed",
+    "sha256",
+    "unzipped",
+]
 
 import functools
+import hashlib
+import io
+import json
+import math
+import stat
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from pcl.errors import DamagedDataError, printable
@@ -20,6 +39,7 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 MOST_BYTES = 1 << 26  # of a JSON file: statistics of items with a million components take less
+SEAL = "sha256"
 
 
 def read_json(path: Place, kind: type[T], remedy: str) -> T | None:
@@ -31,7 +51,7 @@ def read_json(path: Place, kind: type[T], remedy: str) -> T | None:
         remedy: what to do with a file that holds something else.
 
     Raises:
-        DamagedDataError: the file is too large, is not JSON, or holds something else.
+        DamagedDataError: the file is none, is too large, is not JSON, or holds something else.
         OSError: storage refuses.
 
     Example:
@@ -44,14 +64,31 @@ def read_json(path: Place, kind: type[T], remedy: str) -> T | None:
         pcl.errors.DamagedDataError: .../progress.json cannot be read (step: input should be greater than or equal to 0): delete it
     """  # noqa: E501
     try:
-        size = path.stat().st_size
+        found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if size > MOST_BYTES:
-        raise DamagedDataError(f"{path} has {size:,} bytes, more than the {MOST_BYTES:,} of any such file: {remedy}")
+    if isinstance(path, Path) and not stat.S_ISREG(found.st_mode):
+        raise DamagedDataError(f"{path} cannot be read (it is a folder, or no file at all): {remedy}")
+    if found.st_size > MOST_BYTES:
+        raise DamagedDataError(
+            f"{path} has {found.st_size:,} bytes, more than the {MOST_BYTES:,} of any such file: {remedy}"
+        )
     content = read_bytes(path)
-    if content is None:
-        return None
+    return None if content is None else as_kind(content, kind, path, remedy)
+
+
+def as_kind(content: bytes, kind: type[T], path: Place, remedy: str) -> T:
+    """JSON text as a kind.
+
+    Args:
+        content: the text.
+        kind: see ``read_json``.
+        path: where it is from, for the message.
+        remedy: likewise.
+
+    Raises:
+        DamagedDataError: it is not JSON, or holds something else.
+    """
     try:
         found: T = _reader(kind).validate_json(content, strict=True)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -69,3 +106,128 @@ def _first(error: ValidationError) -> str:
     wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, wrong["loc"]))
     return printable(f"{where}: {wrong['msg'][0].lower()}{wrong['msg'][1:]}" if where else wrong["msg"])[:200]
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON content with a checksum of itself, ``sha256``: of its text with sorted keys and without blanks.
+
+    Example:
+        >>> sealed({"step": 3})["sha256"] == hashlib.sha256(b'{"step":3}').hexdigest()
+        True
+    """
+    plain = json.loads(json.dumps(content))
+    plain.pop(SEAL, None)
+    return {**plain, SEAL: _seal_of(plain)}
+
+
+def _seal_of(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_sealed(path: Place, kind: type[T], remedy: str) -> tuple[T, bool] | None:
+    """Content of a JSON file that ``sealed`` made as a kind, and whether it has a checksum: older files have none.
+
+    Args:
+        path: see ``read_json``.
+        kind: without the checksum.
+        remedy: see ``read_json``.
+
+    Raises:
+        DamagedDataError: see ``read_json``, or the content is not what the checksum says.
+        OSError: storage refuses.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "metrics.json"
+        >>> path.write_text(json.dumps(sealed({"step": 3})).replace("3", "4", 1))
+        89
+        >>> read_sealed(path, dict[str, Count], "evaluate again")
+        Traceback (most recent call last):
+        pcl.errors.DamagedDataError: .../metrics.json differs from its own checksum: evaluate again
+    """
+    content = read_json(path, dict[str, Any], remedy)
+    if content is None:
+        return None
+    seal = content.pop(SEAL, None)
+    if seal is not None and seal != _seal_of(content):
+        raise DamagedDataError(f"{path} differs from its own checksum: {remedy}")
+    return as_kind(json.dumps(content).encode(), kind, path, remedy), seal is not None
+
+
+def read_array(content: bytes, dtype: str, shape: Sequence[int]) -> np.ndarray:
+    """Array of a ``.npy`` file that holds a known dtype and shape: nothing is allocated for another.
+
+    Args:
+        content: of the file.
+        dtype: that it must have.
+        shape: likewise.
+
+    Raises:
+        ValueError: it is no such file, or holds another array.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> np.save(file, np.arange(3.0))
+        >>> read_array(file.getvalue(), "float64", (3,))
+        array([0., 1., 2.])
+        >>> read_array(file.getvalue(), "float64", (10**30,))
+        Traceback (most recent call last):
+        ValueError: it is float64[3], not float64[1000000000000000000000000000000]
+    """
+    file = io.BytesIO(content)
+    try:
+        major, _ = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        found, is_fortran, kind = read(file)
+    except Exception as error:  # it evaluates a text, and whatever that raises says that it is no header
+        raise ValueError(f"it has no header of an array ({type(error).__name__})") from error
+    if kind != np.dtype(dtype) or found != tuple(shape) or (is_fortran and len(found) > 1):
+        raise ValueError(f"it is {kind}{list(found)}, not {dtype}{list(shape)}"[:200])
+    if len(content) - file.tell() != math.prod(shape) * kind.itemsize:
+        raise ValueError(f"{len(content) - file.tell():,} bytes follow the header of {kind}{list(found)}")
+    return np.frombuffer(content, kind, offset=file.tell()).reshape(shape).copy()
+
+
+def unzipped(path: Path, size: int) -> bytes:
+    """Content of a gzipped file that must have a known size: no more of it is unpacked.
+
+    Args:
+        path: of the file.
+        size: bytes of its content.
+
+    Raises:
+        ValueError: its content has another size, or it is no such file.
+        OSError: storage refuses.
+
+    Example:
+        >>> import gzip, pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.gz"
+        >>> path.write_bytes(gzip.compress(b"abc"))
+        23
+        >>> unzipped(path, 3)
+        b'abc'
+    """
+    if path.stat().st_size > size + (1 << 20):
+        raise ValueError(f"a gzipped file of {path.stat().st_size:,} bytes does not hold {size:,}")
+    unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        content = unpack.decompress(path.read_bytes(), size + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if len(content) != size:
+        raise ValueError(f"its content is not {size:,} bytes long")
+    return content
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        OSError: storage refuses.
+
+    Example:
+        >>> sha256(Path("/dev/null"))[:8]
+        'e3b0c442'
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

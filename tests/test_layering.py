@@ -43,8 +43,10 @@ ALLOWED = {
         "pcl.advection",
         "pcl.errors",
         "pcl.gaussian",
+        "pcl.lease",
         "pcl.sphere",
         "pcl.storage",
+        "pcl.stored",
         "pcl.streamfunction",
     ),
     "pcl.train": (

@@ -28,6 +28,7 @@ from pcl.errors import BadInputError, DamagedDataError
 from pcl.runs import checkpoints, claim
 from pcl.schema import HeadConfig
 from pcl.storage import place
+from pcl.stored import sealed
 from tests.s3 import SECRET, WRONG_KEY, s3_server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,7 +132,7 @@ def promise(root: Path, name: str) -> None:
     for shard in manifest["splits"]["test"]:
         if shard["name"] == name:
             shard |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (root / "manifest.json").write_text(json.dumps(manifest))
+    (root / "manifest.json").write_text(json.dumps(sealed(manifest)))
 
 
 @pytest.fixture
@@ -198,7 +199,7 @@ def test_members_of_a_shard_write_nothing_and_lead_nowhere(shards, tmp_path, cha
 def test_names_in_a_manifest_stay_in_their_folder(shards, name):
     manifest = json.loads((shards / "manifest.json").read_text())
     manifest["splits"]["test"][0]["name"] = name
-    (shards / "manifest.json").write_text(json.dumps(manifest))
+    (shards / "manifest.json").write_text(json.dumps(sealed(manifest)))
     with pytest.raises(DamagedDataError, match="names shard 0 of test"):
         load_manifest(shards)
 

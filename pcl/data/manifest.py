@@ -6,30 +6,44 @@ __all__ = [
     "ArrayInfo",
     "Manifest",
     "ShardEntry",
+    "bytes_per_pair",
     "differing_keys",
     "is_empty",
     "load_manifest",
     "manifest_sha256",
+    "read_manifest",
     "statistics_shape",
     "write_json",
 ]
 
-import hashlib
+import functools
 import json
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import ConfigDict, Field
 
-from pcl.errors import BadInputError, DamagedDataError
+from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.storage import Place, write_bytes
+from pcl.stored import Finite, read_json, read_sealed, sealed, sha256
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "test")
 FILE_NAME = "manifest.json"
+REMEDY = "delete the folder and write the shards again"
+SHARD_REMEDY = "jobs/write_shards.py with the same config writes it again"
+STRICT = ConfigDict(extra="forbid")
+
+Size = Annotated[int, Field(ge=1, lt=2**53)]
+DType = Literal[
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"
+]
+Statistics = Literal["component", "scalar", "channel", "counts", "none"]
 
 
 @dataclass(frozen=True)
@@ -37,22 +51,24 @@ class ArrayInfo:
     """One array of a pair.
 
     Attributes:
-        dtype: stored numpy dtype.
+        dtype: stored numpy dtype, of numbers, in this machine's order of bytes.
         shape: shape of one item.
         units: physical units, ``1`` when there are none.
         meaning: a phrase.
-        scale_factor: physical units per stored unit.
+        scale_factor: physical units per stored unit, not 0.
         statistics: what the manifest keeps of the training split: ``component`` (mean and standard deviation of
             every component), ``scalar`` (one of each), ``channel`` (one of each for every entry of the first axis,
             over what is not missing, given by the source), ``counts`` (of every integer label) or ``none``.
     """
 
-    dtype: str
-    shape: tuple[int, ...]
+    dtype: DType
+    shape: Annotated[tuple[Size, ...], Field(max_length=32)]
     units: str
     meaning: str
-    scale_factor: float = 1.0
-    statistics: str = "component"
+    scale_factor: Finite = 1.0
+    statistics: Statistics = "component"
+
+    __pydantic_config__ = STRICT
 
     @property
     def has_moments(self) -> bool:
@@ -68,8 +84,20 @@ def statistics_shape(info: ArrayInfo) -> tuple[int, ...]:
         (2, 1, 1, 1)
     """
     if info.statistics == "channel":
+        if not info.shape:
+            raise ValueError("a number has no channels")
         return (info.shape[0], *[1] * (len(info.shape) - 1))
     return info.shape if info.statistics == "component" else ()
+
+
+def bytes_per_pair(arrays: Iterable[ArrayInfo]) -> int:
+    """Return the bytes that the values of a pair take.
+
+    Example:
+        >>> bytes_per_pair([ArrayInfo("float32", (2, 3), "1", ""), ArrayInfo("uint8", (), "1", "")])
+        25
+    """
+    return sum(math.prod(info.shape) * np.dtype(info.dtype).itemsize for info in arrays)
 
 
 @dataclass(frozen=True)
@@ -77,9 +105,11 @@ class ShardEntry:
     """One shard file: its name, its number of pairs, its size in bytes and its SHA-256."""
 
     name: str
-    pairs: int
-    bytes: int
-    sha256: str
+    pairs: Size
+    bytes: Size
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -90,10 +120,12 @@ class Manifest:
     source: dict[str, Any]
     split_rule: str
     config: dict[str, Any]
-    arrays: dict[str, ArrayInfo]
+    arrays: dict[Annotated[str, Field(pattern="^[a-z0-9_]+$")], ArrayInfo]
     statistics: dict[str, dict[str, Any]]
-    record_pairs: int
-    splits: dict[str, list[ShardEntry]]
+    record_pairs: Size
+    splits: dict[str, Annotated[list[ShardEntry], Field(min_length=1)]]
+
+    __pydantic_config__ = STRICT
 
     def num_pairs(self, split: str) -> int:
         """Return the number of pairs of a split."""
@@ -110,8 +142,8 @@ class Manifest:
         return self.splits[split]
 
     def save(self, root: Path) -> None:
-        """Write ``manifest.json`` at once or not at all."""
-        write_json(root / FILE_NAME, asdict(self))
+        """Write ``manifest.json``, with a checksum of itself, at once or not at all."""
+        write_json(root / FILE_NAME, sealed(asdict(self)))
 
 
 def write_json(path: Place, content: Mapping[str, Any], *, allow_nan: bool = False) -> None:
@@ -143,7 +175,7 @@ def is_empty(path: Place) -> bool:
 
 def manifest_sha256(root: Path) -> str:
     """Return the SHA-256 of a folder's manifest, which stands for all of its shards."""
-    return hashlib.sha256((root / FILE_NAME).read_bytes()).hexdigest()
+    return sha256(root / FILE_NAME)
 
 
 def load_manifest(root: Path) -> Manifest:
@@ -156,85 +188,92 @@ def load_manifest(root: Path) -> Manifest:
         BadInputError: there is no manifest.
         DamagedDataError: the manifest cannot be read, has another schema, or a shard is missing or has another size.
     """
-    path = root / FILE_NAME
-    if not path.is_file():
-        raise BadInputError(
-            f"{path} does not exist: write the shards first, with jobs/write_shards.py and the same config"
-        )
-    try:
-        content = json.loads(path.read_text())
-        version = content["schema_version"]
-        if version != SCHEMA_VERSION:
+    manifest = read_manifest(root)
+    for shard in (shard for shards in manifest.splits.values() for shard in shards):
+        path = root / shard.name
+        if not path.is_file():
+            raise DamagedDataError(f"{path} is missing: its manifest lists it; {SHARD_REMEDY}")
+        if path.stat().st_size != shard.bytes:
             raise DamagedDataError(
-                f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: write the shards again"
+                f"{path} has {path.stat().st_size} bytes, its manifest says {shard.bytes}: {SHARD_REMEDY}"
             )
-        manifest = Manifest(
-            **content
-            | {
-                "arrays": {
-                    name: ArrayInfo(**info | {"shape": tuple(info["shape"])})
-                    for name, info in content["arrays"].items()
-                },
-                "splits": {
-                    split: [ShardEntry(**shard) for shard in shards] for split, shards in content["splits"].items()
-                },
-            }
-        )
-        _check_types(manifest)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedDataError(
-            f"{path} cannot be understood ({type(error).__name__}: {error}): "
-            "delete the folder and write the shards again"
-        ) from error
-    _check_files(root, manifest)
     return manifest
 
 
-def _check_types(manifest: Manifest) -> None:
+def read_manifest(root: Path) -> Manifest:
+    """Read and check a folder's manifest, and nothing else; one without a checksum is said to be so, once.
+
+    Args:
+        root: the folder of shards.
+
+    Raises:
+        BadInputError: there is no manifest.
+        DamagedDataError: the manifest cannot be read, has another schema, or promises what cannot be.
+    """
+    path = root / FILE_NAME
+    version = read_json(path, dict[str, Any], REMEDY)
+    if version is None:
+        raise BadInputError(
+            f"{path} does not exist: write the shards first, with jobs/write_shards.py and the same config"
+        )
+    if version.get("schema_version") not in (None, SCHEMA_VERSION):
+        raise DamagedDataError(
+            f"{path} has schema version {str(version['schema_version'])[:20]}, this program reads {SCHEMA_VERSION}: "
+            "write the shards again"
+        )
+    read = read_sealed(path, Manifest, REMEDY)
+    assert read is not None
+    manifest, has_seal = read
+    try:
+        _check(manifest)
+    except (ValueError, OverflowError) as error:
+        raise DamagedDataError(f"{path} cannot be understood ({error}): {REMEDY}") from error
+    if not has_seal:
+        _say_once(f"{path} is of an earlier version and has no checksum of itself: damage to it may go unnoticed")
+    return manifest
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    print(printable(line), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise ``ValueError`` where a manifest contradicts itself."""
     if not {"u", "v"} <= set(manifest.arrays) or set(manifest.statistics) != set(manifest.arrays):
         raise ValueError("arrays and statistics are those of u, v and what describes a pair")
-    if not isinstance(manifest.config, dict) or "name" not in manifest.source:
-        raise ValueError("config is a mapping, and source has a name")
-    if type(manifest.record_pairs) is not int or manifest.record_pairs < 1:
-        raise ValueError(f"record_pairs is {manifest.record_pairs!r}, not a positive integer")
-    for name, info in manifest.arrays.items():
-        np.dtype(info.dtype)
-        _check_statistics(info, manifest.statistics[name])
-    for shards in manifest.splits.values():
-        for shard in shards:
-            found = (shard.name, shard.pairs, shard.bytes, shard.sha256)
-            if tuple(map(type, found)) != (str, int, int, str) or shard.pairs < 1:
-                raise TypeError(f"a shard is described by {found}")
-
-
-def _check_statistics(info: ArrayInfo, statistics: Mapping[str, Any]) -> None:
-    if not math.isfinite(info.scale_factor):
-        raise ValueError(f"a scale_factor is {info.scale_factor}")
-    if info.statistics == "counts":
-        if any(type(count) is not int or count < 0 for count in statistics["counts"]):
-            raise ValueError("counts are not non-negative integers")
-        return
-    if info.statistics == "none":
-        return
-    mean, std = (np.asarray(statistics[name], np.float64) for name in ("mean", "std"))
-    wanted = statistics_shape(info)
-    if mean.shape != wanted or std.shape != wanted or not (np.isfinite(mean).all() and (std >= 0).all()):
-        raise ValueError(f"mean and std are not finite numbers of shape {wanted}")
-
-
-def _check_files(root: Path, manifest: Manifest) -> None:
+    if set(manifest.splits) != set(SPLITS):
+        raise ValueError(f"the splits are {' and '.join(SPLITS)}")
+    if not isinstance(manifest.source.get("name"), str):
+        raise ValueError("source has a name")
     for split, shards in manifest.splits.items():
         for number, shard in enumerate(shards):
-            path = root / shard.name
             if shard.name != f"{split}-{number:06d}.tar":
-                raise DamagedDataError(
-                    f"{root / FILE_NAME} names shard {number} of {split} {shard.name!r}: names are <split>-000000.tar, "
-                    "counted from 0; write the shards again"
+                raise ValueError(
+                    f"it names shard {number} of {split} {shard.name[:100]!r}: names are <split>-000000.tar, from 0 on"
                 )
-            if not path.is_file():
-                raise DamagedDataError(f"{path} is missing: its manifest lists it; write the shards again")
-            if path.stat().st_size != shard.bytes:
-                raise DamagedDataError(
-                    f"{path} has {path.stat().st_size} bytes, its manifest says {shard.bytes}: "
-                    "delete the folder and write the shards again"
+            pair_bytes = bytes_per_pair(manifest.arrays.values())
+            if shard.pairs * pair_bytes > shard.bytes:
+                raise ValueError(
+                    f"{shard.pairs:,} pairs of {pair_bytes:,} bytes are more than {shard.name} holds: {shard.bytes:,}"
                 )
+    for name, info in manifest.arrays.items():
+        _check_statistics(name, info, manifest.statistics[name], manifest.num_pairs("train"))
+
+
+def _check_statistics(name: str, info: ArrayInfo, statistics: Mapping[str, Any], num_pairs: int) -> None:
+    if info.scale_factor == 0:
+        raise ValueError(f"the scale_factor of {name} is 0")
+    if info.statistics == "counts":
+        counts = statistics.get("counts")
+        if not isinstance(counts, list) or any(type(count) is not int or count < 0 for count in counts):
+            raise ValueError(f"the counts of {name} are not non-negative integers")
+        if sum(counts) != num_pairs * math.prod(info.shape):
+            raise ValueError(f"the counts of {name} are {sum(counts)} in all, of {num_pairs} pairs")
+    elif info.statistics != "none":
+        wanted = statistics_shape(info)
+        mean, std = (np.asarray(statistics.get(key)) for key in ("mean", "std"))
+        are_numbers = {mean.dtype.kind, std.dtype.kind} <= set("if") and mean.shape == std.shape == wanted
+        # a component that never varies, such as the border of MNIST's images, has 0: it is centred and not divided
+        if not (are_numbers and np.isfinite(mean).all() and np.isfinite(std).all() and (std >= 0).all()):
+            raise ValueError(f"mean and std of {name} are not finite numbers of shape {wanted}, std at least 0")

@@ -2,12 +2,11 @@
 
 __all__ = ["MnistSource", "parse_idx"]
 
-import gzip
 import hashlib
+import math
 import os
 import sys
 import urllib.request
-import zlib
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,21 @@ from tqdm import tqdm
 from pcl.data.manifest import ArrayInfo
 from pcl.data.shards import Arrays
 from pcl.errors import BadInputError, DamagedDataError
+from pcl.stored import unzipped
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 
-# name: md5 of the .gz file, md5 of its content
+# name: md5 of the .gz file, md5 of its content, bytes of its content
 FILES = {
-    "train-images-idx3-ubyte": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
-    "train-labels-idx1-ubyte": ("d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
-    "t10k-images-idx3-ubyte": ("9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
-    "t10k-labels-idx1-ubyte": ("ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637"),
+    "train-images-idx3-ubyte": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb", 47_040_016),
+    "train-labels-idx1-ubyte": ("d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624", 60_008),
+    "t10k-images-idx3-ubyte": ("9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea", 7_840_016),
+    "t10k-labels-idx1-ubyte": ("ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637", 10_008),
 }
+MOST_AXES = 32  # that an array may have
 
 
 def parse_idx(content: bytes) -> np.ndarray:
@@ -49,28 +50,33 @@ def parse_idx(content: bytes) -> np.ndarray:
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise ValueError(f"magic number {content[:4].hex()}: an IDX file of unsigned bytes begins with 000008")
     ndim = content[3]
-    shape = tuple(int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(ndim))
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * ndim)
-    if len(values) != int(np.prod(shape)):
-        raise ValueError(f"{len(values)} values follow a header that promises {shape}")
+    header, values = content[4 : 4 + 4 * ndim], np.frombuffer(content, np.uint8)[4 + 4 * ndim :]
+    shape = tuple(int.from_bytes(header[4 * i : 4 * i + 4], "big") for i in range(ndim))
+    if len(header) < 4 * ndim or ndim > MOST_AXES or len(values) != math.prod(shape):
+        raise ValueError(f"{len(values)} values follow a header that promises {shape}"[:200])
     return values.reshape(shape)
 
 
 def _read(root: Path, name: str) -> bytes | None:
     """Return the uncompressed content of a file that lies in root, gzipped or not."""
+    _, md5, size = FILES[name]
     for path in (root / name, root / f"{name}.gz"):
         if path.is_file():
             try:
-                content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-            except (OSError, EOFError, zlib.error):
+                content = unzipped(path, size) if path.suffix == ".gz" else _read_of_size(path, size)
+            except ValueError:
                 content = b""
-            if hashlib.md5(content, usedforsecurity=False).hexdigest() != FILES[name][1]:
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
                 raise DamagedDataError(
-                    f"{path} is not the original MNIST file (md5 of its content should be {FILES[name][1]}): "
+                    f"{path} is not the original MNIST file (md5 of its content should be {md5}): "
                     "delete it and run again"
                 )
             return content
     return None
+
+
+def _read_of_size(path: Path, size: int) -> bytes:
+    return path.read_bytes() if path.stat().st_size == size else b""
 
 
 def _download(root: Path, name: str, mirrors: tuple[str, ...]) -> None:
@@ -83,7 +89,7 @@ def _download(root: Path, name: str, mirrors: tuple[str, ...]) -> None:
                 if not sys.stderr.isatty():
                     print(f"downloading {name}.gz, {size / 1e6:.1f} MB", flush=True)  # noqa: T201
                 with tqdm(total=size, unit="B", unit_scale=True, desc=name, disable=not sys.stderr.isatty()) as bar:
-                    while chunk := response.read(1 << 16):
+                    while (chunk := response.read(1 << 16)) and len(content) <= FILES[name][2]:
                         content += chunk
                         bar.update(len(chunk))
         except (OSError, ValueError, HTTPException):
@@ -94,7 +100,7 @@ def _download(root: Path, name: str, mirrors: tuple[str, ...]) -> None:
             temporary.write_bytes(content)
             os.replace(temporary, root / f"{name}.gz")
             return
-    wanted = ", ".join(f"{file}.gz (md5 {md5})" for file, (md5, _) in FILES.items())
+    wanted = ", ".join(f"{file}.gz (md5 {md5})" for file, (md5, *_) in FILES.items())
     raise BadInputError(f"MNIST is not in {root} and could not be downloaded: put there {wanted}")
 
 
@@ -132,7 +138,7 @@ class MnistSource:
         """Return name, hashes and licence of the files."""
         return {
             "name": "mnist",
-            "md5": {f"{name}.gz": md5 for name, (md5, _) in FILES.items()},
+            "md5": {f"{name}.gz": md5 for name, (md5, *_) in FILES.items()},
             "licence": "CC BY-SA 3.0 (Y. LeCun, C. Cortes)",
         }
 

@@ -15,16 +15,15 @@ __all__ = [
     "finish_build",
     "plan_shards",
     "read_records",
+    "to_write",
     "verify",
 ]
 
 import contextlib
-import hashlib
 import io
 import json
 import os
 import tarfile
-import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,19 +35,24 @@ import webdataset
 from pcl.data.manifest import (
     FILE_NAME,
     SCHEMA_VERSION,
+    SHARD_REMEDY,
     SPLITS,
     ArrayInfo,
     Manifest,
     ShardEntry,
+    bytes_per_pair,
     differing_keys,
     is_empty,
+    read_manifest,
     write_json,
 )
 from pcl.errors import BadInputError, DamagedDataError
+from pcl.lease import Holder, Lease
+from pcl.stored import read_array, read_json, sha256
 
 BUILD_FILE = "build.json"
-
-UNREADABLE = (tarfile.TarError, tokenize.TokenError, SyntaxError, EOFError, OSError, KeyError, ValueError)
+LEASE = ".lease"
+LONGEST_HEADER = 1 << 14  # bytes of a .npy file before its values
 
 Arrays = dict[str, np.ndarray]
 
@@ -123,15 +127,20 @@ def begin_build(root: Path, identity: Mapping[str, Any], *, claim: bool = True) 
         claim: False only tells whether the folder could be claimed.
 
     Returns:
-        Whether there is anything to do: False when the folder holds the finished shards of this very configuration.
+        Whether the build is to begin or to go on: False when the folder has the manifest of this very configuration.
 
     Raises:
-        BadInputError: the folder belongs to another configuration, or holds files that are not shards.
+        BadInputError: the folder belongs to another configuration, holds files that are not shards, or cannot be one.
+        DamagedDataError: what says whose the folder is cannot be read.
     """
     identity = json.loads(json.dumps(identity))
+    ground = next(path for path in (root, *root.parents) if path.exists())
+    if not ground.is_dir():
+        raise BadInputError(f"{ground} is a file, so {root} can be no folder: choose another data.shards")
     for name in (FILE_NAME, BUILD_FILE):
-        if (root / name).is_file():
-            differing = differing_keys(_identity_of(root / name), identity)
+        found = read_json(root / name, Identity, f"delete the folder {root} and write the shards again")
+        if found is not None:
+            differing = differing_keys(vars(found), identity)
             if differing:
                 raise BadInputError(
                     f"{root} holds shards of another configuration (differing: {', '.join(differing)}): "
@@ -144,6 +153,43 @@ def begin_build(root: Path, identity: Mapping[str, Any], *, claim: bool = True) 
         root.mkdir(parents=True, exist_ok=True)
         write_json(root / BUILD_FILE, identity)
     return True
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What shards are a function of, as ``build.json`` and the manifest hold it."""
+
+    config: dict[str, Any]
+    source: dict[str, Any]
+
+
+def to_write(root: Path, identity: Mapping[str, Any], plans: Sequence[ShardPlan]) -> list[ShardPlan]:
+    """Return the shards that a folder lacks; every shard of a finished build is read to compare its SHA-256.
+
+    Args:
+        root: the folder.
+        identity: what the shards are a function of; JSON.
+        plans: all of its shards.
+
+    Returns:
+        All of them while there is no manifest, else those that are missing or damaged.
+
+    Raises:
+        BadInputError: see ``begin_build``.
+        DamagedDataError: the manifest cannot be read.
+    """
+    if begin_build(root, identity, claim=False):
+        return [*plans]
+    entries = _entries(read_manifest(root))
+    return [plan for plan in plans if plan.name not in entries or not _is_whole(root / plan.name, entries[plan.name])]
+
+
+def _entries(manifest: Manifest) -> dict[str, ShardEntry]:
+    return {shard.name: shard for shards in manifest.splits.values() for shard in shards}
+
+
+def _is_whole(path: Path, shard: ShardEntry) -> bool:
+    return path.is_file() and path.stat().st_size == shard.bytes and sha256(path) == shard.sha256
 
 
 def abandon_build(root: Path) -> None:
@@ -162,35 +208,38 @@ def abandon_build(root: Path) -> None:
 
 @contextlib.contextmanager
 def claimed(root: Path, identity: Mapping[str, Any]) -> Iterator[bool]:
-    """Hold the claim on a folder while its shards are written; an error before the first shard gives it up.
+    """Hold the claim on a folder, and a lease of it, while its shards are written.
+
+    An error before the first shard gives the claim up. Nothing of the lease is left in the folder.
 
     Args:
         root: the folder, created if needed.
         identity: what the shards are a function of; JSON.
 
     Yields:
-        Whether there is anything to do.
+        Whether the build is to begin or to go on, see ``begin_build``.
 
     Raises:
-        BadInputError: see ``begin_build``.
+        BadInputError: see ``begin_build``, or another process writes there.
     """
-    to_build = begin_build(root, identity)
+    begin_build(root, identity, claim=False)
     try:
-        yield to_build
-    except BaseException:
-        if to_build:
-            abandon_build(root)
-        raise
-
-
-def _identity_of(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-        return {"config": content["config"], "source": content["source"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedDataError(
-            f"{path} cannot be read: delete the folder {path.parent} and write the shards again"
-        ) from error
+        with Lease(root / LEASE, f"the folder {root}", "wait until it ends, or choose another data.shards"):
+            to_build = begin_build(root, identity)
+            try:
+                yield to_build
+            except BaseException:
+                if to_build:
+                    abandon_build(root)
+                raise
+    finally:
+        with contextlib.suppress(OSError, DamagedDataError):  # somebody else holds the lease, or files lie there
+            for file in (root / LEASE).iterdir():
+                holder = read_json(file, Holder, "")
+                if holder is not None and holder.released:
+                    file.unlink()
+            (root / LEASE).rmdir()
+            root.rmdir()
 
 
 def build_shard(source: Source, plan: ShardPlan, root: Path, record_pairs: int) -> tuple[ShardEntry, dict[str, Any]]:
@@ -206,7 +255,7 @@ def build_shard(source: Source, plan: ShardPlan, root: Path, record_pairs: int) 
         The manifest's entry, and for each array its count, mean and sum of squared deviations (or label counts).
     """
     path, record = root / plan.name, root / f".{plan.name}.sha256"
-    if not (path.is_file() and record.is_file() and record.read_text() == _sha256(path)):
+    if not (path.is_file() and record.is_file() and record.read_text() == sha256(path)):
         temporary = path.with_name(f".{plan.name}.{os.getpid()}")
         with temporary.open("wb") as stream:
             with webdataset.TarWriter(stream, encoder=False, mtime=0.0) as tar:
@@ -216,12 +265,12 @@ def build_shard(source: Source, plan: ShardPlan, root: Path, record_pairs: int) 
                     tar.write({"__key__": f"{plan.index:06d}-{number:06d}", **encoded})
             stream.flush()
             os.fsync(stream.fileno())
-        digest = _sha256(temporary)
+        digest = sha256(temporary)
         os.replace(temporary, path)
         record.write_text(digest)  # a build that continues trusts a shard only if it is what was written
-    entry = ShardEntry(plan.name, plan.stop - plan.start, path.stat().st_size, _sha256(path))
+    entry = ShardEntry(plan.name, plan.stop - plan.start, path.stat().st_size, sha256(path))
     counted = {name: info for name, info in source.arrays.items() if info.has_moments}
-    records = list(read_records(path, entry, counted, record_pairs))
+    records = list(read_records(path, entry, counted, record_pairs)) if counted else []
     moments = {
         name: _moments(np.concatenate([record[name] for record in records]), info) for name, info in counted.items()
     }
@@ -235,16 +284,21 @@ def finish_build(
     record_pairs: int,
     built: Sequence[tuple[ShardPlan, ShardEntry, dict[str, Any]]],
 ) -> Manifest:
-    """Write the manifest, last and at once.
+    """Write the manifest, last and at once; one that is there already stays as it is.
 
     Args:
         root: the folder of shards.
         source: where the pairs came from.
         config: the configuration of the data, with its seed.
         record_pairs: pairs in a record.
-        built: every shard with its entry and moments, in any order.
+        built: shards with their entries and moments, in any order: every one, or those that a manifest's folder lacked.
+
+    Raises:
+        DamagedDataError: a shard is not what the manifest that is there says.
     """
     built = sorted(built, key=lambda item: item[0].name)
+    if (root / FILE_NAME).is_file():
+        return _compare(root, [entry for _, entry, _ in built])
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         source=source.provenance(),
@@ -260,16 +314,29 @@ def finish_build(
         record_pairs=record_pairs,
         splits={split: [entry for plan, entry, _ in built if plan.split == split] for split in SPLITS},
     )
-    for leftover in root.glob(".*.tar.*"):  # hashes, and temporary files of tasks that were cut off
-        leftover.unlink()
+    _tidy(root)
     manifest.save(root)
     (root / BUILD_FILE).unlink(missing_ok=True)
     return manifest
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _compare(root: Path, built: Sequence[ShardEntry]) -> Manifest:
+    """Return the manifest of a folder in which shards were written again."""
+    manifest = read_manifest(root)
+    entries = _entries(manifest)
+    _tidy(root)
+    for entry in built:
+        if entries.get(entry.name) != entry:
+            raise DamagedDataError(
+                f"{root / entry.name} was written again and is not what its manifest says: the data or the program "
+                "have changed since; write the shards to another data.shards"
+            )
+    return manifest
+
+
+def _tidy(root: Path) -> None:
+    for leftover in root.glob(".*.tar.*"):  # hashes, and temporary files of tasks that were cut off
+        leftover.unlink()
 
 
 def _to_npy(array: np.ndarray) -> bytes:
@@ -314,18 +381,18 @@ def verify(path: Path, shard: ShardEntry) -> None:
         DamagedDataError: they differ, or the file cannot be read.
     """
     try:
-        found = _sha256(path)
+        found = sha256(path)
     except OSError as error:
-        raise DamagedDataError(f"{path} cannot be read ({error.strerror}): write the shards again") from error
+        raise DamagedDataError(f"{path} cannot be read ({error.strerror}): {SHARD_REMEDY}") from error
     if found != shard.sha256:
         raise DamagedDataError(
             f"{path} is damaged: its SHA-256 is {found[:12]}..., its manifest says {shard.sha256[:12]}...; "
-            "delete the folder and write the shards again"
+            f"{SHARD_REMEDY}"
         )
 
 
 def read_records(path: Path, shard: ShardEntry, arrays: Mapping[str, ArrayInfo], record_pairs: int) -> Iterator[Arrays]:
-    """Read a shard's records in order, each checked against what the manifest promises.
+    """Read a shard's records in order, each checked against what the manifest promises before it is held.
 
     Args:
         path: the tar file.
@@ -340,27 +407,62 @@ def read_records(path: Path, shard: ShardEntry, arrays: Mapping[str, ArrayInfo],
         DamagedDataError: the tar cannot be read, or holds other arrays or another number of pairs.
     """
     remaining = shard.pairs
+    most = {
+        f"{name}.npy": min(record_pairs, remaining) * bytes_per_pair([info]) + LONGEST_HEADER
+        for name, info in arrays.items()
+    }
     try:
-        with path.open("rb") as stream:
-            files = webdataset.tariterators.tar_file_expander([{"url": str(path), "stream": stream}])
-            for sample in webdataset.tariterators.group_by_keys(files):
-                record = {name: _from_npy(sample[f"{name}.npy"]) for name in arrays}
-                for name, info in arrays.items():
-                    found, wanted = record[name], (min(record_pairs, remaining), *info.shape)
-                    if remaining == 0 or found.shape != wanted or found.dtype != np.dtype(info.dtype):
-                        raise DamagedDataError(
-                            f"{path}, record {sample['__key__']}: {name} is {found.dtype}{list(found.shape)}, "
-                            f"the manifest promises {info.dtype}{list(wanted)}; write the shards again"
-                        )
-                remaining -= min(record_pairs, remaining)
-                yield record
-    except UNREADABLE as error:
-        raise DamagedDataError(f"{path} cannot be read ({type(error).__name__}): write the shards again") from error
+        for sample in webdataset.tariterators.group_by_keys(_members(path, most)):
+            num_pairs, record = min(record_pairs, remaining), {}
+            for name, info in arrays.items():
+                try:
+                    record[name] = read_array(sample[f"{name}.npy"], info.dtype, (num_pairs, *info.shape))
+                except ValueError as error:
+                    raise DamagedDataError(
+                        f"{path}, record {sample['__key__'][:100]}: {name} is not what the manifest promises "
+                        f"({error}); {SHARD_REMEDY}"
+                    ) from error
+            if num_pairs == 0:
+                raise DamagedDataError(f"{path} holds more than {shard.pairs} pairs: {SHARD_REMEDY}")
+            remaining -= num_pairs
+            yield record
+    except DamagedDataError:
+        raise
+    except Exception as error:  # of a tar that somebody else made anything may be raised
+        raise DamagedDataError(f"{path} cannot be read ({type(error).__name__}): {SHARD_REMEDY}") from error
     if remaining:
         raise DamagedDataError(
-            f"{path} holds {shard.pairs - remaining} pairs, its manifest says {shard.pairs}: write the shards again"
+            f"{path} holds {shard.pairs - remaining} pairs, its manifest says {shard.pairs}: {SHARD_REMEDY}"
         )
 
 
-def _from_npy(content: bytes) -> np.ndarray:
-    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+def _members(path: Path, most: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """Yield name and content of a tar's files with some suffixes, none of them larger than it may be.
+
+    Args:
+        path: the tar file.
+        most: bytes of a file by its suffix.
+    """
+    with _Bounded(path) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+        position = -1
+        while (member := tar.next()) is not None:
+            tar.members = []  # type: ignore[attr-defined]  # it would keep them all
+            if not position < member.offset_data <= tar.offset:
+                raise ValueError("the tar leads back into itself")
+            position = member.offset_data
+            suffix = member.name.rpartition("/")[2].partition(".")[2]
+            if member.isreg() and suffix in most:
+                if member.issparse() or member.size > most[suffix]:
+                    raise ValueError("a file of the tar is larger than it may be")
+                stream.seek(member.offset_data)
+                yield {"fname": member.name, "data": stream.read(member.size), "__url__": str(path)}
+    yield {}
+
+
+class _Bounded(io.FileIO):
+    """A file of which no more is read than there is: Python allocates what is asked for."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return up to so many bytes, all that follow if it is negative."""
+        rest = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(rest if size is None or size < 0 else min(size, rest)) or b""

@@ -23,6 +23,7 @@ from pcl.data.loader import LaneLoader, iterate_split
 from pcl.data.manifest import ArrayInfo, Manifest, load_manifest
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards, read_records
 from pcl.errors import BadInputError, DamagedDataError
+from pcl.stored import sealed
 
 QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 NUM_SHARDS, RECORD_PAIRS = 4, 7
@@ -389,6 +390,34 @@ LIES: dict[str, Change] = {
     "another array": lambda m: m["arrays"].update(w=m["arrays"]["u"]),
     "record_pairs": lambda m: m.update(record_pairs=8),
     "record_pairs none": lambda m: m.update(record_pairs=0),
+    "record_pairs beyond counting": lambda m: m.update(record_pairs=10**30),
+    "twelve terabytes": lambda m: m["arrays"]["u"].update(shape=[3, 10**12]),
+    "shape that overflows": lambda m: m["arrays"]["u"].update(shape=[2**32, 2**32]),
+    "shape of nothing": lambda m: m["arrays"]["u"].update(shape=[0]),
+    "shape of many axes": lambda m: m["arrays"]["u"].update(shape=[1] * 1000),
+    "a thousand million pairs": lambda m: m["splits"]["train"][1].update(pairs=10**9),
+    "dtype of objects": lambda m: m["arrays"]["u"].update(dtype="O"),
+    "dtype of texts": lambda m: m["arrays"]["u"].update(dtype="<U3"),
+    "dtype of records": lambda m: m["arrays"]["u"].update(dtype="f4,f4"),
+    "scale 0": lambda m: m["arrays"]["u"].update(scale_factor=0.0),
+    "scale not finite": lambda m: m["arrays"]["u"].update(scale_factor=float("nan")),
+    "scale no number": lambda m: m["arrays"]["u"].update(scale_factor="1"),
+    "statistics unknown": lambda m: m["arrays"]["u"].update(statistics="median"),
+    "mean not finite": lambda m: m["statistics"]["u"]["mean"].__setitem__(0, [float("inf"), 0.0]),
+    "mean ragged": lambda m: m["statistics"]["u"]["mean"].__setitem__(0, [0.0]),
+    "mean of texts": lambda m: m["statistics"]["u"].update(mean=[["1", "2"]] * 3),
+    "mean of large numbers": lambda m: m["statistics"]["u"].update(mean=[[10**400, 0.5]] * 3),
+    "std negative": lambda m: m["statistics"]["u"]["std"].__setitem__(0, [-1.0, 1.0]),
+    "std infinite": lambda m: m["statistics"]["u"]["std"].__setitem__(0, [float("inf"), 1.0]),
+    "std missing": lambda m: m["statistics"]["u"].pop("std"),
+    "counts of more pairs": lambda m: m["statistics"]["v"]["counts"].append(1),
+    "counts negative": lambda m: m["statistics"]["v"]["counts"].__setitem__(0, -1),
+    "counts no list": lambda m: m["statistics"]["v"].update(counts=3),
+    "channels of a number": lambda m: m["arrays"]["v"].update(statistics="channel"),
+    "split elsewhere": lambda m: m["splits"].update({"../x": []}),
+    "split empty": lambda m: m["splits"].update(test=[]),
+    "array elsewhere": lambda m: m["arrays"].update({"../u": m["arrays"]["u"]}),
+    "source unnamed": lambda m: m["source"].pop("name"),
     "schema newer": lambda m: m.update(schema_version=2),
     "schema missing": lambda m: m.pop("schema_version"),
     "splits missing": lambda m: m.pop("splits"),
@@ -403,8 +432,9 @@ def test_a_manifest_that_lies_is_noticed(shards, lie):
     path = shards / "manifest.json"
     content = json.loads(path.read_text())
     LIES[lie](content)
-    path.write_text(json.dumps(content))
-    check_noticed(shards, "schema version 2" if lie == "schema newer" else r"-00000\d\.tar|manifest\.json")
+    for told in (content, sealed(content), {key: content[key] for key in content if key != "sha256"}):
+        path.write_text(json.dumps(told))
+        check_noticed(shards, "schema version 2" if lie == "schema newer" else r"-00000\d\.tar|manifest\.json")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"7", b"\xff\xfe\x00", b"{}"])
@@ -441,7 +471,7 @@ def test_a_pickled_object_in_a_shard_is_not_executed(shards, tmp_path):
     manifest["splits"]["train"][0].update(
         bytes=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest()
     )
-    (shards / "manifest.json").write_text(json.dumps(manifest))
+    (shards / "manifest.json").write_text(json.dumps(sealed(manifest)))
     check_noticed(shards, path.name)
     assert not sung.exists()
 
