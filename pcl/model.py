@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from pcl.conditional import Conditional
 from pcl.encoders import make_encoder
+from pcl.entrance import Items, as_tensor
 from pcl.tilting import TILTINGS, Temperature, feature_maps, log_tilting
+
+BLOCK_ITEMS, BLOCK_BYTES = 1024, 4_000_000  # of references encoded at a time: layers hold many times as much
 
 
 class ModelSpec(TypedDict):
@@ -26,8 +29,12 @@ class ModelSpec(TypedDict):
 class PairModel(nn.Module):
     """Encoders of u and v with the tilting that joins them.
 
+    Its methods take stored items as tensors or as arrays of numpy, and refuse those of another shape or dtype, or with
+    values that no encoder knows; a training, whose data were checked as they were stored, calls the encoders.
+
     Args:
-        encoder_u: maps stored u, (B, *shape_u), to (B, E).
+        encoder_u: maps stored u, (B, *shape_u), to (B, E); its attribute ``items``, where it has one, says what it
+            takes (``pcl.entrance.Items``).
         encoder_v: maps stored v, (B, *shape_v), to (B, E).
         tilting: one of ``TILTINGS``.
         temperature: tau.
@@ -42,33 +49,51 @@ class PairModel(nn.Module):
         self.tilting = tilting
         self.temperature = temperature
 
-    def encode_u(self, u: Tensor) -> Tensor:
-        """Return embeddings (B, E) of stored u."""
-        embedding: Tensor = self.encoder_u(u)
+    def _checked(self, name: str, encoder: nn.Module, given: Any) -> Tensor:
+        like = self.temperature.log_temperature
+        items = getattr(encoder, "items", None)
+        if isinstance(items, Items):
+            return items.checked(name, given, like)
+        tensor = as_tensor(name, given)
+        return (
+            tensor.to(like.device) if isinstance(given, Tensor) or not tensor.is_floating_point() else tensor.to(like)
+        )
+
+    def encode_u(self, u: Any) -> Tensor:
+        """Return embeddings (B, E) of stored u.
+
+        Raises:
+            ValueError: u has another shape or dtype than what is stored, or values that are not finite.
+        """
+        embedding: Tensor = self.encoder_u(self._checked("u", self.encoder_u, u))
         return embedding
 
-    def encode_v(self, v: Tensor) -> Tensor:
-        """Return embeddings (B, E) of stored v."""
-        embedding: Tensor = self.encoder_v(v)
+    def encode_v(self, v: Any) -> Tensor:
+        """Return embeddings (B, E) of stored v.
+
+        Raises:
+            ValueError: as for ``encode_u``.
+        """
+        embedding: Tensor = self.encoder_v(self._checked("v", self.encoder_v, v))
         return embedding
 
-    def forward(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, u: Any, v: Any) -> tuple[Tensor, Tensor]:
         """Return the feature maps of both modalities, (B, F) each."""
         return feature_maps(self.encode_u(u), self.encode_v(v), self.tilting)
 
-    def features_u(self, u: Tensor) -> Tensor:
+    def features_u(self, u: Any) -> Tensor:
         """Return the feature maps (B, F) of u alone."""
         embedding = self.encode_u(u)
         return feature_maps(embedding, embedding, self.tilting)[0]
 
-    def features_v(self, v: Tensor) -> Tensor:
+    def features_v(self, v: Any) -> Tensor:
         """Return the feature maps (B, F) of v alone."""
         embedding = self.encode_v(v)
         return feature_maps(embedding, embedding, self.tilting)[1]
 
     @torch.no_grad()
-    def conditional(self, direction: str, references: Tensor, log_prior: Tensor | None = None) -> Conditional:
-        """Return the learned conditional on a reference set.
+    def conditional(self, direction: str, references: Any, log_prior: Any = None) -> Conditional:
+        """Return the learned conditional on a reference set, which is encoded in blocks of bounded memory.
 
         Args:
             direction: ``u_given_v`` (references are u, queries ``features_v``) or ``v_given_u``.
@@ -76,14 +101,19 @@ class PairModel(nn.Module):
             log_prior: log weights of the references up to a constant, (N,); uniform when None.
 
         Raises:
-            ValueError: the direction is not known, or the references are empty.
+            ValueError: the direction is not known, the references are empty, or they are not as ``encode_u`` or
+                ``encode_v`` takes them.
         """
         if direction not in ("u_given_v", "v_given_u"):
             raise ValueError(f"direction {direction!r} is not known; choose u_given_v or v_given_u")
-        features = self.features_u(references) if direction == "u_given_v" else self.features_v(references)
+        of_u = direction == "u_given_v"
+        encode = self.features_u if of_u else self.features_v
+        references = self._checked("references", self.encoder_u if of_u else self.encoder_v, references)
+        step = max(1, min(BLOCK_ITEMS, BLOCK_BYTES // max(1, references[:1].nbytes)))
+        features = torch.cat([encode(block) for block in torch.split(references, step)])
         return Conditional(features, self.temperature(), log_prior)
 
-    def log_tilting(self, u: Tensor, v: Tensor) -> Tensor:
+    def log_tilting(self, u: Any, v: Any) -> Tensor:
         """Return s(u, v) of every u against every v, shape (len(u), len(v))."""
         return log_tilting(self.encode_u(u), self.encode_v(v), self.tilting, self.temperature())
 

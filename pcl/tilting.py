@@ -6,11 +6,16 @@ Shapes: B pairs, E embedding, F features (E or E + 2).
 __all__ = ["TILTINGS", "Temperature", "check_temperature", "feature_maps", "log_tilting"]
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pcl.entrance import checked_tensor
+from pcl.precision import in_full_precision
+
 TILTINGS = ("cosine", "inner_product", "squared_distance")
+SHORTEST = 1e-6  # of the embeddings whose direction has a gradient
 
 
 def _check(tilting: str) -> None:
@@ -18,6 +23,7 @@ def _check(tilting: str) -> None:
         raise ValueError(f"tilting {tilting!r} is not known; choose one of {', '.join(TILTINGS)}")
 
 
+@in_full_precision
 def feature_maps(embedding_u: Tensor, embedding_v: Tensor, tilting: str) -> tuple[Tensor, Tensor]:
     r"""Map embeddings to features whose inner product is the log tilting times the temperature.
 
@@ -25,6 +31,11 @@ def feature_maps(embedding_u: Tensor, embedding_v: Tensor, tilting: str) -> tupl
         \text{cosine: } z \mapsto z / |z|, \qquad
         \text{inner product: } z \mapsto z, \qquad
         \text{squared distance: } z_u \mapsto (z_u, -|z_u|^2/2, 1),\; z_v \mapsto (z_v, 1, -|z_v|^2/2).
+
+    A zero vector has no direction: its cosine feature is zero. The gradient of a direction is that of 1 / |z|, so
+    embeddings shorter than 1e-6 pass none; that of the others is at most 1e6 times the one of the feature.
+
+    Half-precision embeddings have features in single precision, under autocast too.
 
     Args:
         embedding_u: embeddings of the first modality, shape (..., E).
@@ -48,10 +59,7 @@ def feature_maps(embedding_u: Tensor, embedding_v: Tensor, tilting: str) -> tupl
     """
     _check(tilting)
     if tilting == "cosine":
-        return (
-            nn.functional.normalize(embedding_u, dim=-1),
-            nn.functional.normalize(embedding_v, dim=-1),
-        )
+        return _direction(embedding_u), _direction(embedding_v)
     if tilting == "inner_product":
         return embedding_u, embedding_v
     half_u = -embedding_u.square().sum(-1, keepdim=True) / 2
@@ -60,6 +68,14 @@ def feature_maps(embedding_u: Tensor, embedding_v: Tensor, tilting: str) -> tupl
         torch.cat([embedding_u, half_u, torch.ones_like(half_u)], -1),
         torch.cat([embedding_v, torch.ones_like(half_v), half_v], -1),
     )
+
+
+def _direction(embedding: Tensor) -> Tensor:
+    if embedding.requires_grad:
+        with torch.no_grad():
+            is_short = torch.linalg.vector_norm(embedding, dim=-1, keepdim=True) < SHORTEST
+        embedding = torch.where(is_short, embedding.detach(), embedding)
+    return nn.functional.normalize(embedding, dim=-1)
 
 
 def check_temperature(temperature: float | Tensor) -> None:
@@ -79,12 +95,12 @@ def check_temperature(temperature: float | Tensor) -> None:
         raise ValueError(f"temperature {tau:g}: it divides the scores and must be positive and finite")
 
 
-def log_tilting(embedding_u: Tensor, embedding_v: Tensor, tilting: str, temperature: float | Tensor) -> Tensor:
+def log_tilting(embedding_u: Any, embedding_v: Any, tilting: str, temperature: float | Tensor) -> Tensor:
     r"""Score every u against every v: :math:`s(u, v) = \langle\phi_u, \phi_v\rangle / \tau`.
 
     Args:
-        embedding_u: shape (B, E).
-        embedding_v: shape (N, E).
+        embedding_u: shape (B, E), a tensor or a numpy array.
+        embedding_v: shape (N, E), likewise.
         tilting: one of ``TILTINGS``.
         temperature: tau > 0, no unit.
 
@@ -92,13 +108,22 @@ def log_tilting(embedding_u: Tensor, embedding_v: Tensor, tilting: str, temperat
         The log tilting, shape (B, N): hold it whole only where B x N is small.
 
     Raises:
-        ValueError: the tilting is not known, or the temperature is not positive and finite.
+        ValueError: the tilting is not known, the temperature is not positive and finite, shapes differ, or embeddings
+            are not finite.
 
     Example:
         >>> log_tilting(torch.tensor([[2.0]]), torch.tensor([[3.0], [-1.0]]), "inner_product", 2.0)
         tensor([[ 3., -1.]])
     """
+    _check(tilting)
     check_temperature(temperature)
+    embedding_u = checked_tensor("embedding_u", embedding_u, ("B", "E"))
+    embedding_v = checked_tensor("embedding_v", embedding_v, ("N", embedding_u.shape[1]))
+    return _log_tilting(embedding_u, embedding_v, tilting, temperature)
+
+
+@in_full_precision
+def _log_tilting(embedding_u: Tensor, embedding_v: Tensor, tilting: str, temperature: float | Tensor) -> Tensor:
     phi_u, phi_v = feature_maps(embedding_u, embedding_v, tilting)
     return phi_u @ phi_v.T / temperature
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from pcl.conditional import Conditional
+from pcl.conditional import Conditional, draw
 from pcl.tilting import log_tilting
 
 TEMPERATURE = 0.7
@@ -94,6 +94,136 @@ def test_sampling_frequencies_are_the_weights():
     assert torch.equal(draws, conditional.sample(queries, 20_000, torch.Generator().manual_seed(3)))
 
 
+def groups(num_references, values=(1.0, -1.0, 0.0)):
+    """Return a conditional on three groups of equal references, a query, and the exact shares of the groups."""
+    bounds = [num_references * i // 3 for i in range(4)]
+    sizes = np.diff(bounds)
+    features = torch.cat([torch.full((int(n), 1), value) for n, value in zip(sizes, values, strict=True)])
+    shares = sizes * np.exp(0.3 * np.array(values))
+    return Conditional(features, 1.0), torch.tensor([[0.3]]), torch.tensor(bounds[1:3]), shares / shares.sum()
+
+
+@pytest.mark.parametrize("num_references", [2**10, 2**20, 2**22, pytest.param(2**24 + 7, marks=pytest.mark.slow)])
+def test_draws_and_moments_have_the_right_law_for_any_number_of_references(num_references):
+    conditional, query, bounds, shares = groups(num_references)
+    drawn = conditional.sample(query, 100_000, torch.Generator().manual_seed(0))[0]
+    group = torch.bucketize(drawn, bounds, right=True)
+    assert chisquare(np.bincount(group, minlength=3), 100_000 * shares).pvalue > 1e-3
+    within = [drawn[group == i].double().mean() for i in range(3)]
+    middles = [(num_references * (2 * i + 1)) / 6 for i in range(3)]
+    np.testing.assert_allclose(within, middles, rtol=0.01)
+    assert drawn.max() >= 2 / 3 * num_references
+    values = torch.tensor([0.0, 1.0, 2.0]).repeat_interleave(torch.tensor(np.diff([0, *bounds, num_references])))
+    mean, square = shares @ np.arange(3), shares @ np.arange(3) ** 2
+    assert conditional.mean(query, values).item() == pytest.approx(mean, rel=1e-5)
+    assert conditional.variance(query, values).item() == pytest.approx(square - mean**2, rel=1e-5)
+    weight = shares / np.diff([0, *bounds, num_references])
+    size = 1 / (weight @ shares)
+    assert conditional.effective_sample_size(query).item() == pytest.approx(size, rel=1e-5)
+    np.testing.assert_allclose(conditional.log_weights(query)[0, [0, -1]], np.log(weight[[0, 2]]), rtol=1e-6)
+
+
+def test_what_has_no_weight_is_never_drawn():
+    weights = torch.zeros(3, 1000)
+    weights[:, 100:900:7] = torch.rand(3, 115, generator=torch.Generator().manual_seed(1))
+
+    for uniform in (0.0, 1 - 2**-53):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "rand", lambda *size, uniform=uniform, **_: torch.full(size, uniform).double())
+            drawn = draw(weights, 2, torch.Generator())
+        expected = [100, 898][uniform > 0]
+        assert drawn.tolist() == [[expected, expected]] * 3
+    with pytest.raises(ValueError, match="num_samples=0: draw at least one"):
+        draw(weights, 0, torch.Generator())
+
+
+def test_rows_are_drawn_in_blocks_that_change_nothing(monkeypatch):
+    weights = torch.rand(5, 40, generator=torch.Generator().manual_seed(1))
+    whole = draw(weights, 7, torch.Generator().manual_seed(2))
+    monkeypatch.setattr("pcl.conditional.BLOCK_WEIGHTS", 80)
+    assert torch.equal(draw(weights, 7, torch.Generator().manual_seed(2)), whole)
+
+
+def test_a_reference_without_weight_has_the_density_of_its_score():
+    references, queries, _ = problem()
+    log_prior = torch.tensor([0.0, -math.inf, 0.0, 0.5, -math.inf, 0.0], dtype=torch.float64)
+    conditional = Conditional(references, TEMPERATURE, log_prior)
+    _, expected = brute_force(references, queries, log_prior)
+    np.testing.assert_allclose(conditional.log_density(queries), expected, rtol=1e-10, atol=1e-12)
+    assert (conditional.weights(queries)[:, [1, 4]] == 0).all()
+
+
+def test_weights_of_large_scores_sum_to_one_in_single_precision():
+    generator = torch.Generator().manual_seed(0)
+    conditional = Conditional(1e4 + torch.randn(500, 1, generator=generator), 1.0)
+    np.testing.assert_allclose(conditional.weights(torch.ones(1, 1)).double().sum(), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.float16, torch.float32, torch.float64])
+def test_values_of_every_dtype_have_moments(dtype):
+    references, queries, _ = problem()
+    conditional = Conditional(references.float(), TEMPERATURE)
+    values = torch.tensor([3, 1, 4, 1, 5, 9]).to(dtype)
+    weights = conditional.weights(queries.float()).double()
+    mean = weights @ values.double()
+    found = conditional.mean(queries.float(), values), conditional.variance(queries.float(), values)
+    assert {part.dtype for part in found} == {torch.float64 if dtype == torch.float64 else torch.float32}
+    torch.testing.assert_close(found[0].double(), mean, rtol=1e-6, atol=0)
+    torch.testing.assert_close(found[1].double(), weights @ values.double().square() - mean.square(), rtol=1e-4, atol=0)
+
+
+def test_arrays_of_numpy_are_as_good_as_tensors():
+    references, queries, log_prior = problem()
+    values = np.arange(12).reshape(6, 2)[::-1]
+    expected = Conditional(references, TEMPERATURE, log_prior)
+    found = Conditional(references.numpy(), TEMPERATURE, log_prior.numpy())
+    assert torch.equal(found.weights(queries.numpy()), expected.weights(queries))
+    assert torch.equal(found.mean(queries.numpy(), values), expected.mean(queries, torch.tensor(values.copy())))
+    single = Conditional(references.float(), TEMPERATURE)
+    assert single.weights(queries.numpy()).dtype == torch.float32  # numpy's numbers are double
+
+
+METHODS = ("log_weights", "weights", "log_density", "mode", "effective_sample_size", "sample", "mean", "variance")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("queries", "message"),
+    [
+        (torch.tensor([[0.0, math.nan, 0.0]]), "queries are not finite, first in number 0 of 1"),
+        (torch.full((2, 3), math.inf), "queries are not finite"),
+        (torch.zeros(2, 1), r"queries of shape \(2, 1\): needed is \(Q, 3\)"),
+        (torch.zeros(3), r"queries of shape \(3,\): needed is \(Q, 3\); give a single one as x\[None\]"),
+        (torch.zeros(2, 3, dtype=torch.bool), "queries of dtype bool: needed are real numbers"),
+        (np.array([["a", "b", "c"]]), "queries of type ndarray: needed is an array of numbers"),
+        ([[1.0], [1.0, 2.0]], "queries of type list: needed is an array of numbers"),
+    ],
+)
+def test_queries_that_are_none_are_refused_by_every_method(method, queries, message):
+    rest = {"sample": (3, torch.Generator()), "mean": (torch.zeros(6),), "variance": (torch.zeros(6),)}
+    with pytest.raises(ValueError, match=message):
+        getattr(Conditional(torch.zeros(6, 3), 1.0), method)(queries, *rest.get(method, ()))
+
+
+@pytest.mark.parametrize("method", ["mean", "variance"])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.zeros(5), r"values of shape \(5,\): needed is \(6, ...\)"),
+        (torch.full((6, 2), math.nan), "values are not finite"),
+        (torch.zeros(6, dtype=torch.complex64), "values of dtype complex64"),
+    ],
+)
+def test_values_that_no_reference_carries_are_refused(method, values, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(Conditional(torch.zeros(6, 3), 1.0), method)(torch.zeros(1, 3), values)
+
+
+def test_a_prior_without_any_weight_is_refused():
+    with pytest.raises(ValueError, match="nothing but -inf"):
+        Conditional(torch.zeros(2, 1), 1.0, torch.full((2,), -math.inf))
+
+
 @pytest.mark.parametrize("shape", [(), (2,), (2, 3)])
 def test_moments_are_weighted_averages(shape):
     references, queries, log_prior = problem()
@@ -126,7 +256,7 @@ def test_scores_of_ten_thousand_overflow_nothing():
 def test_impossible_reference_sets_are_refused():
     with pytest.raises(ValueError, match="empty"):
         Conditional(torch.zeros(0, 3), 1.0)
-    with pytest.raises(ValueError, match=r"log_prior has shape \(2,\); 3 references"):
+    with pytest.raises(ValueError, match=r"log_prior of shape \(2,\): needed is \(3,\)"):
         Conditional(torch.zeros(3, 3), 1.0, torch.zeros(2))
 
 

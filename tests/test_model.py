@@ -1,11 +1,13 @@
 """The model of pairs: built from a seed, scores from embeddings, conditionals of both directions."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
 import torch
 
+from pcl import model as of_models
 from pcl.errors import BadInputError
 from pcl.model import PairModel, build_model
 from pcl.tilting import TILTINGS
@@ -114,3 +116,106 @@ def test_what_is_not_known_is_refused():
         PairModel(model.encoder_u, model.encoder_v, "dot", model.temperature)
     with pytest.raises(ValueError, match="'dot' is not known"):
         build_model(SPEC | {"tilting": "dot"})
+
+
+IMAGES = SPEC | {
+    "encoder_u": {"kind": "lenet", "shape": [28, 28], "dtype": "uint8", "scale_factor": 1 / 255},
+    "encoder_v": {"kind": "one_hot", "shape": [], "dtype": "uint8"},
+    "embedding_dim": 10,
+    "dtype": "float32",
+}
+
+
+def images(num=4):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, (num, 28, 28), generator=generator, dtype=torch.uint8), torch.arange(num) % 10
+
+
+def old(spec):
+    """Return a specification as checkpoints held it before dtypes were part of it."""
+    parts = {m: {k: v for k, v in spec[f"encoder_{m}"].items() if k != "dtype"} for m in "uv"}
+    return spec | {f"encoder_{m}": part for m, part in parts.items()}
+
+
+@pytest.mark.parametrize("spec", [IMAGES, old(IMAGES)], ids=["", "old"])
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("u", torch.rand(3, 28, 28), "u of dtype float32: needed is uint8, as stored; multiply physical values by 255"),
+        ("u", torch.rand(3, 28, 28) > 0.5, "u of dtype bool: needed is uint8"),
+        ("u", torch.full((3, 28, 28), 256), "u with a value of 256: needed is uint8, as stored, 0 to 255"),
+        ("u", torch.full((3, 28, 28), -1), "u with a value of -1"),
+        ("u", images()[0][0], r"u of shape \(28, 28\): needed is \(N, 28, 28\); give a single one as x\[None\]"),
+        ("u", images()[0][..., None], r"u of shape \(4, 28, 28, 1\): needed is \(N, 28, 28\)"),
+        ("v", torch.tensor([3, 12]), "v with a value of 12: needed is integer labels, 0 to 9"),
+        ("v", np.array([-1]), "v with a value of -1"),
+        ("v", torch.tensor([1.5]), "v of dtype float32: needed is integer labels"),
+        ("v", torch.eye(10, dtype=torch.long), r"v of shape \(10, 10\): needed is \(N,\)"),
+    ],
+)
+def test_items_that_are_not_as_stored_are_refused_by_every_method(spec, name, wrong, message):
+    model, (u, v) = build_model(spec), images()
+    pair = (wrong, v) if name == "u" else (u, wrong)
+    calls = [getattr(model, f"{what}_{name}") for what in ("encode", "features")]
+    for call in [*(lambda c=c: c(wrong) for c in calls), lambda: model(*pair), lambda: model.log_tilting(*pair)]:
+        with pytest.raises(ValueError, match=message):
+            call()
+    direction = "u_given_v" if name == "u" else "v_given_u"
+    with pytest.raises(ValueError, match=message.replace(f"{name} ", "references ", 1)):
+        model.conditional(direction, wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (torch.zeros(5, 1), r"u of shape \(5, 1\): needed is \(N, 3\)"),  # it would broadcast
+        (torch.zeros(3), r"u of shape \(3,\): needed is \(N, 3\)"),
+        (torch.tensor([[0.0, 1.0, 2.0], [0.0, math.nan, 1.0]]), "u are not finite, first in number 1 of 2"),
+        (torch.full((1, 3), math.inf), "u are not finite"),
+        (torch.zeros(5, 3, dtype=torch.complex64), "u of dtype complex64"),
+        ("text", "u of type str: needed is an array of numbers"),
+    ],
+)
+def test_numbers_of_another_shape_or_without_a_value_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(SPEC).encode_u(wrong)
+
+
+def test_a_missing_value_is_one_only_where_data_have_them():
+    field = {"kind": "field", "shape": [2, 1, 8, 8], "width": 4, "depth": 1}
+    model = build_model(SPEC | {"encoder_u": field})
+    assert torch.isfinite(model.encode_u(torch.full((2, 2, 1, 8, 8), math.nan))).all()
+    with pytest.raises(ValueError, match="u hold infinite values"):
+        model.encode_u(torch.full((2, 2, 1, 8, 8), math.inf))
+
+
+@pytest.mark.parametrize("spec", [SPEC, IMAGES], ids=["numbers", "images"])
+def test_arrays_of_numpy_and_of_any_layout_are_as_good_as_tensors(spec):
+    model = build_model(spec)
+    for name, items in zip("uv", images() if spec is IMAGES else stored(), strict=True):
+        encode = getattr(model, f"encode_{name}")
+        expected = encode(items)
+        reversed_twice = items.numpy()[::-1].copy()[::-1]
+        swapped = items.numpy().astype(items.numpy().dtype.newbyteorder())
+        read_only = items.numpy().copy()
+        read_only.flags.writeable = False
+        for array in (items.numpy(), reversed_twice, swapped, read_only, items.numpy().tolist()):
+            torch.testing.assert_close(encode(array), expected)
+    dtype = model.temperature().dtype
+    linear = torch.nn.Linear(3, 2, dtype=dtype)
+    plain = PairModel(linear, linear, "cosine", model.temperature)
+    assert plain.encode_u(np.ones((4, 3))).shape == (4, 2)  # any encoder takes the double precision of numpy
+
+
+def test_references_are_encoded_in_blocks(monkeypatch):
+    model, sizes = build_model(SPEC), []
+    model.encoder_u.register_forward_hook(lambda _, given, __: sizes.append(len(given[0])))
+    u = torch.randn(11, 3, generator=torch.Generator().manual_seed(0))
+    whole = model.conditional("u_given_v", u).features
+    assert sizes == [11]
+    for limit, value in (("BLOCK_ITEMS", 4), ("BLOCK_BYTES", 4 * u[:1].nbytes)):
+        sizes.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(of_models, limit, value)
+            torch.testing.assert_close(model.conditional("u_given_v", u).features, whole)
+        assert sizes == [4, 4, 3]

@@ -95,6 +95,7 @@ class OneHot(nn.Module):
         super().__init__()
         if tuple(shape) != ():
             raise BadInputError(f"the one_hot encoder takes one label per pair, not items of shape {tuple(shape)}")
+        self.num_labels = embedding_dim
         self.register_buffer("atoms", torch.eye(embedding_dim), persistent=False)
 
     def forward(self, labels: Tensor) -> Tensor:

@@ -81,6 +81,8 @@ class Field(nn.Module):
         torch.Size([5, 8])
     """
 
+    may_be_missing = True
+
     def __init__(self, shape: Sequence[int], embedding_dim: int, *, width: int, depth: int) -> None:
         super().__init__()
         if len(shape) != 4 or shape[0] != 2:
@@ -118,6 +120,8 @@ class DrifterSet(nn.Module):
         >>> DrifterSet((5, 25, 4), 8, width=4, depth=2, drifters=about)(torch.zeros(3, 5, 25, 4)).shape
         torch.Size([3, 8])
     """
+
+    may_be_missing = True
 
     def __init__(
         self, shape: Sequence[int], embedding_dim: int, *, width: int, depth: int, drifters: Mapping[str, Any]

@@ -11,7 +11,10 @@ from pcl.encoders.basic import Identity, LeNet, Linear, OneHot, Standardise
 from pcl.encoders.field import DrifterSet, Field
 from pcl.encoders.linear_inverse import LinearInverse
 from pcl.encoders.trajectory import Transformer
+from pcl.entrance import Items
 from pcl.errors import BadInputError
+
+GREY_LEVEL = 1 / 255  # per stored unit: only integers are stored so
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "linear": Linear,
@@ -30,6 +33,7 @@ def make_encoder(
     shape: Sequence[int],
     embedding_dim: int,
     *,
+    dtype: str | None = None,
     scale_factor: float = 1.0,
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
@@ -37,10 +41,13 @@ def make_encoder(
 ) -> nn.Module:
     """Return an encoder of stored arrays: standardisation, then the network; labels go in as they are.
 
+    Its attribute ``items`` says what it takes, for the entrance of a model.
+
     Args:
         kind: one of ``ENCODERS``.
         shape: shape of one item.
         embedding_dim: E.
+        dtype: of what is stored; None: not known, as in checkpoints that were written without it.
         scale_factor: physical units per stored unit.
         mean: subtracted, in physical units.
         std: divided by, in physical units.
@@ -57,6 +64,14 @@ def make_encoder(
     if kind not in ENCODERS:
         raise BadInputError(f"encoder {kind!r} is not known; choose one of {', '.join(ENCODERS)}")
     network = ENCODERS[kind](shape, embedding_dim, **options)
-    if getattr(network, "integer_input", False):
-        return network
-    return nn.Sequential(Standardise(scale_factor, mean, std), network)
+    takes_integers = getattr(network, "integer_input", False)
+    encoder: Any = network if takes_integers else nn.Sequential(Standardise(scale_factor, mean, std), network)
+    encoder.items = Items(
+        tuple(shape),
+        "uint8" if dtype is None and scale_factor == GREY_LEVEL else dtype,
+        scale_factor,
+        num_labels=getattr(network, "num_labels", None),
+        may_be_missing=getattr(network, "may_be_missing", False),
+    )
+    module: nn.Module = encoder
+    return module

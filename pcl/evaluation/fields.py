@@ -21,7 +21,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pcl.conditional import Conditional
+from pcl.conditional import Conditional, draw
 from pcl.errors import BadInputError
 from pcl.evaluation.blocks import encoded, walk
 from pcl.evaluation.running import RunningMean
@@ -216,7 +216,7 @@ class FieldLaw:
 
     def estimate(self, num_members: int, generator: torch.Generator) -> Estimate:
         """Return mean, spread and members, drawn with replacement, in the precision of the archive."""
-        drawn = torch.multinomial(self.weights, num_members, replacement=True, generator=generator)
+        drawn = draw(self.weights[None], num_members, generator)[0]
         members = _fill(self.u[self.candidates[drawn]], self.mean)
         return Estimate(self.mean, self.std, members, self.effective_sample_size)
 

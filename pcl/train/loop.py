@@ -116,7 +116,7 @@ def train_step(
     with clock.part("forward"):
         u, v = (part.to(device, non_blocking=True) for part in batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.bf16):
-            embedding_u, embedding_v = model.encode_u(u), model.encode_v(v)
+            embedding_u, embedding_v = model.encoder_u(u), model.encoder_v(v)
         dtype = model.temperature.log_temperature.dtype
         features_u, features_v = feature_maps(embedding_u.to(dtype), embedding_v.to(dtype), model.tilting)
         atoms = dict(part.atoms(model.features_u, model.features_v, device) for part in finite)

@@ -114,7 +114,8 @@ def model_spec(config: Config, manifest: Manifest) -> ModelSpec:
                 f"{name} has {num_labels} labels and model.embedding_dim={config.model.embedding_dim}: "
                 "the one_hot encoder needs one component for each"
             )
-        encoders[name] = {"kind": kind, "shape": list(info.shape), "scale_factor": info.scale_factor}
+        encoders[name] = {"kind": kind, "shape": list(info.shape), "dtype": info.dtype}
+        encoders[name]["scale_factor"] = info.scale_factor
         encoders[name] |= encoder_options(kind, config, manifest)
         if config.model.standardise and "mean" in statistics:
             encoders[name] |= {"mean": statistics["mean"], "std": statistics["std"]}

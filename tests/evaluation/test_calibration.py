@@ -422,15 +422,15 @@ def test_impossible_gaussians_are_refused(covariance, conditioning, num_draws, m
         ({"u": torch.zeros(0, 3).double(), "v": torch.zeros(0, 2).double()}, "0 u and 0 v.*at least one"),
         ({"references": torch.zeros(9, 2).double()}, r"for u_given_v they must be items of u, of shape \(N, 3\)"),
         ({"references": torch.zeros(0, 3).double()}, "the reference set is empty"),
-        ({"references": spoiled(torch.zeros(9, 3).double(), math.nan)}, "features of the references are not finite"),
+        ({"references": spoiled(torch.zeros(9, 3).double(), math.nan)}, "references are not finite"),
         ({"u": spoiled(torch.zeros(40, 3).double(), math.nan)}, "truths hold"),
-        ({"v": spoiled(torch.zeros(40, 2).double(), math.nan)}, "features of the queries hold"),
+        ({"v": spoiled(torch.zeros(40, 2).double(), math.nan)}, "v are not finite"),
         ({"num_draws": 0}, "num_draws is 0"),
         ({"block_pairs": 0}, "block_pairs is 0"),
         ({"projections": torch.zeros(2, 1)}, r"projections have shape \(2, 1\).*must be \(3, k\)"),
         ({"projections": torch.zeros(3)}, r"projections have shape \(3,\)"),
         ({"projections": torch.zeros(3, 0)}, "one component"),
-        ({"log_prior": torch.zeros(2)}, "60 references need one each"),
+        ({"log_prior": torch.zeros(2)}, r"log_prior of shape \(2,\): needed is \(60,\)"),
     ],
 )
 def test_impossible_calibrations_are_refused(change, message):

@@ -1,0 +1,142 @@
+"""Full precision: what is computed outside autocast, half-precision tensors in single precision.
+
+Autocast rounds the factors of every product of matrices to 8 or 11 bits. Scores are exponentiated, so those bits are
+percents of a loss: the mathematics leaves autocast, in both passes, and gives gradients in the dtype of its arguments.
+"""
+
+__all__ = ["in_full_precision"]
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+HALVES = (torch.float16, torch.bfloat16)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def in_full_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator that runs a function outside autocast, in both passes, with half-precision tensors as float32.
+
+    Tensors are looked for in tuples, lists, dicts and dataclasses. Outside autocast, and without half precision, the
+    function is called as it is.
+
+    Args:
+        function: of tensors that are all among its arguments, since gradients reach no others under autocast.
+
+    Example:
+        >>> product = in_full_precision(torch.matmul)
+        >>> with torch.autocast("cpu", torch.bfloat16):
+        ...     product(torch.tensor([[1.001]]), torch.tensor([[1.0]])).item()
+        1.00...
+    """
+
+    @wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        given: list[Tensor] = []
+        _mapped(given.append, (args, kwargs))
+        if any(tensor.dtype in HALVES for tensor in given):
+            args, kwargs = _mapped(lambda t: t.float() if t.dtype in HALVES else t, (args, kwargs))
+        devices = [d for d in sorted({t.device.type for t in given} | {"cpu"}) if _is_autocast(d)]
+        if not devices:
+            return function(*args, **kwargs)
+        if not torch.is_grad_enabled():
+            with _without_autocast(devices):
+                return function(*args, **kwargs)
+        return _apart(function, devices, args, kwargs)
+
+    return wrapped
+
+
+def _is_autocast(device: str) -> bool:
+    try:
+        return torch.is_autocast_enabled(device)
+    except RuntimeError:  # meta tensors and the like know no autocast
+        return False
+
+
+@contextlib.contextmanager
+def _without_autocast(devices: list[str]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for device in devices:
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def _mapped(function: Callable[[Tensor], Any], nested: Any) -> Any:
+    """Return nested containers with every tensor replaced by a function of it."""
+    if isinstance(nested, Tensor):
+        return function(nested)
+    if isinstance(nested, tuple | list):
+        return type(nested)(_mapped(function, part) for part in nested)
+    if isinstance(nested, dict):
+        return {key: _mapped(function, part) for key, part in nested.items()}
+    if is_dataclass(nested) and not isinstance(nested, type):
+        parts = {field.name: getattr(nested, field.name) for field in fields(nested)}
+        if any(isinstance(part, Tensor) for part in parts.values()):
+            return replace(nested, **_mapped(function, parts))
+    return nested
+
+
+def _apart(function: Callable[..., R], devices: list[str], args: Any, kwargs: Any) -> R:
+    """Call a function whose backward leaves autocast too: autograd would run it in that of the call of backward."""
+    tensors: list[Tensor] = []
+    _mapped(tensors.append, (args, kwargs))
+    shape: Any = None
+
+    def of_tensors(*given: Tensor) -> list[Tensor]:
+        nonlocal shape
+        queue = iter(given)
+        shape = function(*(call := _mapped(lambda _: next(queue), (args, kwargs)))[0], **call[1])
+        found: list[Tensor] = []
+        _mapped(found.append, shape)
+        return found
+
+    results = iter(_Apart.apply(of_tensors, devices, *tensors))  # type: ignore[no-untyped-call]
+    returned: R = _mapped(lambda _: next(results), shape)
+    return returned
+
+
+class _Apart(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, function: Callable[..., list[Tensor]], devices: list[str], *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        with _without_autocast(devices), torch.enable_grad():
+            leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in tensors]
+            results = function(*leaves)
+        ctx.function, ctx.devices, ctx.leaves, ctx.results = function, devices, leaves, results
+        ctx.save_for_backward(*tensors)
+        returned = tuple(result.detach() for result in results)
+        ctx.mark_non_differentiable(
+            *(r for r, result in zip(returned, results, strict=True) if not result.requires_grad)
+        )
+        return returned
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        again = torch.is_grad_enabled()  # second derivatives need the function of the tensors themselves
+        with _without_autocast(ctx.devices):
+            leaves, results = ctx.leaves, ctx.results
+            if again:
+                leaves = ctx.saved_tensors
+                results = ctx.function(*leaves)
+            used = [(r, g) for r, g in zip(results, gradients, strict=True) if r.requires_grad]
+            wanted = [leaf for leaf in leaves if leaf.requires_grad]
+            found = iter(
+                torch.autograd.grad(
+                    [result for result, _ in used],
+                    wanted,
+                    [gradient for _, gradient in used],
+                    retain_graph=True,
+                    create_graph=again,
+                    allow_unused=True,
+                )
+            )
+        return None, None, *(next(found) if leaf.requires_grad else None for leaf in leaves)
