@@ -93,7 +93,7 @@ def _remove_folder(folder: Path) -> None:
     if _kept:
         with suppress(OSError):
             (folder / "ray" / "session_latest" / "logs").resolve().rename(folder / "logs")
-        for path in (folder / "ray", folder / "token"):
+        for path in (folder / "ray", folder / "tmp", folder / "token"):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     else:
         shutil.rmtree(folder, ignore_errors=True)
@@ -178,6 +178,10 @@ def _start(num_cpus: int, *, dashboard: bool) -> None:
         raise MemoryError(f"each of its processes takes up to {LEAST_SPACE:,} bytes of address space")
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # python of jobs
     ray._private.worker.print_to_stdstream = lambda *_, **__: None  # pages of logs, when a part of it is killed
+    temporary = os.environ.get("TMPDIR")
+    if private_folder().parent == Path(tempfile.gettempdir()):  # else there may not be room
+        (private_folder() / "tmp").mkdir(exist_ok=True)
+        os.environ["TMPDIR"] = str(private_folder() / "tmp")  # Ray's processes leave files of torch and others
     parameters = parameter.RayParams
     # ray.init has no argument for this port, which is the same for all: only one of them could run jobs
     parameter.RayParams = functools.partial(parameters, dashboard_agent_listen_port=0)
@@ -193,6 +197,10 @@ def _start(num_cpus: int, *, dashboard: bool) -> None:
         )
     finally:
         parameter.RayParams = parameters
+        if temporary is None:
+            os.environ.pop("TMPDIR", None)
+        else:
+            os.environ["TMPDIR"] = temporary
     ray.get(ray.remote(num_cpus=0)(_nothing).remote())  # where no worker can start all would wait, without a word
 
 

@@ -1,11 +1,14 @@
 """The connection to Ray: a cluster that does not answer, and a Ray of our own that lets nobody else in."""
 
+import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -59,10 +62,10 @@ def answers(port, metadata):
     return codes
 
 
-def http_answer(port):
+def http_answer(port, path="/api/jobs/"):
     """Return the status and the content that HTTP without a token gets, no status where there is no HTTP."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/jobs/", timeout=1) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, b""
@@ -82,8 +85,7 @@ def assert_nobody_gets_in(found):
             codes = answers(address.port, metadata)
             assert "OK" not in codes.values(), (name, codes)
             refused |= {call for call, code in codes.items() if code == "UNAUTHENTICATED"}
-        status, content = http_answer(address.port)
-        assert status in (None, 401, 403, 404) or content.startswith(b"# HELP "), name  # metrics: numbers only
+        assert http_answer(address.port)[0] in (None, 401, 403, 404), name
     return refused
 
 
@@ -96,60 +98,105 @@ def other_address():
     pytest.skip("this machine has no address but loopback")
 
 
+# paths that answer without a token: the threat model names them
+OPEN = {"/": b"<!doctype html>", "/api/gcs_healthz": b"success", "/api/healthz": b"raylet: success"}
+
+
+def assert_only_known_pages_are_open(found):
+    """Assert that whoever has no token gets no page but those that tell whether Ray is well, and the dashboard's."""
+    for path in ("/", "/metrics", "/api/healthz", "/api/gcs_healthz", "/api/version", "/api/jobs/", "/nodes", "/logs"):
+        for name, address in found:
+            status, content = http_answer(address.port, path)
+            known = path in OPEN and content.startswith(OPEN[path])
+            assert status in (None, 401, 403, 404) or known, (name, path, content[:80])
+
+
+def ray_folders(base):
+    return sorted(path.name for path in base.glob("pcl-ray-*"))
+
+
 def test_a_ray_of_our_own_lets_nobody_in(shards, tmp_path):
-    home = tmp_path / "home"
+    home, temporary = tmp_path / "home", short_folder()
     home.mkdir()
     arguments = (f"data.shards={shards}", f"storage={tmp_path}", "name=run", "train.epochs=3000", "train.log_every=10")
-    process = start("train", *arguments, "train.checkpoint_every=1000", HOME=str(home))
+    process = start(
+        "train", *arguments, "train.checkpoint_every=1000", HOME=str(home), TMPDIR=str(temporary), RAY_ADDRESS="auto"
+    )
     try:
         wait_until(lambda: "loss" in _text(tmp_path / "run" / "progress.json"), process)
         found, secrets = listeners(process), set()
         assert {"gcs_server", "raylet"} <= {name for name, _ in found}
         assert assert_nobody_gets_in(found) == set(CALLS)
+        assert_only_known_pages_are_open(found)
         for member in family(process):
             if "raylet" in member.name():
                 secrets.add(Path(member.environ()["RAY_AUTH_TOKEN_PATH"]))
                 command = " ".join(member.cmdline())
         (path,) = secrets
-        token = path.read_text()
-        assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+        token, folder = path.read_text(), path.parent
+        assert [folder.name] == ray_folders(temporary)
+        assert (path.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
         session = next(part.split("=", 1)[1] for part in command.split() if part.startswith("--session_dir="))
+        assert Path(session).is_relative_to(folder)
+        told = [file for root in (Path(session), tmp_path / "run") for file in root.rglob("*") if file.is_file()]
+        assert len(told) > 10
+        assert [file for file in told if token.encode() in file.read_bytes()] == []
     finally:
-        process.send_signal(signal.SIGTERM)
+        for member in reversed(family(process)):  # as Slurm does
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.send_signal(signal.SIGTERM)
         started = time.monotonic()
         code, output, errors = finish(process)
-    assert (code, time.monotonic() - started < 10) == (130, True), errors
-    assert not path.parent.exists()
+    assert (code, errors.count("\n"), time.monotonic() - started < 20) == (143, 1, True), errors
     assert list(home.iterdir()) == []
-    told = [file for root in (Path(session), tmp_path / "run") for file in root.rglob("*") if file.is_file()]
-    assert len(told) > 10
-    assert not [file for file in told if token.encode() in file.read_bytes()]
+    assert list(temporary.iterdir()) == []
+    temporary.rmdir()
     assert token not in output + errors
 
 
-def test_a_head_on_a_laptop_evaluates_and_lets_nobody_in(shards, tmp_path):
-    where, head = f"storage={tmp_path}", {"config": "configs/head.yaml"}
-    trained = start("train", f"data.shards={shards}", where, "name=run", "train.epochs=5", "workers.num_workers=1")
-    code, _, errors = finish(trained)
-    assert code == 0, errors
+def short_folder():
+    """Return a folder in which Ray's sockets have room."""
+    return Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
+
+
+def test_a_head_works_beside_trainings_and_lets_nobody_in(shards, tmp_path):
+    """A training comes before the head and is killed, another comes after it: each has a Ray of its own."""
+    where, head, temporary = f"storage={tmp_path}", {"config": "configs/head.yaml"}, short_folder()
+    arguments, places = (f"data.shards={shards}", where, "workers.num_workers=1"), {"TMPDIR": str(temporary)}
+    endless = ("name=run", "train.epochs=100000", "train.checkpoint_every=100")
+    trained = start("train", *arguments, *endless, **places)
     elsewhere = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9", "RAY_ADDRESS": "http://127.0.0.1:9"}
-    process = start("head", where, "theory.files=[]", "poll_s=0.5", **head, **elsewhere)
+    process = None
     try:
-        wait_until(lambda: '"done": 1' in _text(tmp_path / "head" / "status.json"), process)
+        wait_until(lambda: list(tmp_path.glob("run/checkpoint_0*")), trained)
+        process = start("head", where, "theory.files=[]", "poll_s=0.5", **head, **elsewhere, **places)
+        wait_until(lambda: re.search('"done": [1-9]', _text(tmp_path / "head" / "status.json")), process)
+        assert trained.poll() is None
         found = listeners(process)
         assert assert_nobody_gets_in(found) == set(CALLS)
+        assert_only_known_pages_are_open(found)
         assert 401 in {http_answer(address.port)[0] for _, address in found}, "there is no dashboard"
+        assert len(ray_folders(temporary)) == 2
+        trained.kill()
+        finish(trained)
+        trained = start("train", *arguments, "name=other", "train.epochs=5", **places)
+        code, _, errors = finish(trained)
+        assert code == 0, errors
+        assert len(ray_folders(temporary)) == 1, "what was killed left a folder"
     finally:
-        process.send_signal(signal.SIGTERM)
-        code, output, errors = finish(process)
-    assert code == 130, errors
+        for one in filter(None, (trained, process)):
+            one.send_signal(signal.SIGTERM)
+        code, output, errors = finish(process) if process else (None, "", "")
+    assert code == 143, errors
+    assert list(temporary.iterdir()) == []
+    temporary.rmdir()
     shown = next(line for line in output.splitlines() if "watching" in line)
     assert f"python jobs/head.py configs/head.yaml {where} " in shown
     code, output, errors = finish(start("head", where, "--status", **head))
-    assert (code, "run checkpoint_00000020" in output) == (0, True), errors
+    assert (code, "run checkpoint_00000100" in output, "NOT RUNNING" in output) == (0, True, True), errors
     (tmp_path / "head" / "status.json").write_text('{"works": 1')
     code, _, errors = finish(start("head", where, "--status", **head))
-    assert (code, errors.count("\n"), "status.json cannot be read" in errors) == (2, 1, True), errors
+    assert (code, errors.count("\n"), "status.json cannot be read" in errors) == (1, 1, True), errors
 
 
 def _text(path):
@@ -181,7 +228,7 @@ def in_process(code, prefix=(), **environment):
     [
         ("127.0.0.1:9", 1, "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:9"),
         ("nowhere.invalid:6379", 1, "no Ray cluster answers at RAY_ADDRESS=nowhere.invalid:6379"),
-        ("auto", 2, "RAY_ADDRESS=auto: give host:port"),
+        ("nowhere", 2, "RAY_ADDRESS=nowhere: give host:port"),
     ],
 )
 def test_a_cluster_that_cannot_be_reached_ends_in_one_line(address, code, message):
@@ -193,7 +240,7 @@ def test_a_cluster_that_cannot_be_reached_ends_in_one_line(address, code, messag
 
 def test_what_a_ray_of_our_own_has_not_got_is_refused_at_once():
     code = "print(room_for({'CPU': 1}) >= 1, room_for({'GPU': 1, 'CPU': 1})); wait_for_room({'GPU': 99}, 2, 60)"
-    exit_code, output, errors, elapsed_s = in_process(code)
+    exit_code, output, errors, elapsed_s = in_process(code, RAY_ADDRESS="local", TMPDIR="/nowhere")
     assert exit_code == 2
     assert output.startswith("True ")
     assert "2 workers need 99 GPUs each, on one node, and the cluster has room for 0 of them: choose fewer" in errors
@@ -208,14 +255,55 @@ def test_a_task_whose_workers_die_again_and_again_ends_in_one_line():
     assert elapsed_s < 60
 
 
-def test_tasks_in_the_background_take_no_cpu_where_there_is_a_place_for_them():
+def test_signals_to_all_processes_of_a_job_are_for_its_own_to_answer_and_tasks_run_on(tmp_path):
+    long = tmp_path / ("long" * 30)  # too long for Ray's sockets
+    long.mkdir()
     code = (
+        "import os, psutil, signal; got = []; "
+        "[signal.signal(s, lambda n, _: got.append(n)) for s in (1, 2, 15)]; "
+        "[os.kill(p.pid, s) for p in psutil.Process().children(recursive=True) + [psutil.Process()] "
+        "for s in (1, 2, 15)]; print(sorted(got), end=' '); "
         "print(sorted(run_tasks(divmod, 7, [2, 3], timeout_s=0)), "
         "sorted(run_tasks(divmod, 7, [2, 3], timeout_s=0, background=True)))"
     )
-    exit_code, output, errors, _ = in_process(code)
+    exit_code, output, errors, _ = in_process(code, TMPDIR=str(long))
     assert exit_code == 0, errors
-    assert output == "[(2, (3, 1)), (3, (2, 1))] [(2, (3, 1)), (3, (2, 1))]\n"
+    assert output == "[1, 2, 15] [(2, (3, 1)), (3, (2, 1))] [(2, (3, 1)), (3, (2, 1))]\n"
+
+
+@pytest.mark.parametrize("part", ["raylet", "gcs_server"])
+def test_a_ray_of_our_own_that_is_killed_ends_the_job_in_one_line(part):
+    code = (
+        f"import time, psutil; [p.kill() for p in psutil.Process().children() if p.name() == '{part}']; time.sleep(90)"
+    )
+    exit_code, output, errors, elapsed_s = in_process(code)
+    assert (exit_code, errors.count("\n"), output) == (1, 1, ""), errors
+    assert f"error: {part}, a part of Ray, was killed" in errors
+    logs = Path(re.search(r"logs are in (.*)", errors)[1])
+    assert (logs / "gcs_server.out").is_file()
+    assert sorted(path.name for path in logs.parent.iterdir()) == ["logs", "pcl-lock"]
+    assert elapsed_s < 40
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds", "message"),
+    [
+        ("-v 4000000", 50, "at most 4,096,000,000 bytes of address space): allow more, ulimit -v 16777216,"),
+        ("-S", 0.1, "nothing happened for 0.1 s): see whether memory, processes and disk are free,"),
+    ],
+)
+def test_a_ray_that_cannot_start_ends_in_one_line(limit, seconds, message):
+    prefix = ["bash", "-c", f'ulimit {limit} > /dev/null; exec "$@"', "-"]
+    program = (
+        "import pcl.cluster, pcl.command, pcl.own_ray\n"
+        f"pcl.own_ray.START_S = {seconds}\n"
+        "def main():\n    with pcl.cluster.connected(1):\n        pass\n"
+        "pcl.command.finish(main)"
+    )
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n"), message in done.stderr) == (1, 1, True), done.stderr
 
 
 @pytest.mark.cluster
