@@ -200,7 +200,7 @@ def _cost(loss: str, rank: int, num_workers: int, batch: int, dim: int, seed: in
 
     def run(u: Tensor, v: Tensor, temperature: Tensor) -> Tensor:
         if loss == "ours":
-            value = conditional_loss(u, v, temperature, workers=make_workers())[0]
+            value = conditional_loss(u, v, temperature, workers=make_workers(equal_batches=True))[0]
         else:
             theirs = load_clip_loss()(local_loss=True, gather_with_grad=True, rank=rank, world_size=num_workers)
             value = theirs(u, v, 1 / temperature)

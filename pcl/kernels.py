@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pcl.precision import in_full_precision
+
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -30,6 +32,7 @@ def gaussian_kernel(bandwidth: float) -> Kernel:
     if not 0 < bandwidth < math.inf:
         raise ValueError(f"bandwidth {bandwidth}: it must be positive and finite; items that are all equal have none")
 
+    @in_full_precision
     def kernel(x: Tensor, y: Tensor) -> Tensor:
         centre = y.flatten(1).mean(0)  # distances do not see the shift, their rounding errors do
         x, y = ((part.flatten(1) - centre) / (math.sqrt(2) * bandwidth) for part in (x, y))
@@ -59,6 +62,7 @@ def polynomial_kernel(degree: int, offset: float = 1.0, scale: float = 1.0) -> K
             f"degree {degree}, offset {offset}, scale {scale}: needed are degree >= 1, offset >= 0, scale > 0"
         )
 
+    @in_full_precision
     def kernel(x: Tensor, y: Tensor) -> Tensor:
         return ((x.flatten(1) / scale) @ (y.flatten(1) / scale).T + offset) ** degree
 

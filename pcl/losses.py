@@ -3,6 +3,9 @@ r"""Contrastive losses as densities: their normalisers are log *mean* exp, so va
 Every loss sees the rows of one worker. What worker r returns is L_r with L = (1/W) sum_r L_r; since collectives sum
 over workers in their backward pass, the mean of the workers' gradients is the gradient of L on the global batch.
 
+Losses leave autocast, in both passes, and half precision is computed in single precision: the gradients come back in
+the dtype of the features. Second derivatives exist in every mode; they hold the scores whole.
+
 Shapes: b pairs on this worker, B = W b pairs in the global batch, F features.
 """
 
@@ -16,8 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from pcl.precision import in_full_precision
 from pcl.scores import Atoms, normalisers, row_normalisers
-from pcl.workers import OneWorker, Workers
+from pcl.workers import Workers, given_or_alone
 
 Diagnostics = dict[str, Tensor]
 
@@ -58,15 +62,21 @@ class Pairs:
         """Check the inputs of a loss and score the positives.
 
         Raises:
-            ValueError: the shapes differ, or the global batch has fewer than ``least`` pairs.
+            ValueError: shapes or dtypes differ, on one worker or between workers, or the global batch has fewer than
+                ``least`` pairs.
         """
+        workers = given_or_alone(workers)
+        size = workers.num_rows(features_u)
         if features_u.shape != features_v.shape or features_u.ndim != 2:
             raise ValueError(
                 f"features of u have shape {tuple(features_u.shape)} and those of v {tuple(features_v.shape)}: "
                 "pairs need as many of each, (b, F)"
             )
-        workers = workers or OneWorker()
-        size = len(features_u) * workers.num_workers
+        if features_u.dtype != features_v.dtype or not features_u.is_floating_point():
+            raise ValueError(
+                f"features of u have dtype {features_u.dtype} and those of v {features_v.dtype}: they need one "
+                "floating-point dtype; convert them with .to"
+            )
         if size < least:
             raise ValueError(f"a batch of {size} pairs: this loss needs at least {least}")
         tau = torch.as_tensor(temperature, dtype=features_u.dtype, device=features_u.device)
@@ -125,6 +135,7 @@ def checked(loss: Tensor, temperature: Tensor) -> Tensor:
     return loss
 
 
+@in_full_precision
 def conditional_loss(
     features_u: Tensor,
     features_v: Tensor,
@@ -191,6 +202,7 @@ def conditional_loss(
     }
 
 
+@in_full_precision
 def joint_loss(
     features_u: Tensor,
     features_v: Tensor,

@@ -19,7 +19,7 @@ __all__ = ["STATISTICS", "conditional_mmd_loss", "joint_mmd_loss"]
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,7 +27,8 @@ from torch import Tensor
 
 from pcl.kernels import Kernel
 from pcl.losses import Diagnostics, Pairs, check_weights, checked
-from pcl.scores import Atoms, choose_mode, negative_log_sum_exps, tiles
+from pcl.precision import in_full_precision
+from pcl.scores import Atoms, choose_mode, differentiable_gradients, negative_log_sum_exps, tiles
 from pcl.workers import Workers
 
 STATISTICS = ("v", "u")
@@ -141,12 +142,26 @@ class _ShareOfForms(torch.autograd.Function):
             grad_candidates.addmm_(slopes.T, queries[own])
             grad_normalisers_of = _normaliser_of(grad_normalisers, own)
             grad_normalisers_of -= slopes.sum_to_size(grad_normalisers_of.shape)
-        ctx.save_for_backward(grad_queries, grad_candidates, grad_normalisers)
+        ctx.save_for_backward(queries, candidates, normalisers, grad_queries, grad_candidates, grad_normalisers)
+        ctx.forms = forms
         return value
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return *(gradients[0] * part for part in ctx.saved_tensors), None, None, None
+        given, found = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+        if torch.is_grad_enabled():  # a second derivative is asked for: that of the matrices held whole
+            if len(given[0]) != len(given[1]):
+                raise NotImplementedError(
+                    "second derivatives of an MMD loss over several workers: tiles know no other worker's; choose "
+                    "mode='plain'"
+                )
+
+            def total(queries: Tensor, candidates: Tensor, normalisers: Tensor) -> tuple[Tensor]:
+                forms = replace(ctx.forms, queries=queries, candidates=candidates, normalisers=normalisers)
+                return (forms.total(),)
+
+            return *differentiable_gradients(total, given, gradients), None, None, None
+        return *(gradients[0] * part for part in found), None, None, None
 
 
 class _Batch:
@@ -230,6 +245,7 @@ def _over_atoms(given: Tensor, own: Tensor, atoms: Atoms, kernel: Kernel) -> Ten
     return (weights * (weights @ inner / 2 - cross)).sum(1).mean()
 
 
+@in_full_precision
 def conditional_mmd_loss(
     features_u: Tensor,
     features_v: Tensor,
@@ -315,6 +331,7 @@ def conditional_mmd_loss(
     return loss, {"loss": loss.detach(), **directions, **pairs.diagnostics(batch.effective)}
 
 
+@in_full_precision
 def joint_mmd_loss(
     features_u: Tensor,
     features_v: Tensor,

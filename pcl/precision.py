@@ -39,8 +39,7 @@ def in_full_precision(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        given: list[Tensor] = []
-        _mapped(given.append, (args, kwargs))
+        given = list(_tensors((args, kwargs)))
         if any(tensor.dtype in HALVES for tensor in given):
             args, kwargs = _mapped(lambda t: t.float() if t.dtype in HALVES else t, (args, kwargs))
         devices = [d for d in sorted({t.device.type for t in given} | {"cpu"}) if _is_autocast(d)]
@@ -69,36 +68,46 @@ def _without_autocast(devices: list[str]) -> Iterator[None]:
         yield
 
 
-def _mapped(function: Callable[[Tensor], Any], nested: Any) -> Any:
-    """Return nested containers with every tensor replaced by a function of it."""
+def _tensors(nested: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested containers."""
+    if isinstance(nested, Tensor):
+        yield nested
+    elif isinstance(nested, tuple | list):
+        for part in nested:
+            yield from _tensors(part)
+    elif isinstance(nested, dict):
+        yield from _tensors(tuple(nested.values()))
+    elif is_dataclass(nested) and not isinstance(nested, type):
+        yield from _tensors(tuple(getattr(nested, field.name) for field in fields(nested)))
+
+
+def _mapped(function: Callable[[Tensor], Tensor], nested: Any) -> Any:
+    """Return nested containers with every tensor replaced by a function of it, in the order of ``_tensors``."""
     if isinstance(nested, Tensor):
         return function(nested)
     if isinstance(nested, tuple | list):
         return type(nested)(_mapped(function, part) for part in nested)
     if isinstance(nested, dict):
         return {key: _mapped(function, part) for key, part in nested.items()}
-    if is_dataclass(nested) and not isinstance(nested, type):
-        parts = {field.name: getattr(nested, field.name) for field in fields(nested)}
-        if any(isinstance(part, Tensor) for part in parts.values()):
-            return replace(nested, **_mapped(function, parts))
+    if next(_tensors(nested), None) is not None:
+        return replace(
+            nested, **{field.name: _mapped(function, getattr(nested, field.name)) for field in fields(nested)}
+        )
     return nested
 
 
 def _apart(function: Callable[..., R], devices: list[str], args: Any, kwargs: Any) -> R:
     """Call a function whose backward leaves autocast too: autograd would run it in that of the call of backward."""
-    tensors: list[Tensor] = []
-    _mapped(tensors.append, (args, kwargs))
     shape: Any = None
 
     def of_tensors(*given: Tensor) -> list[Tensor]:
         nonlocal shape
         queue = iter(given)
-        shape = function(*(call := _mapped(lambda _: next(queue), (args, kwargs)))[0], **call[1])
-        found: list[Tensor] = []
-        _mapped(found.append, shape)
-        return found
+        again_args, again_kwargs = _mapped(lambda _: next(queue), (args, kwargs))
+        shape = function(*again_args, **again_kwargs)
+        return list(_tensors(shape))
 
-    results = iter(_Apart.apply(of_tensors, devices, *tensors))  # type: ignore[no-untyped-call]
+    results = iter(_Apart.apply(of_tensors, devices, *_tensors((args, kwargs))))  # type: ignore[no-untyped-call]
     returned: R = _mapped(lambda _: next(results), shape)
     return returned
 
@@ -125,7 +134,7 @@ class _Apart(torch.autograd.Function):
         with _without_autocast(ctx.devices):
             leaves, results = ctx.leaves, ctx.results
             if again:
-                leaves = ctx.saved_tensors
+                leaves = [tensor.view_as(tensor) for tensor in ctx.saved_tensors]  # one may be made of another
                 results = ctx.function(*leaves)
             used = [(r, g) for r, g in zip(results, gradients, strict=True) if r.requires_grad]
             wanted = [leaf for leaf in leaves if leaf.requires_grad]

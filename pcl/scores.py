@@ -9,15 +9,26 @@ the memory of one tile. The positive joins afterwards, exactly: :math:`\log(e^{s
 Shapes: b queries on this worker, B = W b candidates, F features, K atoms.
 """
 
-__all__ = ["MODES", "Atoms", "choose_mode", "negative_log_sum_exps", "normalisers", "row_normalisers", "tiles"]
+__all__ = [
+    "MODES",
+    "Atoms",
+    "choose_mode",
+    "differentiable_gradients",
+    "negative_log_sum_exps",
+    "normalisers",
+    "row_normalisers",
+    "tiles",
+]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pcl.precision import in_full_precision
 from pcl.workers import Workers
 
 MODES = ("auto", "plain", "tiled", "one_sided")
@@ -35,6 +46,31 @@ def tiles(length: int, tile: int) -> list[slice]:
         [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
     return [slice(start, min(start + tile, length)) for start in range(0, length, tile)]
+
+
+def differentiable_gradients(
+    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    """Gradients by the inputs of a function that can be differentiated again.
+
+    Args:
+        function: of the inputs; its first results belong to the gradients.
+        inputs: tensors; for those that require no gradient there is None.
+        gradients: of the results; None where a result was not used.
+    """
+    aliases = [part.view_as(part) for part in inputs]  # one input may be made of another
+    used = [(r, g) for r, g in zip(function(*aliases), gradients, strict=False) if g is not None and r.requires_grad]
+    wanted = [alias for alias in aliases if alias.requires_grad]
+    found = iter(
+        torch.autograd.grad(
+            [result for result, _ in used],
+            wanted,
+            [gradient for _, gradient in used],
+            create_graph=True,
+            allow_unused=True,
+        )
+    )
+    return tuple(next(found) if alias.requires_grad else None for alias in aliases)
 
 
 class _NegativeLogSumExps(torch.autograd.Function):
@@ -68,6 +104,9 @@ class _NegativeLogSumExps(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         queries, candidates, rows, columns = ctx.saved_tensors
         of_rows, of_columns = gradients[:2]
+        if torch.is_grad_enabled():  # a second derivative is asked for: that of the scores held whole
+            whole = partial(_held_whole, first=ctx.first, with_columns=len(columns) > 0)
+            return *differentiable_gradients(whole, (queries, candidates), gradients[:2]), None, None, None
         grad_queries, grad_candidates = torch.zeros_like(queries), torch.zeros_like(candidates)
         first_work, second_work = (queries.new_empty(ctx.tile * ctx.tile) for _ in range(2))
         for r in tiles(len(queries), ctx.tile):
@@ -103,6 +142,7 @@ def _held_whole(queries: Tensor, candidates: Tensor, first: int, *, with_columns
     return rows, columns, inverse.reciprocal().nan_to_num(posinf=0)
 
 
+@in_full_precision
 def negative_log_sum_exps(
     queries: Tensor, candidates: Tensor, first: int = 0, *, tile: int | None = None, with_columns: bool = True
 ) -> Pass:
@@ -165,6 +205,7 @@ def choose_mode(mode: str, local_batch: int, num_workers: int) -> str:
     return "one_sided" if num_workers > 1 else "tiled"
 
 
+@in_full_precision
 def normalisers(
     queries: Tensor, candidates: Tensor, workers: Workers, mode: str = "auto", needed: tuple[bool, bool] = (True, True)
 ) -> Pass:
@@ -200,6 +241,7 @@ def normalisers(
     return over_u, over_v, effective
 
 
+@in_full_precision
 def row_normalisers(queries: Tensor, candidates: Tensor, workers: Workers, mode: str = "auto") -> tuple[Tensor, Tensor]:
     """Return the log-sum-exp over the negatives of every query, and their effective number, (b,) each.
 
@@ -262,6 +304,7 @@ class Atoms:
         """The log of pi, shape (K,)."""
         return torch.log_softmax(self.log_prior, 0)
 
+    @in_full_precision
     def log_weights(self, queries: Tensor) -> Tensor:
         """Return s + log pi of each query's features (Q, F), shape (Q, K)."""
         return queries @ self.features.T + self.log_probabilities.to(queries)

@@ -1,6 +1,8 @@
 """Losses against dense formulas in float64, InfoNCE, open_clip, and what the theory says of them."""
 
+import contextlib
 import math
+from functools import cache
 from unittest.mock import patch
 
 import pytest
@@ -10,12 +12,13 @@ from hypothesis import strategies as st
 
 from pcl import mmd, scores
 from pcl.benchmark import load_clip_loss
+from pcl.conditional import Conditional
 from pcl.kernels import gaussian_kernel, polynomial_kernel
 from pcl.losses import NotFiniteError, conditional_loss, joint_loss
 from pcl.mmd import conditional_mmd_loss, joint_mmd_loss
 from pcl.objective import LOSSES, make_loss
-from pcl.scores import MODES, Atoms
-from pcl.tilting import TILTINGS, feature_maps
+from pcl.scores import MODES, Atoms, normalisers
+from pcl.tilting import TILTINGS, feature_maps, log_tilting
 from pcl.workers import OneWorker
 from tests import reference
 from tests.reference import value_and_gradients
@@ -384,3 +387,130 @@ def test_the_joint_mmd_loss_is_smallest_at_the_true_tilting():
         for strength in (0.0, 0.7, math.log(4), 2.2, 4.0)
     }
     assert min(losses, key=losses.get) == math.log(4)
+
+
+HALF = {torch.float32: 2e-5, torch.bfloat16: 0.01, torch.float16: 0.002}  # relative error of a gradient in this dtype
+
+
+def autocast(dtype):
+    """Return a context of autocast on every device that there is, or of nothing."""
+    stack = contextlib.ExitStack()
+    if dtype is not None:
+        for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+            stack.enter_context(torch.autocast(device, dtype))
+    return stack
+
+
+def rounded(dtype, batch=6):
+    """Return features, values and a temperature as a dtype holds them."""
+    return [part.to(dtype) for part in (*embeddings(batch), *items(batch), torch.tensor(0.3))]
+
+
+@cache
+def loss_by_formula(kind, dtype):
+    """Return the loss of rounded features, and its gradients by them and the temperature, in double precision."""
+    u, v, *values, temperature = (part.double() for part in rounded(dtype))
+    grams = {f"kernel_{m}": kernel(part, part) for m, kernel, part in zip("uv", KERNELS, values, strict=True)}
+    return value_and_gradients(lambda u, v, t: reference.loss(kind, u @ v.T / t, **grams), u, v, temperature)
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("low", [None, torch.bfloat16, torch.float16], ids=str)
+def test_a_loss_is_one_number_inside_and_outside_autocast(kind, mode, dtype, low):
+    expected = loss_by_formula(kind, dtype)
+    *features, x, y, temperature = rounded(dtype)
+    leaves = [part.requires_grad_() for part in (*features, temperature)]
+    with patch.dict(scores.TILE_ROWS, cpu=4), patch.dict(mmd.BLOCK_ELEMENTS, cpu=24), autocast(low):
+        value = make_loss(kind, mode=mode, kernels=KERNELS)(*leaves, values=(x, y))[0]
+        gradients = torch.autograd.grad(value, leaves, retain_graph=True)
+        again = torch.autograd.grad(value, leaves)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(expected[0].item(), rel=1e-5)
+    for found, same, leaf, truth in zip(gradients, again, leaves, expected[1:], strict=True):
+        assert found.dtype == leaf.dtype
+        assert torch.equal(found, same)
+        assert torch.linalg.norm(found.double() - truth) < HALF[dtype] * torch.linalg.norm(truth)
+
+
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16], ids=str)
+def test_all_mathematics_is_the_same_inside_autocast(low):
+    u, v = (part.float() for part in embeddings(9))
+    queries, values = u[:4], v[:, :2]
+    atoms = Atoms(v, torch.linspace(-1, 1, 9), values)
+    pairs = {"values": (u, values), "kernels": KERNELS[:1] * 2}
+    calls = [
+        *(lambda t=t: log_tilting(u, v, t, 0.3) for t in TILTINGS),
+        *(lambda t=t: feature_maps(u, v, t)[0] for t in TILTINGS),
+        *(lambda k=k: k(u, v) for k in KERNELS),
+        *(lambda m=m: Conditional(u, 0.1, v[:, 0]).__getattribute__(m)(queries) for m in ("weights", "log_density")),
+        lambda: Conditional(u, 0.1).mean(queries, values),
+        lambda: Conditional(u, 0.1).variance(queries, values),
+        lambda: Conditional(u, 0.1).effective_sample_size(queries),
+        lambda: atoms.log_normaliser(queries),
+        *(lambda m=m: torch.stack(normalisers(u, v, OneWorker(), m)) for m in MODES),
+        lambda: conditional_loss(u, v, 0.3, atoms_v=atoms)[0],
+        lambda: joint_loss(u, v, 0.3, atoms_u=atoms)[0],
+        lambda: conditional_mmd_loss(u, v, 0.3, atoms_v=atoms, **pairs)[0],
+    ]
+    for call in calls:
+        u.requires_grad_(False)
+        expected = call()
+        for needs_gradient in (False, True):
+            u.requires_grad_(needs_gradient)
+            with autocast(low):
+                found = call()
+            assert torch.equal(found.detach(), expected)
+
+
+def test_feature_maps_of_half_precision_are_in_single_precision():
+    for dtype in (torch.bfloat16, torch.float16):
+        u, v = (part.to(dtype) for part in embeddings())
+        for tilting in TILTINGS:
+            expected = feature_maps(u.float(), v.float(), tilting)
+            assert all(torch.equal(a, b) for a, b in zip(feature_maps(u, v, tilting), expected, strict=True))
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_features_of_different_or_integer_dtypes_are_refused(kind):
+    u, v = embeddings()
+    loss = make_loss(kind, kernels=KERNELS)
+    for pair in ((u, v.float()), (u.long(), v.long())):
+        with pytest.raises(ValueError, match="they need one floating-point dtype"):
+            loss(*pair, values=items(7))
+
+
+@pytest.mark.parametrize("low", [None, torch.bfloat16], ids=["", "autocast"])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("mode", ["plain", "tiled", "one_sided"])
+@pytest.mark.parametrize("shared", [False, True], ids=["", "shared"])
+def test_second_derivatives_are_those_of_the_formula(kind, mode, shared, low):
+    """Derivatives of a product with the gradient, by features that come of one tensor where they are shared."""
+    name, weights, statistic = kind
+    options = {"statistic": statistic, "exclude_positive": weights == (0.5, 1.5)}
+    u, v = embeddings(4)
+    values = items(4)
+    grams = {f"kernel_{m}": kernel(part, part) for m, kernel, part in zip("uv", KERNELS, values, strict=True)}
+    loss = make_loss(name, weights or (1.0, 1.0), kernels=KERNELS, mode=mode, **options)
+    directions = [torch.cos(torch.arange(part.numel(), dtype=part.dtype)).view_as(part) for part in (u, v)]
+
+    def product(function, u, v, log_temperature):
+        v = u + v.sin() if shared else v
+        value = function(u, v, log_temperature.exp())
+        found = torch.autograd.grad(value, (u, v, log_temperature), create_graph=True)
+        return (found[0] * directions[0]).sum() + (found[1] * directions[1]).sum() - 2 * found[2] + value.square()
+
+    def theirs(u, v, temperature):
+        s = u @ v.T / temperature
+        return reference.loss(name, s, weights=weights or (1.0, 1.0), **grams, **options)
+
+    def ours(u, v, temperature):
+        return loss(u, v, temperature, values=values)[0]
+
+    inputs = u, v, torch.tensor(-0.3, dtype=torch.float64)
+    expected = value_and_gradients(lambda *given: product(theirs, *given), *inputs)
+    with patch.dict(scores.TILE_ROWS, cpu=3), patch.dict(mmd.BLOCK_ELEMENTS, cpu=12), autocast(low):
+        found = value_and_gradients(lambda *given: product(ours, *given), *inputs)
+    for part, truth in zip(found, expected, strict=True):
+        torch.testing.assert_close(part, truth, rtol=1e-10, atol=1e-10)

@@ -64,6 +64,48 @@ def test_cosine_ignores_length_and_lies_between_minus_one_and_one():
     assert torch.isfinite(log_tilting(torch.zeros(1, 3), torch.ones(1, 3), "cosine", 1.0)).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("length", [0.0, 1e-30, 1e-12, 1e-9])
+def test_a_vector_without_direction_passes_no_gradient(length, dtype):
+    u, v = (part.to(dtype) for part in embeddings(4, 4, 3))
+    u[1] *= length
+    leaves = [u.requires_grad_(), v.requires_grad_()]
+    (feature_maps(*leaves, "cosine")[0] * 1e3).sum().backward()
+    assert (u.grad[1] == 0).all()
+    assert torch.isfinite(u.grad).all()
+    others = torch.tensor([0, 2, 3])
+    alone = u.detach()[others].requires_grad_()
+    (feature_maps(alone, v, "cosine")[0] * 1e3).sum().backward()
+    assert torch.equal(u.grad[others], alone.grad)
+    assert alone.grad.abs().max() > 0
+
+
+def test_directions_and_their_gradients_are_those_of_torch_to_the_bit():
+    for scale in (1e-5, 1.0, 1e5):
+        u = (scale * embeddings(50, 1, 7)[0]).float().requires_grad_()
+        weights = torch.linspace(-1, 1, 350).view(50, 7)
+        found = feature_maps(u, u, "cosine")[0]
+        expected = torch.nn.functional.normalize(u, dim=-1)
+        assert torch.equal(found, expected)
+        (gradient,), (truth,) = (torch.autograd.grad((part * weights).sum(), u) for part in (found, expected))
+        assert torch.equal(gradient, truth)
+
+
+@pytest.mark.parametrize(
+    ("u", "v", "message"),
+    [
+        (torch.zeros(2, 3), torch.zeros(2, 1), r"embedding_v of shape \(2, 1\): needed is \(N, 3\)"),
+        (torch.zeros(3), torch.zeros(2, 3), r"embedding_u of shape \(3,\): needed is \(B, E\)"),
+        (torch.full((1, 3), math.nan), torch.zeros(2, 3), "embedding_u are not finite"),
+    ],
+)
+def test_embeddings_that_have_no_tilting_are_refused(u, v, message):
+    with pytest.raises(ValueError, match=message):
+        log_tilting(u, v, "inner_product", 1.0)
+    found = log_tilting(np.ones((2, 3)), np.ones((1, 3)), "inner_product", 1.0)
+    assert found.tolist() == [[3.0], [3.0]]
+
+
 def test_squared_distance_ignores_rotations_and_common_shifts_and_is_largest_at_zero_distance():
     u, v = embeddings(5, 6, 3)
     scores = log_tilting(u, v, "squared_distance", 0.5)

@@ -32,12 +32,40 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = gradients
-        with ctx.clock.part("gather"):
-            chunks = list(gradient.contiguous().chunk(dist.get_world_size()))
+        return _SumOfOwnRows.apply(gradients[0], ctx.clock), None  # type: ignore[no-untyped-call]
+
+
+class _SumOfOwnRows(torch.autograd.Function):
+    """Sum over workers of the rows of all, each keeps its own; backward: concatenate."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, clock: Clock) -> Tensor:
+        ctx.clock = clock
+        with clock.part("gather"):
+            chunks = list(rows.contiguous().chunk(dist.get_world_size()))
             own = torch.empty_like(chunks[0])
             dist.reduce_scatter(own, chunks)
-        return own, None
+        return own
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _GatherRows.apply(gradients[0], ctx.clock), None  # type: ignore[no-untyped-call]
+
+
+class _SumOverWorkers(torch.autograd.Function):
+    """All-reduce; its own backward."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, clock: Clock) -> Tensor:
+        ctx.clock = clock
+        with clock.part("gather"):
+            total = values.clone(memory_format=torch.contiguous_format)
+            dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _SumOverWorkers.apply(gradients[0], ctx.clock), None  # type: ignore[no-untyped-call]
 
 
 class _LogSumExpOverWorkers(torch.autograd.Function):
@@ -58,30 +86,55 @@ class _LogSumExpOverWorkers(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         values, result = ctx.saved_tensors
-        with ctx.clock.part("gather"):
-            gradient = gradients[0].clone(memory_format=torch.contiguous_format)
-            dist.all_reduce(gradient)
-        weighted: Tensor = gradient.mul_((values - result).exp_())
-        return weighted, None
+        total: Tensor = _SumOverWorkers.apply(gradients[0], ctx.clock)  # type: ignore[no-untyped-call]
+        return total * (values - result).exp(), None
 
 
 class GroupWorkers:
     """The workers of the default process group, seen from this one.
 
     Args:
-        clock: told of the time in ``gather``, that of both methods in both passes.
+        clock: told of the time in ``gather``, that of all methods in both passes.
+        equal_batches: whether the caller knows that every worker has as many pairs, as those of a ``LaneLoader`` do.
+            Otherwise workers tell each other before every gather, since a library that gathers rows of unequal
+            numbers ends the process.
 
     Raises:
         RuntimeError: no process group has been initialised.
     """
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, *, equal_batches: bool = False) -> None:
         self.clock = clock or Clock()
+        self.equal_batches = equal_batches
         self.worker_rank = dist.get_rank()
         self.num_workers = dist.get_world_size()
 
+    def num_rows(self, rows: Tensor) -> int:
+        """Return B, the rows of all workers.
+
+        Raises:
+            ValueError: workers have rows of different number or size; every one of them says so.
+        """
+        if not self.equal_batches:
+            own = torch.tensor([len(rows), rows.numel(), rows.element_size()], device=rows.device)
+            every = own.new_empty(self.num_workers, len(own))
+            with self.clock.part("gather"):
+                dist.all_gather(list(every), own)
+            if bool((every != own).any()):
+                found = ", ".join(f"{n} x {total // max(n, 1)} of {size} bytes" for n, total, size in every.tolist())
+                raise ValueError(
+                    f"workers have different rows ({found}, by rank): a batch needs as many pairs on each of them; "
+                    "drop the last batch of an epoch if it is smaller"
+                )
+        return len(rows) * self.num_workers
+
     def gather(self, rows: Tensor) -> Tensor:
-        """Return (B, ...) from (b, ...); every worker must call it equally often and with equal b."""
+        """Return (B, ...) from (b, ...); every worker must call it equally often.
+
+        Raises:
+            ValueError: as for ``num_rows``.
+        """
+        self.num_rows(rows)
         gathered: Tensor = _GatherRows.apply(rows, self.clock)  # type: ignore[no-untyped-call]
         return gathered
 
@@ -91,9 +144,15 @@ class GroupWorkers:
         return result
 
 
-def make_workers(clock: Clock | None = None) -> Workers:
-    """Return the workers of the process group this process is in, or the one that it is alone."""
-    return GroupWorkers(clock) if dist.is_available() and dist.is_initialized() else OneWorker()
+def make_workers(clock: Clock | None = None, *, equal_batches: bool = False) -> Workers:
+    """Return the workers of the process group this process is in, or the one that it is alone.
+
+    Args:
+        clock: see ``GroupWorkers``.
+        equal_batches: see ``GroupWorkers``.
+    """
+    grouped = dist.is_available() and dist.is_initialized()
+    return GroupWorkers(clock, equal_batches=equal_batches) if grouped else OneWorker()
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], workers: Workers, flag: bool = False) -> Tensor:

@@ -1,5 +1,6 @@
 """Collectives on real processes: W workers give the loss and the gradients of one process, to 1e-12."""
 
+import warnings
 from contextlib import ExitStack
 from functools import cache
 from unittest.mock import patch
@@ -14,6 +15,7 @@ from pcl import mmd, scores
 from pcl.kernels import gaussian_kernel, polynomial_kernel
 from pcl.losses import conditional_loss
 from pcl.model import PairModel
+from pcl.objective import LOSSES as LOSS_KINDS
 from pcl.objective import make_loss
 from pcl.tilting import TILTINGS, Temperature
 from pcl.train.collectives import GroupWorkers, average_gradients, broadcast_state, make_workers, mean_over_workers
@@ -32,6 +34,7 @@ CASES = [
     for mode in ("plain", "tiled", "one_sided")
     for exclude_positive in (False, True)
 ]
+SECOND = [(kind, mode) for kind in LOSS_KINDS for mode in ("plain", "tiled", "one_sided")]
 WRONG_CASE = ("conditional", (1.0, 1.0), "v", "cosine", "plain", False)
 GLOBAL_BATCH = 8
 KERNELS = gaussian_kernel(1.5), polynomial_kernel(2)
@@ -148,14 +151,72 @@ def collectives(workers):
 
 
 def on_worker():
-    workers = make_workers()
+    workers, promised = make_workers(), make_workers(equal_batches=True)
     return {
-        "exact": [loss_and_gradients(case, workers) for case in CASES],
+        "exact": [loss_and_gradients(case, promised) for case in CASES],
         "wrong": [loss_and_gradients(WRONG_CASE, wrong())[1] for wrong in (DetachedWorkers, AveragingWorkers)],
         "collectives": collectives(workers),
         "log_sum_exp": log_sum_exps(workers),
-        "sent": {mode: sent_bytes(workers, mode, 256, 64) for mode in ("tiled", "one_sided")},
+        "sent": {mode: sent_bytes(promised, mode, 256, 64) for mode in ("tiled", "one_sided")},
+        "second": [second_derivatives(case, workers) for case in SECOND],
+        "uneven": [refusal(call, workers) for call in uneven_calls(workers)],
+        "alone": warnings_of_losses(workers),
     }
+
+
+def second_derivatives(case, workers):
+    """Return the gradient of the squared norm of the loss's gradient: autograd of all workers gives its own rows."""
+    kind, mode = case
+    u, v = (part.chunk(workers.num_workers)[workers.worker_rank].requires_grad_() for part in embedded_batch())
+    values = tuple(part.chunk(workers.num_workers)[workers.worker_rank] for part in make_batch())
+    with patch.dict(scores.TILE_ROWS, cpu=TILE):
+        value = make_loss(kind, kernels=KERNELS, mode=mode)(u, v, 0.5, workers=workers, values=values)[0]
+        try:
+            first = torch.autograd.grad(value, (u, v), create_graph=True)
+            return torch.autograd.grad(sum(part.square().sum() for part in first), (u, v))
+        except NotImplementedError as error:
+            return str(error)
+
+
+def embedded_batch():
+    generator = torch.Generator().manual_seed(2)
+    return tuple(torch.randn(GLOBAL_BATCH, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+
+
+def uneven_calls(workers):
+    """Return calls in which worker 1 has rows that the others do not have."""
+    odd = workers.worker_rank == 1
+    short, narrow, empty = torch.randn(3 - odd, 4), torch.randn(3, 4 - odd), torch.randn(3 * (not odd), 4)
+    calls = [lambda part=part: workers.gather(part) for part in (short, narrow, empty, short.to(torch.int8))]
+    calls.append(lambda: workers.gather(torch.zeros(3, dtype=torch.float64 if odd else torch.float32)))
+    for mode in ("plain", "tiled", "one_sided", "auto"):
+        for kind in ("conditional", "joint", "conditional_mmd"):
+            loss = make_loss(kind, mode=mode, kernels=KERNELS)
+            for part in (short, empty, narrow):
+                calls.append(lambda loss=loss, x=part: loss(x, x, workers=workers, values=(x, x)))
+    long = torch.randn(2000 if odd else 2, 2)  # one holds its scores, the other would not
+    return [*calls, lambda: conditional_loss(long, long, workers=workers)]
+
+
+def refusal(call, workers):
+    try:
+        call()
+    except ValueError as error:
+        dist.barrier()
+        return str(error)
+    return ""
+
+
+def warnings_of_losses(workers):
+    """Return the warnings, at any time and place, of losses that are told of no workers; and their values."""
+    u, v = (part.chunk(workers.num_workers)[workers.worker_rank] for part in embedded_batch())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        told = conditional_loss(u, v, workers=workers)[0], conditional_loss(u, v, workers=OneWorker())[0]
+        before = len(caught)
+        untold = [conditional_loss(u, v)[0]]
+        untold += [make_loss(kind, kernels=KERNELS)(u, v, values=(u, v))[0] for kind in LOSS_KINDS for _ in range(2)]
+    return before, [str(w.message) for w in caught], [w.filename for w in caught], [*told, untold[0]]
 
 
 def log_sum_exps(workers):
@@ -219,6 +280,55 @@ def test_the_one_sided_gather_sends_half(workers):
         assert worker["sent"]["tiled"] == 4 * dim * share  # two modalities, gathered and reduce-scattered
         assert worker["sent"]["one_sided"] == (2 * dim + 6) * share  # one; three all-reduces of column vectors
         assert worker["sent"]["one_sided"] / worker["sent"]["tiled"] < 0.506
+
+
+@pytest.mark.parametrize("case", SECOND, ids=str)
+def test_second_derivatives_are_those_of_the_formula_or_refused(workers, case):
+    kind, mode = case
+    found = [worker["second"][SECOND.index(case)] for worker in workers]
+    if kind.endswith("mmd") and mode != "plain":
+        assert all("second derivatives of an MMD loss over several workers" in part for part in found)
+        assert all("choose mode='plain'" in part for part in found)
+        return
+    u, v = (part.requires_grad_() for part in embedded_batch())
+    grams = {f"kernel_{m}": kernel(part, part) for m, kernel, part in zip("uv", KERNELS, make_batch(), strict=True)}
+    value = reference.loss(kind, u @ v.T / 0.5, **grams)
+    first = torch.autograd.grad(value, (u, v), create_graph=True)
+    expected = torch.autograd.grad(sum(part.square().sum() for part in first), (u, v))
+    num_workers = len(workers)
+    for own, truth in zip(zip(*found, strict=True), expected, strict=True):
+        # each worker's gradient is of W L, so the norms squared and their gradients have a factor W^2
+        np.testing.assert_allclose(np.concatenate(own), num_workers**2 * truth, rtol=1e-9, atol=1e-9)
+
+
+def test_uneven_batches_are_refused_on_every_worker_before_they_are_gathered(workers):
+    for worker in workers:
+        assert len(worker["uneven"]) == 42
+        for message in worker["uneven"]:
+            assert message.startswith("workers have different rows (")
+            assert message.endswith("drop the last batch of an epoch if it is smaller")
+    assert "3 x 4 of 4 bytes, 2 x 4 of 4 bytes" in workers[0]["uneven"][0]
+
+
+def test_equal_batches_that_are_promised_cost_no_collective():
+    assert OneWorker().num_rows(torch.zeros(3, 2)) == 3
+    with patch.object(dist, "get_rank", lambda: 0), patch.object(dist, "get_world_size", lambda: 2):
+        assert GroupWorkers(equal_batches=True).num_rows(torch.zeros(3, 2)) == 6
+
+
+def test_a_loss_that_is_not_told_of_the_others_warns_once(workers):
+    values = []
+    for worker in workers:
+        before, messages, files, found = worker["alone"]
+        assert before == 0
+        assert len(messages) == 1
+        assert f"a loss without workers= in a group of {len(workers)} processes" in messages[0]
+        assert "workers=pcl.train.collectives.make_workers()" in messages[0]
+        assert "workers=pcl.workers.OneWorker()" in messages[0]
+        assert files[0].endswith("test_collectives.py")
+        assert found[1] == found[2] != found[0]
+        values.append(found[2])
+    assert len(set(map(float, values))) == len(workers)
 
 
 @pytest.mark.parametrize("wrong", [0, 1], ids=["detached", "averaging"])
