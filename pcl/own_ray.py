@@ -31,7 +31,7 @@ from pcl.signals import SIGNALS
 PREFIX = "pcl-ray-"  # and 8 characters
 LOCK = "pcl-lock"
 # an address of a socket has at most 107 bytes, and Ray's longest is below
-LONGEST_BASE = 107 - len("/pcl-ray-12345678/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/dash_SomeLongerHead")
+LONGEST_BASE = 107 - len("/pcl-ray-12345678/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/dash_MetricsHead")
 LEAST_BYTES = 50_000_000  # for Ray's logs and sockets
 START_S = 50.0  # it takes 5 to 15
 LOOK_S = 0.1
