@@ -52,9 +52,11 @@ def main(config: Config) -> None:
         begin_build(root, whole, claim=False)
         print(f"dry run: nothing was written to {root}")
         return
-    if to_write(root, whole, plans):
+    missing = to_write(root, whole, plans)
+    print(f"{len(plans) - len(missing)} of {len(plans)} shards verified, {len(missing)} to write", flush=True)
+    if missing:
         with claimed(root, whole):
-            missing = to_write(root, whole, plans)  # again: another process may just have written them
+            missing = to_write(root, whole, missing)  # again: another process may just have written them
             build = partial(build_shard, root=root, record_pairs=record_pairs)
             with connected(num_cpus=1):
                 tasks = run_tasks(build, source, missing, config.build.num_tasks, timeout_s=wait_s)

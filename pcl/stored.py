@@ -39,6 +39,7 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 MOST_BYTES = 1 << 26  # of a JSON file: statistics of items with a million components take less
+MOST_VALUES, MOST_NESTED = 1 << 20, 1 << 17  # in it: a wrong value takes some 400 bytes of memory, a list 2000
 SEAL = "sha256"
 
 
@@ -89,6 +90,11 @@ def as_kind(content: bytes, kind: type[T], path: Place, remedy: str) -> T:
     Raises:
         DamagedDataError: it is not JSON, or holds something else.
     """
+    if content.count(b",") > MOST_VALUES or content.count(b"[") + content.count(b"{") > MOST_NESTED:
+        raise DamagedDataError(
+            f"{path} holds more than the {MOST_VALUES:,} values, or {MOST_NESTED:,} lists and mappings, of any such "
+            f"file: {remedy}"
+        )
     try:
         found: T = _reader(kind).validate_json(content, strict=True)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -151,7 +157,9 @@ def read_sealed(path: Place, kind: type[T], remedy: str) -> tuple[T, bool] | Non
     seal = content.pop(SEAL, None)
     if seal is not None and seal != _seal_of(content):
         raise DamagedDataError(f"{path} differs from its own checksum: {remedy}")
-    return as_kind(json.dumps(content).encode(), kind, path, remedy), seal is not None
+    text = json.dumps(content).encode()
+    del content  # it may be large, and what follows takes as much
+    return as_kind(text, kind, path, remedy), seal is not None
 
 
 def read_array(content: bytes, dtype: str, shape: Sequence[int]) -> np.ndarray:

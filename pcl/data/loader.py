@@ -128,39 +128,46 @@ class LaneLoader:
     def _windows(self, epoch: int, lane: int, first_pair: int) -> Iterator[tuple[Arrays, int]]:
         """Yield a lane's shuffled windows with the number of pairs to skip; windows before the cursor stay unread."""
         shards = [self.shards[i] for i in self._deal(epoch)[lane :: self.num_lanes]]
-        windows = self._window_records(shards)
-        start = number = 0
-        while start + windows[number].sum() <= first_pair:
-            start += int(windows[number].sum())
-            number += 1
-        records = self._records(shards, skip=sum(map(len, windows[:number])))
-        for i in range(number, len(windows)):
-            part = [next(records) for _ in windows[i]]
-            order = np.random.default_rng([self.seed, SHUFFLE, epoch, lane, i]).permutation(int(windows[i].sum()))
-            shuffled = {name: np.concatenate([record[name] for record in part])[order] for name in part[0]}
-            yield shuffled, max(0, first_pair - start)
-            start += len(order)
+        start = skipped = 0
+        records: Iterator[Arrays] | None = None
+        for number, sizes in enumerate(self._window_sizes(shards)):
+            num_pairs = sum(sizes)
+            if start + num_pairs > first_pair:
+                records = records or self._records(shards, skipped)
+                part = [next(records) for _ in sizes]
+                order = np.random.default_rng([self.seed, SHUFFLE, epoch, lane, number]).permutation(num_pairs)
+                shuffled = {name: np.concatenate([record[name] for record in part])[order] for name in part[0]}
+                yield shuffled, max(0, first_pair - start)
+            start, skipped = start + num_pairs, skipped + len(sizes)
 
     def _deal(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.seed, DEAL, epoch]).permutation(len(self.shards))
 
-    def _record_sizes(self, shard: ShardEntry) -> list[int]:
-        whole, rest = divmod(shard.pairs, self.manifest.record_pairs)
-        return [self.manifest.record_pairs] * whole + [rest] * (rest > 0)
+    def _record_sizes(self, shard: ShardEntry) -> Iterator[int]:
+        size = self.manifest.record_pairs
+        return (min(size, shard.pairs - start) for start in range(0, shard.pairs, size))
 
-    def _window_records(self, shards: list[ShardEntry]) -> list[np.ndarray]:
-        """Cut a lane's records into windows of at least ``shuffle_pairs`` pairs: the sizes of each window's records."""
-        windows: list[list[int]] = [[]]
-        for size in [size for shard in shards for size in self._record_sizes(shard)]:
-            if sum(windows[-1]) >= self.shuffle_pairs:
-                windows.append([])
-            windows[-1].append(size)
-        return [np.array(window) for window in windows]
+    def _window_sizes(self, shards: list[ShardEntry]) -> Iterator[list[int]]:
+        """Cut a lane's records into windows of at least ``shuffle_pairs`` pairs: the sizes of each window's records.
+
+        One window is held at a time: how many records there are is so far only what the manifest says.
+        """
+        window: list[int] = []
+        num_pairs = 0
+        for size in (size for shard in shards for size in self._record_sizes(shard)):
+            window.append(size)
+            num_pairs += size
+            if num_pairs >= self.shuffle_pairs:
+                yield window
+                window, num_pairs = [], 0
+        if window:
+            yield window
 
     def _records(self, shards: list[ShardEntry], skip: int) -> Iterator[Arrays]:
         for shard in shards:
-            if skip >= len(self._record_sizes(shard)):
-                skip -= len(self._record_sizes(shard))
+            num_records = -(-shard.pairs // self.manifest.record_pairs)
+            if skip >= num_records:
+                skip -= num_records
                 continue
             if shard.name not in self.verified:
                 verify(self.root / shard.name, shard)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, FailFast, Field
 
 from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.storage import Place, write_bytes
@@ -37,6 +37,7 @@ SPLITS = ("train", "test")
 FILE_NAME = "manifest.json"
 REMEDY = "delete the folder and write the shards again"
 SHARD_REMEDY = "jobs/write_shards.py with the same config writes it again"
+TAR_BLOCK, LONGEST_HEADERS, TAR_END = 512, 1 << 15, 1 << 15  # bytes: least and most of a file's headers, of no file
 STRICT = ConfigDict(extra="forbid")
 
 Size = Annotated[int, Field(ge=1, lt=2**53)]
@@ -113,6 +114,13 @@ class ShardEntry:
 
 
 @dataclass(frozen=True)
+class Version:
+    """What a manifest of any version says."""
+
+    schema_version: Any = None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything a reader needs to know of a folder of shards; see the fields of ``manifest.json``."""
 
@@ -123,7 +131,7 @@ class Manifest:
     arrays: dict[Annotated[str, Field(pattern="^[a-z0-9_]+$")], ArrayInfo]
     statistics: dict[str, dict[str, Any]]
     record_pairs: Size
-    splits: dict[str, Annotated[list[ShardEntry], Field(min_length=1)]]
+    splits: dict[str, Annotated[list[ShardEntry], Field(min_length=1), FailFast()]]
 
     __pydantic_config__ = STRICT
 
@@ -211,14 +219,14 @@ def read_manifest(root: Path) -> Manifest:
         DamagedDataError: the manifest cannot be read, has another schema, or promises what cannot be.
     """
     path = root / FILE_NAME
-    version = read_json(path, dict[str, Any], REMEDY)
-    if version is None:
+    found = read_json(path, Version, REMEDY)
+    if found is None:
         raise BadInputError(
             f"{path} does not exist: write the shards first, with jobs/write_shards.py and the same config"
         )
-    if version.get("schema_version") not in (None, SCHEMA_VERSION):
+    if found.schema_version not in (None, SCHEMA_VERSION):
         raise DamagedDataError(
-            f"{path} has schema version {str(version['schema_version'])[:20]}, this program reads {SCHEMA_VERSION}: "
+            f"{path} has schema version {printable(found.schema_version)[:20]}, this program reads {SCHEMA_VERSION}: "
             "write the shards again"
         )
     read = read_sealed(path, Manifest, REMEDY)
@@ -227,7 +235,7 @@ def read_manifest(root: Path) -> Manifest:
     try:
         _check(manifest)
     except (ValueError, OverflowError) as error:
-        raise DamagedDataError(f"{path} cannot be understood ({error}): {REMEDY}") from error
+        raise DamagedDataError(f"{path} cannot be understood ({printable(error)}): {REMEDY}") from error
     if not has_seal:
         _say_once(f"{path} is of an earlier version and has no checksum of itself: damage to it may go unnoticed")
     return manifest
@@ -252,13 +260,21 @@ def _check(manifest: Manifest) -> None:
                 raise ValueError(
                     f"it names shard {number} of {split} {shard.name[:100]!r}: names are <split>-000000.tar, from 0 on"
                 )
-            pair_bytes = bytes_per_pair(manifest.arrays.values())
-            if shard.pairs * pair_bytes > shard.bytes:
+            sizes = _sizes(manifest, shard)
+            if shard.bytes not in sizes:
                 raise ValueError(
-                    f"{shard.pairs:,} pairs of {pair_bytes:,} bytes are more than {shard.name} holds: {shard.bytes:,}"
+                    f"it says that {shard.name} has {shard.pairs:,} pairs in {shard.bytes:,} bytes: these take "
+                    f"{sizes.start:,} to {sizes.stop:,}"
                 )
     for name, info in manifest.arrays.items():
         _check_statistics(name, info, manifest.statistics[name], manifest.num_pairs("train"))
+
+
+def _sizes(manifest: Manifest, shard: ShardEntry) -> range:
+    """Return the sizes that a shard may have: of its values, of the headers of its records, and of the tar's end."""
+    values = shard.pairs * bytes_per_pair(manifest.arrays.values())
+    num_files = -(-shard.pairs // manifest.record_pairs) * len(manifest.arrays)
+    return range(values + num_files * TAR_BLOCK, values + num_files * LONGEST_HEADERS + TAR_END)
 
 
 def _check_statistics(name: str, info: ArrayInfo, statistics: Mapping[str, Any], num_pairs: int) -> None:

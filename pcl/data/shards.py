@@ -46,9 +46,9 @@ from pcl.data.manifest import (
     read_manifest,
     write_json,
 )
-from pcl.errors import BadInputError, DamagedDataError
+from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.lease import Holder, Lease
-from pcl.stored import read_array, read_json, sha256
+from pcl.stored import read_array, read_json, read_sealed, sha256
 
 BUILD_FILE = "build.json"
 LEASE = ".lease"
@@ -136,19 +136,21 @@ def begin_build(root: Path, identity: Mapping[str, Any], *, claim: bool = True) 
     identity = json.loads(json.dumps(identity))
     ground = next(path for path in (root, *root.parents) if path.exists())
     if not ground.is_dir():
-        raise BadInputError(f"{ground} is a file, so {root} can be no folder: choose another data.shards")
+        raise BadInputError(f"{ground} is no folder, so {root} can be none: choose another data.shards")
     for name in (FILE_NAME, BUILD_FILE):
-        found = read_json(root / name, Identity, f"delete the folder {root} and write the shards again")
+        found = read_sealed(root / name, Identity, f"delete the folder {root} and write the shards again")
         if found is not None:
-            differing = differing_keys(vars(found), identity)
+            differing = printable(", ".join(differing_keys(vars(found[0]), identity)))
             if differing:
                 raise BadInputError(
-                    f"{root} holds shards of another configuration (differing: {', '.join(differing)}): "
+                    f"{root} holds shards of another configuration (differing: {differing[:500]}): "
                     "choose another data.shards or delete that folder"
                 )
             return name == BUILD_FILE
     if root.exists() and not is_empty(root):
         raise BadInputError(f"{root} is not empty and has no manifest: choose another data.shards or empty that folder")
+    if not os.access(ground, os.W_OK | os.X_OK):
+        raise BadInputError(f"{ground} may not be written: choose another data.shards")
     if claim:
         root.mkdir(parents=True, exist_ok=True)
         write_json(root / BUILD_FILE, identity)
@@ -381,9 +383,12 @@ def verify(path: Path, shard: ShardEntry) -> None:
         DamagedDataError: they differ, or the file cannot be read.
     """
     try:
+        with _Bounded(path, 0) as stream:
+            for _ in _headers(stream):  # a file of a terabyte without content ends here
+                pass
         found = sha256(path)
-    except OSError as error:
-        raise DamagedDataError(f"{path} cannot be read ({error.strerror}): {SHARD_REMEDY}") from error
+    except Exception as error:  # see ``read_records``
+        raise _unreadable(path, error) from error
     if found != shard.sha256:
         raise DamagedDataError(
             f"{path} is damaged: its SHA-256 is {found[:12]}..., its manifest says {shard.sha256[:12]}...; "
@@ -419,8 +424,8 @@ def read_records(path: Path, shard: ShardEntry, arrays: Mapping[str, ArrayInfo],
                     record[name] = read_array(sample[f"{name}.npy"], info.dtype, (num_pairs, *info.shape))
                 except ValueError as error:
                     raise DamagedDataError(
-                        f"{path}, record {sample['__key__'][:100]}: {name} is not what the manifest promises "
-                        f"({error}); {SHARD_REMEDY}"
+                        f"{path}, record {printable(sample['__key__'][:100])}: {name} is not what the manifest "
+                        f"promises ({printable(error)}); {SHARD_REMEDY}"
                     ) from error
             if num_pairs == 0:
                 raise DamagedDataError(f"{path} holds more than {shard.pairs} pairs: {SHARD_REMEDY}")
@@ -429,11 +434,16 @@ def read_records(path: Path, shard: ShardEntry, arrays: Mapping[str, ArrayInfo],
     except DamagedDataError:
         raise
     except Exception as error:  # of a tar that somebody else made anything may be raised
-        raise DamagedDataError(f"{path} cannot be read ({type(error).__name__}): {SHARD_REMEDY}") from error
+        raise _unreadable(path, error) from error
     if remaining:
         raise DamagedDataError(
             f"{path} holds {shard.pairs - remaining} pairs, its manifest says {shard.pairs}: {SHARD_REMEDY}"
         )
+
+
+def _unreadable(path: Path, error: Exception) -> DamagedDataError:
+    reason = (error.strerror or "no reason is given") if isinstance(error, OSError) else type(error).__name__
+    return DamagedDataError(f"{path} cannot be read ({reason}): {SHARD_REMEDY}")
 
 
 def _members(path: Path, most: Mapping[str, int]) -> Iterator[dict[str, Any]]:
@@ -443,13 +453,8 @@ def _members(path: Path, most: Mapping[str, int]) -> Iterator[dict[str, Any]]:
         path: the tar file.
         most: bytes of a file by its suffix.
     """
-    with _Bounded(path) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-        position = -1
-        while (member := tar.next()) is not None:
-            tar.members = []  # type: ignore[attr-defined]  # it would keep them all
-            if not position < member.offset_data <= tar.offset:
-                raise ValueError("the tar leads back into itself")
-            position = member.offset_data
+    with _Bounded(path, max(most.values(), default=0)) as stream:
+        for member in _headers(stream):
             suffix = member.name.rpartition("/")[2].partition(".")[2]
             if member.isreg() and suffix in most:
                 if member.issparse() or member.size > most[suffix]:
@@ -459,10 +464,38 @@ def _members(path: Path, most: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     yield {}
 
 
+def _headers(stream: "_Bounded") -> Iterator[tarfile.TarInfo]:
+    """Yield what a tar says of its files.
+
+    Raises:
+        ValueError: it leads back into itself, or ends long before its file does.
+        tarfile.TarError: it is none.
+    """
+    with tarfile.open(fileobj=stream, mode="r:") as tar:
+        position = -1
+        while (member := tar.next()) is not None:
+            tar.members = []  # type: ignore[attr-defined]  # it would keep them all
+            if not position < member.offset_data <= tar.offset:
+                raise ValueError("the tar leads back into itself")
+            position = member.offset_data
+            yield member
+        if stream.size - tar.offset > 2 * tarfile.RECORDSIZE:
+            raise ValueError("the tar ends long before its file does")
+
+
 class _Bounded(io.FileIO):
-    """A file of which no more is read than there is: Python allocates what is asked for."""
+    """A file of which no more is read at once than there is, or may be: Python allocates what is asked for.
+
+    Args:
+        path: of the file.
+        most: bytes that are read at once; the headers of a tar are so in any case.
+    """
+
+    def __init__(self, path: Path, most: int) -> None:
+        super().__init__(path)
+        self.size, self.most = os.fstat(self.fileno()).st_size, max(most, LONGEST_HEADER)
 
     def read(self, size: int | None = -1) -> bytes:
         """Return up to so many bytes, all that follow if it is negative."""
-        rest = max(0, os.fstat(self.fileno()).st_size - self.tell())
-        return super().read(rest if size is None or size < 0 else min(size, rest)) or b""
+        most = min(self.most, max(0, self.size - self.tell()))
+        return super().read(most if size is None or size < 0 else min(size, most)) or b""

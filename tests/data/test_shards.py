@@ -1,11 +1,16 @@
 """Shards: the same bytes however they are built, readable by anyone, and no damage goes unnoticed."""
 
+import contextlib
 import dataclasses
 import gc
 import hashlib
 import io
 import json
+import os
 import pickle
+import re
+import runpy
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,11 +24,14 @@ import webdataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pcl import cluster
+from pcl.data.gaussian import GaussianProcessSource
 from pcl.data.loader import LaneLoader, iterate_split
 from pcl.data.manifest import ArrayInfo, Manifest, load_manifest
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards, read_records
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.stored import sealed
+from tests.modest import modest
 
 QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 NUM_SHARDS, RECORD_PAIRS = 4, 7
@@ -491,3 +499,329 @@ def test_any_flipped_bit_gives_the_promised_shapes_or_damage(pristine, tmp_path_
     except DamagedDataError:
         return
     assert sum(len(record["u"]) for record in records) == entry.pairs
+
+
+# what claims more than it holds: one line, little memory, little time
+
+
+def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> None:
+    """Write a tar whose headers may say anything."""
+    with path.open("wb") as stream:
+        for member, content in members:
+            stream.write(member.tobuf(tarfile.GNU_FORMAT))
+            stream.write(content.ljust(-(-len(content) // 512) * 512, b"\0"))
+        stream.write(bytes(1024))
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info
+
+
+def npy(shape: str, dtype: str = "<f4", values: bytes = b"") -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + values
+
+
+def grow(path: Path, size: int) -> None:
+    with path.open("r+b") as stream:
+        stream.truncate(size)
+
+
+def empty_tar_of_a_terabyte(path: Path) -> None:
+    path.write_bytes(b"")
+    grow(path, 10**12)
+
+
+def member_of_a_terabyte(path: Path) -> None:
+    tar_of(path, (header("000000-000000.u.npy", 10**12), npy("(7, 3, 2)")))
+    grow(path, 10**12 + 20_480)
+
+
+def gnu_sparse_member(path: Path) -> None:
+    info = header("000000-000000.u.npy", 0, tarfile.GNUTYPE_SPARSE)
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[386:410] = b"%011o\0%011o\0" % (0, 0)  # one segment, of nothing
+    block[483:495] = b"%011o\0" % (8**11 - 1)  # the size when unpacked: 8 GB
+    block[148:156] = b"%06o\0 " % (sum(block) - sum(block[148:156]) + 8 * 32)
+    path.write_bytes(bytes(block) + bytes(10_240))
+
+
+def pax_header_of_two_gigabytes(path: Path) -> None:
+    tar_of(path, (header("././@PaxHeader", 2**31, tarfile.XHDTYPE), b""))
+    grow(path, 2**31 + 20_480)
+
+
+def long_name_of_two_gigabytes(path: Path) -> None:
+    tar_of(path, (header("././@LongLink", 2**31, tarfile.GNUTYPE_LONGNAME), b""))
+    grow(path, 2**31 + 20_480)
+
+
+def negative_size(path: Path) -> None:
+    tar_of(path, (header("000000-000000.u.npy", -512), b""))
+
+
+def record(path: Path, u: bytes) -> None:
+    v = npy("(7,)", "|u1", bytes(7))
+    tar_of(path, (header("a.u.npy", len(u)), u), (header("a.v.npy", len(v)), v))
+
+
+def npy_of_thirty_digits(path: Path) -> None:
+    record(path, npy(f"({10**29},)"))
+
+
+def npy_of_another_shape(path: Path) -> None:
+    record(path, npy("(7, 2, 3)", values=bytes(168)))
+
+
+def npy_that_overflows(path: Path) -> None:
+    record(path, npy(f"({2**32}, {2**32})"))
+
+
+def npy_of_no_shape(path: Path) -> None:
+    record(path, npy("(" * 100))
+
+
+def npy_with_too_few_values(path: Path) -> None:
+    record(path, npy("(7, 3, 2)", values=bytes(100)))
+
+
+def npy_of_objects(path: Path) -> None:
+    record(path, npy("(7, 3, 2)", "|O", pickle.dumps(1)))
+
+
+def name_with_an_escape(path: Path) -> None:
+    tar_of(path, *((header(f"\x1b]0;title\x07.{name}.npy", 3), b"abc") for name in "uv"))
+
+
+TARS: list[Callable[[Path], None]] = [
+    empty_tar_of_a_terabyte,
+    member_of_a_terabyte,
+    gnu_sparse_member,
+    pax_header_of_two_gigabytes,
+    long_name_of_two_gigabytes,
+    negative_size,
+    npy_of_thirty_digits,
+    npy_of_another_shape,
+    npy_that_overflows,
+    npy_of_no_shape,
+    npy_with_too_few_values,
+    npy_of_objects,
+    name_with_an_escape,
+]
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("make", TARS, ids=[make.__name__ for make in TARS])
+def test_a_tar_that_claims_more_than_it_holds_is_one_line(shards, make, checked):
+    """With the SHA-256 that the manifest says, or read without a look at it."""
+    manifest = load_manifest(shards)
+    path = shards / "train-000000.tar"
+    make(path)
+    if path.stat().st_size < 10**6:
+        manifest = with_entry(manifest, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    manifest = with_entry(manifest, bytes=path.stat().st_size)
+    manifest.save(shards)
+    entry = manifest.shards("train")[0]
+    with modest(), pytest.raises(DamagedDataError, match=rf"{path.name}|manifest\.json") as noticed:
+        read_all(shards) if checked else list(read_records(path, entry, manifest.arrays, RECORD_PAIRS))
+    assert str(noticed.value).isprintable()
+    assert len(str(noticed.value)) < 500
+
+
+def with_entry(manifest: Manifest, **changed: Any) -> Manifest:
+    first, *rest = manifest.shards("train")
+    splits = manifest.splits | {"train": [dataclasses.replace(first, **changed), *rest]}
+    return dataclasses.replace(manifest, splits=splits)
+
+
+@pytest.mark.parametrize("read", ["lanes", "in order"])
+def test_pairs_that_a_hollow_file_promises_take_no_memory(tmp_path, read):
+    """The file is as long as its manifest says, and nothing is in it: a thousand million pairs of two bytes."""
+    source = make_table()
+    source.table = {split: (v, v) for split, (_, v) in source.table.items()}
+    source.kept = ("none", "none")
+    manifest = build(tmp_path, source)
+    grow(tmp_path / "train-000000.tar", 10**12)
+    lie = with_entry(manifest, pairs=10**9, bytes=10**12)
+    lie.save(tmp_path)
+    with modest():
+        lie = load_manifest(tmp_path)
+        batches = iterate_split(tmp_path, lie, "train")
+        if read == "lanes":
+            loader = LaneLoader(tmp_path, lie, "train", global_batch=4, num_lanes=1, shuffle_pairs=50, seed=0)
+            batches = loader.batches()
+        with pytest.raises(DamagedDataError, match=r"train-00000\d\.tar"):
+            list(batches)
+
+
+JUNK = {
+    "brackets": b"[" * 10**7,
+    "lists": b'{"a":[' + b"[]," * 10**7 + b"0]}",
+    "less lists": b'{"a":[' + b"[]," * 130_000 + b"0]}",
+    "numbers": b'{"a":[' + b"999," * 10**7 + b"0]}",
+    "less numbers": b'{"a":[' + b"999," * 1_000_000 + b"0]}",
+    "keys": b"{" + b",".join(b'"%d":{}' % i for i in range(10**6)) + b"}",
+    "less keys": b"{" + b",".join(b'"%d":{}' % i for i in range(130_000)) + b"}",
+    "no shards": b'{"splits":{"train":[' + b"{}," * 130_000 + b"{}]}}",
+    "digits": b'{"record_pairs":' + b"9" * 10**6 + b"}",
+    "escape": b'{"schema_version":"\\u001b]0;title\\u0007"}',
+    "escape in a key": b'{"schema_version":1,"\\u001b]0;title\\u0007":1}',
+}
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_a_manifest_of_junk_is_one_line(shards, junk):
+    (shards / "manifest.json").write_bytes(JUNK[junk])
+    with modest(500_000_000), pytest.raises(DamagedDataError, match=r"manifest\.json") as noticed:
+        load_manifest(shards)
+    assert str(noticed.value).isprintable()
+    assert len(str(noticed.value)) < 500
+
+
+@pytest.mark.parametrize("lie", ["twelve terabytes", "a thousand million pairs", "record_pairs beyond counting"])
+def test_a_manifest_without_a_checksum_claims_no_memory(shards, lie):
+    content = json.loads((shards / "manifest.json").read_text())
+    del content["sha256"]
+    LIES[lie](content)
+    (shards / "manifest.json").write_text(json.dumps(content))
+    with modest():
+        check_noticed(shards, r"manifest\.json")
+
+
+def test_a_manifest_of_an_earlier_version_is_read_and_said_to_be_so_once(shards, capsys):
+    content = json.loads((shards / "manifest.json").read_text())
+    del content["sha256"]
+    (shards / "manifest.json").write_text(json.dumps(content))
+    before = (shards / "manifest.json").read_bytes()
+    assert load_manifest(shards) == load_manifest(shards)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has no checksum of itself" in line
+    assert (shards / "manifest.json").read_bytes() == before
+
+
+# written again
+
+
+@pytest.fixture
+def write(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs the job in this process, without Ray: exit code, output, errors."""
+    monkeypatch.setattr(cluster, "connected", lambda num_cpus: contextlib.nullcontext())
+    monkeypatch.setattr(
+        cluster,
+        "run_tasks",
+        lambda function, shared, items, *_, **__: ((item, function(shared, item)) for item in items),
+    )
+    sizes = ("data.gaussian_process.num_train=60", "data.gaussian_process.num_test=20", "data.num_shards=3")
+
+    def run(root: Path = tmp_path / "shards", *arguments: str) -> tuple[int, str, str]:
+        argv = ["write_shards.py", "configs/gaussian.yaml", f"data.shards={root}", *sizes, *arguments]
+        monkeypatch.setattr(sys, "argv", argv)
+        code = 0
+        try:
+            runpy.run_path("jobs/write_shards.py", run_name="__main__")
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def spoil(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"bit flipped": content, "truncated": content[:-600], "empty": b""}[how])
+
+
+@pytest.mark.parametrize("how", ["missing", "bit flipped", "truncated", "empty"])
+def test_a_damaged_shard_is_written_again_and_no_other(write, tmp_path, how):
+    root = tmp_path / "shards"
+    assert write()[0] == 0
+    whole, times = contents(root), {path.name: path.stat().st_mtime_ns for path in root.iterdir()}
+    assert write()[:2] == (0, write()[1])
+    victims = ["test-000002.tar", "train-000001.tar"]
+    for name in victims:
+        spoil(root / name, how)
+    with pytest.raises(DamagedDataError, match=r"jobs/write_shards\.py with the same config writes it again$"):
+        read_all(root)
+    code, output, errors = write()
+    assert (code, errors) == (0, "")
+    assert output.startswith("4 of 6 shards verified, 2 to write\n")
+    assert contents(root) == whole
+    changed = [name for name, time_ns in times.items() if (root / name).stat().st_mtime_ns != time_ns]
+    assert sorted(changed) == victims
+    assert write()[1].startswith("6 of 6 shards verified, 0 to write\n")
+
+
+def test_a_shard_that_is_written_again_otherwise_is_one_line(write, tmp_path, monkeypatch):
+    root = tmp_path / "shards"
+    write()
+    whole = contents(root)
+    spoil(root / "train-000001.tar", "missing")
+    pairs = GaussianProcessSource.pairs
+
+    def others(source, split, start, stop):
+        return {name: array + 1 for name, array in pairs(source, split, start, stop).items()}
+
+    monkeypatch.setattr(GaussianProcessSource, "pairs", others)
+    code, _, errors = write()
+    assert code == 1
+    assert errors == (
+        f"error: {root / 'train-000001.tar'} was written again and is not what its manifest says: the data or the "
+        "program have changed since; write the shards to another data.shards\n"
+    )
+    assert contents(root)["manifest.json"] == whole["manifest.json"]
+    assert write()[0] == 1
+    monkeypatch.setattr(GaussianProcessSource, "pairs", pairs)
+    assert write()[0] == 0
+    assert contents(root) == whole
+
+
+def test_a_second_process_is_refused_while_one_writes(write, tmp_path, monkeypatch):
+    root = tmp_path / "shards"
+    write()
+    spoil(root / "train-000001.tar", "missing")
+    pairs, seen = GaussianProcessSource.pairs, []
+
+    def meanwhile(source, split, start, stop):
+        with monkeypatch.context() as patch:
+            patch.setattr(GaussianProcessSource, "pairs", pairs)
+            seen.append(write())
+        return pairs(source, split, start, stop)
+
+    monkeypatch.setattr(GaussianProcessSource, "pairs", meanwhile)
+    assert write()[0] == 0
+    ((code, _, errors),) = seen
+    assert code == 2
+    assert errors.startswith(f"error: the folder {root} is in use by process {os.getpid()} on ")
+    assert errors.endswith("which is alive: wait until it ends, or choose another data.shards\n")
+    assert errors.count("\n") == 1
+    tars = {f"{split}-00000{i}.tar" for split in ("train", "test") for i in range(3)}
+    assert set(contents(root)) == {"manifest.json", *tars}
+
+
+def test_finished_shards_that_may_not_be_written_are_verified(write, tmp_path, monkeypatch):
+    write()
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    assert write()[0] == 0
+
+
+@pytest.mark.parametrize("ground", ["file", "not writable"])
+def test_a_dry_run_refuses_what_the_build_refuses(write, tmp_path, monkeypatch, ground):
+    if ground == "file":
+        (tmp_path / "ground").write_text("do not touch")
+    else:
+        monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    before = sorted(tmp_path.rglob("*"))
+    for root in (tmp_path / "ground", tmp_path / "ground" / "shards", tmp_path / "ground" / "a" / "b"):
+        build, dry = write(root), write(root, "build.dry_run=true")
+        assert (build[0], build[2]) == (dry[0], dry[2])
+        assert build[0] == 2
+        assert re.fullmatch(
+            r"error: \S+ (is no folder, .*|may not be written): choose another data\.shards\n", build[2]
+        )
+    assert sorted(tmp_path.rglob("*")) == before
