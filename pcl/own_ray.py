@@ -16,7 +16,8 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -35,6 +36,7 @@ LONGEST_BASE = 107 - len("/pcl-ray-12345678/ray/session_2026-01-01_00-00-00_0000
 LEAST_BYTES = 50_000_000  # for Ray's logs and sockets
 START_S = 50.0  # it takes 5 to 15
 LOOK_S = 0.1
+TRIES = 50
 CORE = ("raylet", "gcs_server")  # without one of them nothing works
 LEAST_SPACE = 8 << 30  # bytes of addresses of each process
 LIMITS = (  # what Ray starts with for certain, and the letter of ulimit
@@ -93,9 +95,20 @@ def _remove_folder(folder: Path) -> None:
     if _kept:
         with suppress(OSError):
             (folder / "ray" / "session_latest" / "logs").resolve().rename(folder / "logs")
-        for path in (folder / "ray", folder / "tmp", folder / "token"):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-    else:
+    _remove_all(folder, but=(LOCK, "logs") if _kept else ())
+
+
+def _remove_all(folder: Path, but: Sequence[str] = ()) -> None:
+    """Remove what is in a folder, then its lock: where something still writes in between, the next start goes on."""
+    for _ in range(TRIES):
+        left = [path for path in folder.iterdir() if path.name not in (LOCK, *but)] if folder.exists() else []
+        if not left:
+            break
+        for path in left:
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        time.sleep(0.02)
+    if not (left or but):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -109,7 +122,7 @@ def _remove_leftovers(base: Path) -> None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _kill(list(_processes_in(folder / "ray")))  # its agents, which stay for a minute
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove_all(folder)
             finally:
                 os.close(lock)
 

@@ -1,10 +1,13 @@
 """The private folder of a Ray of our own: short, where there is room, and removed once nobody holds its lock."""
 
+import contextlib
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,6 +55,26 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else(tmp_
         assert sorted(path.name for path in base.iterdir()) == ["pcl-data", "pcl-ray-notes"]
     finally:
         shutil.rmtree(base)
+
+
+def test_what_is_written_while_a_folder_is_removed_is_removed_too(tmp_path):
+    folder, over = tmp_path / "pcl-ray-12345678", threading.Event()
+    (folder / "ray").mkdir(parents=True)
+    (folder / own_ray.LOCK).touch()
+
+    def write():
+        for number in itertools.count():
+            with contextlib.suppress(OSError):
+                (folder / "ray" / str(number)).touch()
+            if over.is_set() and not (folder / "ray").exists():
+                return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    threading.Timer(0.1, over.set).start()
+    own_ray._remove_all(folder)
+    writer.join(timeout=10)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("length", [5, own_ray.LONGEST_BASE, own_ray.LONGEST_BASE + 1, 200])
