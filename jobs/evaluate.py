@@ -11,7 +11,7 @@ from pcl.evaluation.memory import describe_memory
 from pcl.evaluation.ocean import FieldOptions
 from pcl.evaluation.record import save_evaluation
 from pcl.evaluation.report import evaluate, format_table
-from pcl.runs import check_name, checkpoints, experiment_hash
+from pcl.runs import check_name, checkpoints, experiment_hash, lost_checkpoints
 from pcl.storage import place
 from pcl.train.session import full_experiment, load_shards
 
@@ -24,9 +24,12 @@ def main(config: Config) -> None:
     found = {path.name: path for path in checkpoints(run)} if check_name(run, content) else {}
     if not found:
         raise BadInputError(f"{run} holds no checkpoint: train first, with jobs/train.py and the same config")
-    name = config.evaluation.checkpoint or max(found)
+    lost = [] if config.evaluation.checkpoint else lost_checkpoints(run)
+    name = config.evaluation.checkpoint or [*(set(lost) & found.keys()), *(one for one in found if one not in lost)][-1]
     if name not in found:
         raise BadInputError(f"evaluation.checkpoint={name}: {run} holds {', '.join(found)}")
+    for newer in lost if name not in lost else ():
+        print(f"{newer} is half written or gone: {name} is evaluated instead", flush=True)
     about = {"experiment": experiment_hash(content), "run": config.name, "checkpoint": name}
     for line in describe_memory(manifest, config.evaluation.split, config.evaluation.max_pairs):
         print(line, flush=True)

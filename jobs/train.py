@@ -8,7 +8,7 @@ from pcl.command import job
 from pcl.config import Config, allowed_workers, resolved_yaml
 from pcl.errors import RunFailedError
 from pcl.lease import Lease
-from pcl.runs import check_name, checkpoints, claim, forget_half_written, sweep
+from pcl.runs import check_name, checkpoints, claim, mend_record, sweep
 from pcl.signals import Interrupted, Stopping
 from pcl.storage import Place, place
 from pcl.train.checkpoint import checkpoint_name, is_whole
@@ -52,8 +52,8 @@ def fit_with_progress(config: Config, run: Place, steps: int) -> None:
         config = check_resources(config)
         claim(run, full_experiment(config), resolved_yaml(config))
         held.enter_context(lease)
-        for name in forget_half_written(run):
-            print(f"{name} is half written or gone: it is left out", flush=True)
+        for line in mend_record(run):
+            print(line, flush=True)
         if done := checkpoints(run):
             print(f"going on from {done[-1].name}", flush=True)
         sweep(run)

@@ -18,7 +18,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 from torch.utils.tensorboard.summary import hparams, text
 
-from pcl.storage import Place, create, is_local, names, write_bytes
+from pcl.storage import Place, create, is_local, names, naming, write_bytes
 
 PREFIX = "events.out.tfevents"
 LONG_BYTES = 1 << 18  # an address is written whole with every point
@@ -92,7 +92,7 @@ class EventFile:
         """
         added = _records(events)
         if is_local(self.path):
-            with self.path.open("ab") as file:
+            with naming(self.path), self.path.open("ab") as file:
                 file.write(added)
         else:
             self.content += added
@@ -111,7 +111,7 @@ def _create(path: Place, content: bytes) -> bool:
         return create(path, content)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with path.open("xb") as file:
+        with naming(path), path.open("xb") as file:
             file.write(content)
     except FileExistsError:
         return False

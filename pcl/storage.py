@@ -10,6 +10,7 @@ __all__ = [
     "create",
     "is_local",
     "names",
+    "naming",
     "patiently",
     "place",
     "read_bytes",
@@ -225,9 +226,28 @@ def _beside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Place) -> Iterator[None]:
+    """Give an ``OSError`` that names no file, such as that of a full disk, the name of what is written.
+
+    Example:
+        >>> with naming(Path("metrics.json")):
+        ...     raise OSError(errno.ENOSPC, "No space left on device")
+        Traceback (most recent call last):
+        OSError: [Errno 28] No space left on device: 'metrics.json'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def remove_temporaries(folder: Place) -> None:

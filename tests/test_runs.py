@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import _CheckpointManagerState
 
 import pcl
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.model import ModelSpec, PairModel, build_model
-from pcl.runs import check_name, checkpoints, claim, experiment_hash, forget_half_written, sweep
+from pcl.runs import check_name, checkpoints, claim, experiment_hash, lost_checkpoints, mend_record, sweep
 from pcl.storage import Place, names, place, read_bytes, write_bytes
-from pcl.train.checkpoint import checkpoint_content, load_checkpoint, save_checkpoint
+from pcl.train.checkpoint import checkpoint_content, load_checkpoint, restore, save_checkpoint
 from pcl.train.loop import Optimisation, TrainingState, make_optimizer
 from tests.s3 import S3, SLOW_DOWN, s3_server
 
@@ -76,7 +79,7 @@ def test_a_file_with_the_name_of_the_run_is_refused(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "{}", "[]", "null", '{"experiment": 3}'])
 def test_a_garbled_provenance_is_refused(tmp_path, text):
     (tmp_path / "provenance.json").write_text(text)
-    with pytest.raises(BadInputError, match=r"provenance\.json"):
+    with pytest.raises(DamagedDataError, match=r"provenance\.json"):
         claim(tmp_path, EXPERIMENT, "seed: 0\n")
     assert contents(tmp_path) == {"provenance.json": text.encode()}
 
@@ -92,8 +95,25 @@ def test_the_hash_sees_values_and_not_their_order():
 
 def commit(run: Path, *names: str) -> None:
     """Write the snapshot that Ray Train keeps of its committed checkpoints."""
-    results = [{"checkpoint_dir_name": name, "metrics": {}} for name in names]
-    (run / SNAPSHOT).write_text(json.dumps({"ray_version": "2.60.0", "checkpoint_results": results}))
+    (run / SNAPSHOT).write_text(json.dumps(record_of(*names)))
+
+
+def record_of(*names: str, **changed: Any) -> dict[str, Any]:
+    """Return Ray Train's record of some checkpoints, as it writes it."""
+    results = [{"version": 0, "checkpoint_dir_name": name, "metrics": {"loss": float("nan")}} for name in names]
+    record = {
+        "ray_version": "2.60.0",
+        "checkpoint_results": results,
+        "checkpoint_report_indices": [*range(3, 3 + len(names))],
+        "latest_checkpoint_result": results[-1] if results else None,
+        "pending_training_results": [],
+        "pending_validation_specs": [],
+        "current_report_index": 3 + len(names),
+        "validated_checkpoint_dir_names": [],
+        "timed_out_validation_checkpoint_dir_names": [],
+        "failed_validation_checkpoint_dir_names": [],
+    }
+    return record | changed
 
 
 def touch_checkpoints(run: Path, *steps: int) -> list[Path]:
@@ -121,39 +141,121 @@ def test_only_committed_checkpoints_count(tmp_path):
     assert checkpoints(tmp_path) == []
 
 
+def save_some(run: Path, *steps: int) -> list[str]:
+    for step in steps:
+        save(run / f"checkpoint_{step:08d}", make_spec(), seed=step)
+    return [f"checkpoint_{step:08d}" for step in steps]
+
+
+def ray_goes_on_from(run: Path) -> tuple[list[str], str]:
+    """Return what Ray Train reads in its record: all checkpoints, and the newest."""
+    state = _CheckpointManagerState.parse_obj(json.loads((run / SNAPSHOT).read_text()))
+    names = [result.checkpoint_dir_name for result in state.checkpoint_results]
+    assert len(names) == len(state.checkpoint_report_indices) <= state.current_report_index
+    return names, state.latest_checkpoint_result.checkpoint_dir_name
+
+
 def test_half_written_checkpoints_are_forgotten_and_others_kept(tmp_path):
-    for step in (1, 2, 3):
-        save(tmp_path / f"checkpoint_0000000{step}", make_spec(), seed=step)
-    names = [f"checkpoint_0000000{step}" for step in (1, 2, 3)]
-    results = [{"checkpoint_dir_name": name, "metrics": {}} for name in names]
-    record = {"checkpoint_results": results, "checkpoint_report_indices": [0, 1, 2], "other": "kept"}
-    (tmp_path / SNAPSHOT).write_text(json.dumps(record | {"latest_checkpoint_result": results[2]}))
-    assert forget_half_written(tmp_path) == []
+    names = save_some(tmp_path, 1, 2, 3)
+    commit(tmp_path, *names)
+    before = (tmp_path / SNAPSHOT).read_bytes()
+    assert mend_record(tmp_path) == []
+    assert (tmp_path / SNAPSHOT).read_bytes() == before
     content = (tmp_path / names[2] / "state.pt").read_bytes()
     (tmp_path / names[2] / "state.pt").write_bytes(content[: len(content) // 2])
     (tmp_path / names[0] / "state.pt").unlink()
-    assert forget_half_written(tmp_path) == [names[0], names[2]]
-    left = json.loads((tmp_path / SNAPSHOT).read_text())
-    assert left["checkpoint_results"] == [results[1]]
-    assert (left["checkpoint_report_indices"], left["latest_checkpoint_result"]) == ([1], results[1])
-    assert left["other"] == "kept"
-    assert forget_half_written(tmp_path / "nowhere") == []
+    assert mend_record(tmp_path) == [f"{name} is half written or gone: it is left out" for name in (names[0], names[2])]
+    assert ray_goes_on_from(tmp_path) == ([names[1]], names[1])
+    assert mend_record(tmp_path) == mend_record(tmp_path / "nowhere") == []
 
 
 def test_names_in_the_record_of_checkpoints_that_lead_elsewhere_are_forgotten(tmp_path):
     run, name = tmp_path / "runs" / "run", "checkpoint_00000001"
     for folder in (run / name, tmp_path / "elsewhere", tmp_path / "runs"):
         save(folder, make_spec(), seed=0)
-    strays = ["../../elsewhere", str(tmp_path / "elsewhere"), "..", f"../run/{name}", f"{name}/"]
-    results = [{"checkpoint_dir_name": found, "metrics": {}} for found in (name, *strays)]
-    record = {"checkpoint_results": results, "checkpoint_report_indices": [*range(6)]}
-    (run / SNAPSHOT).write_text(json.dumps(record | {"latest_checkpoint_result": results[1]}))
-    assert forget_half_written(run) == strays
-    left = json.loads((run / SNAPSHOT).read_text())
-    assert (left["checkpoint_results"], left["latest_checkpoint_result"]) == ([results[0]], results[0])
-    (run / SNAPSHOT).write_text(json.dumps(left | {"latest_checkpoint_result": results[2]}))
-    assert forget_half_written(run) == []
-    assert json.loads((run / SNAPSHOT).read_text()) == left
+    strays = ["../../elsewhere", str(tmp_path / "elsewhere"), "..", f"../run/{name}", f"{name}/", "\x1b]0;title\x07"]
+    commit(run, name, *strays)
+    lines = mend_record(run)
+    assert [line.split(" is half")[0] for line in lines] == [*strays[:-1], r"\x1b]0;title\x07"]
+    assert ray_goes_on_from(run) == ([name], name)
+    stray = {"checkpoint_dir_name": strays[0], "metrics": {}}
+    (run / SNAPSHOT).write_text(json.dumps(record_of(name, latest_checkpoint_result=stray)))
+    assert mend_record(run) == []
+    assert ray_goes_on_from(run) == ([name], name)
+
+
+RECORDS = {
+    "lost": None,
+    "empty": "",
+    "half": '{"ray_version": "2.60.0", "checkpoint_results": [',
+    "nested": "[" * 100_000,
+    "another kind": "[]",
+    "a key missing": json.dumps({key: value for key, value in record_of().items() if key != "current_report_index"}),
+    "an index no number": json.dumps(record_of("checkpoint_00000200", checkpoint_report_indices=["x"])),
+    "all gone": json.dumps(record_of("checkpoint_00000700", "checkpoint_00000800")),
+}
+
+
+@pytest.mark.parametrize("text", RECORDS.values(), ids=RECORDS)
+def test_a_lost_or_damaged_record_is_written_anew_from_the_checkpoints_that_are_whole(tmp_path, text):
+    claim(tmp_path, EXPERIMENT, "seed: 0\n")
+    names = save_some(tmp_path, 100, 200, 300)
+    (tmp_path / "checkpoint_00000400").mkdir()
+    (tmp_path / "checkpoint_00000400" / "state.pt").write_bytes(b"half")
+    if text is not None:
+        (tmp_path / SNAPSHOT).write_text(text)
+    if text != RECORDS["all gone"]:
+        assert [path.name for path in checkpoints(tmp_path)] == names
+    lines = mend_record(tmp_path)
+    assert all(line.isprintable() for line in lines)
+    assert lines[-1].endswith("it is left out" if text == RECORDS["all gone"] else "with all 3 whole checkpoints")
+    assert ray_goes_on_from(tmp_path) == (names, names[-1])
+    assert [path.name for path in checkpoints(tmp_path)] == names
+    assert mend_record(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"checkpoint_report_indices": [5, 4]},
+        {"checkpoint_report_indices": [5, 5]},
+        {"checkpoint_report_indices": [5]},
+        {"current_report_index": 2},
+        {"latest_checkpoint_result": None},
+    ],
+    ids=str,
+)
+def test_a_record_that_ray_train_could_not_go_on_from_is_put_right(tmp_path, changed):
+    names = save_some(tmp_path, 100, 200)
+    (tmp_path / SNAPSHOT).write_text(json.dumps(record_of(*names) | changed))
+    assert mend_record(tmp_path) == []
+    assert ray_goes_on_from(tmp_path) == (names, names[-1])
+
+
+def test_a_committed_checkpoint_that_is_gone_is_named(tmp_path):
+    names = save_some(tmp_path, 100, 200, 300)
+    commit(tmp_path, *names)
+    assert lost_checkpoints(tmp_path) == []
+    for name in names[1:]:
+        (tmp_path / name / "state.pt").unlink()
+    assert lost_checkpoints(tmp_path) == [names[2], names[1]]
+    with pytest.warns(UserWarning, match="checkpoint_00000300, checkpoint_00000200 .* gone: .*checkpoint_00000100 is"):
+        pcl.load(tmp_path)
+
+
+def test_a_committed_checkpoint_that_is_half_written_is_named(tmp_path):
+    names = save_some(tmp_path, 100, 200)
+    commit(tmp_path, *names)
+    path = tmp_path / names[1] / "state.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert lost_checkpoints(tmp_path) == [names[1]]
+    with pytest.warns(UserWarning, match="checkpoint_00000200 is half written"):
+        pcl.load(tmp_path)
+
+
+def test_checkpoints_are_in_the_order_of_their_steps(tmp_path):
+    touch_checkpoints(tmp_path, 99_999_999, 100_000_000, 9)
+    assert [path.name for path in checkpoints(tmp_path)][-1] == "checkpoint_100000000"
 
 
 def test_a_run_without_checkpoints_has_none(tmp_path):
@@ -177,7 +279,8 @@ def make_spec(dtype: str = "float32", tilting: str = "inner_product") -> ModelSp
 def save(directory: Path, spec: ModelSpec, seed: int) -> PairModel:
     """Save a model that a step of training has taken away from its first weights."""
     model = build_model(spec, seed)
-    state = TrainingState(model, make_optimizer(model, Optimisation(num_steps=1, learning_rate=0.1)), step=1)
+    step = int(directory.name.removeprefix("checkpoint_")) if directory.name.startswith("checkpoint_") else 1
+    state = TrainingState(model, make_optimizer(model, Optimisation(num_steps=1, learning_rate=0.1)), step=step)
     model.log_tilting(*make_pairs()).sum().backward()
     state.optimizer.step()
     save_checkpoint(directory, checkpoint_content(state, spec, "hash"))
@@ -275,6 +378,144 @@ def test_a_file_of_something_else_is_noticed(tmp_path, content):
         pcl.load(tmp_path)
 
 
+def change_content(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """Change what a checkpoint after 7 steps holds, as a program would that wrote it whole."""
+    directory = tmp_path / "checkpoint_00000007"
+    save(directory, make_spec(), seed=8)
+    content = torch.load(directory / "state.pt", weights_only=True)
+    for one in content["optimizer"]["state"].values():
+        one["step"] = torch.tensor(7.0)
+    change(content)
+    torch.save(content, directory / "state.pt")
+    return directory
+
+
+def state_of_seven_steps() -> TrainingState:
+    model = build_model(make_spec(), 0)
+    return TrainingState(model, make_optimizer(model, Optimisation(num_steps=9, learning_rate=0.1)))
+
+
+NOT_FINITE = torch.tensor([[float("nan"), 0.0, 0.0]] * 4)
+WEIGHT = "encoder_u.1.map.weight"
+LIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "step a text": lambda c: c.update(step="x"),
+    "step negative": lambda c: c.update(step=-5),
+    "step large": lambda c: c.update(step=10**12),
+    "step another": lambda c: c.update(step=8),
+    "step true": lambda c: c.update(step=True),
+    "no optimiser": lambda c: c.update(optimizer={}),
+    "optimiser empty": lambda c: c["optimizer"].update(state={}),
+    "optimiser of fewer": lambda c: c["optimizer"]["state"].pop(0),
+    "optimiser of more": lambda c: c["optimizer"]["state"].update({9: c["optimizer"]["state"][0]}),
+    "moments of another shape": lambda c: c["optimizer"]["state"][0].update(exp_avg=torch.zeros(4)),
+    "moments of another dtype": lambda c: c["optimizer"]["state"][0].update(exp_avg=torch.zeros(4, 3).double()),
+    "moments not finite": lambda c: c["optimizer"]["state"][0].update(exp_avg=NOT_FINITE),
+    "second moments infinite": lambda c: c["optimizer"]["state"][0].update(exp_avg_sq=1 / torch.zeros(4, 3)),
+    "second moments negative": lambda c: c["optimizer"]["state"][0].update(exp_avg_sq=-torch.ones(4, 3)),
+    "moments no tensors": lambda c: c["optimizer"]["state"][0].update(exp_avg=3),
+    "moments of other steps": lambda c: c["optimizer"]["state"][0].update(step=torch.tensor(6.0)),
+    "hash no text": lambda c: c.update(config_hash=3),
+    "weights no tensors": lambda c: c["model"].update({WEIGHT: 3}),
+    "weights of another dtype": lambda c: c["model"].update({WEIGHT: torch.zeros(4, 3).double()}),
+    "weights of another shape": lambda c: c["model"].update({WEIGHT: torch.zeros(4, 4)}),
+    "weights not finite": lambda c: c["model"].update({WEIGHT: NOT_FINITE}),
+    "weights unnamed": lambda c: c["model"].pop(WEIGHT),
+    "weights of more": lambda c: c["model"].update(other=torch.zeros(3)),
+}
+LIES_OF_SPEC: dict[str, Callable[[dict[str, Any]], object]] = {
+    "embedding_dim large": lambda s: s.update(embedding_dim=10**8),
+    "embedding_dim beyond counting": lambda s: s.update(embedding_dim=10**30),
+    "embedding_dim negative": lambda s: s.update(embedding_dim=-4),
+    "shape large": lambda s: s["encoder_u"].update(shape=[10**6, 10**6]),
+    "shape a text": lambda s: s["encoder_u"].update(shape="3"),
+    "mean of another shape": lambda s: s["encoder_u"].update(mean=[1.0, 2.0]),
+    "one_hot of many": lambda s: s.update(embedding_dim=10**6, encoder_v={"kind": "one_hot", "shape": []}),
+    "deep": lambda s: s.update(
+        encoder_v={"kind": "field", "shape": [2, 3, 16, 16], "width": 4, "depth": 10**12},
+    ),
+    "very deep": lambda s: s.update(
+        encoder_v={"kind": "transformer", "shape": [50, 2], "lift": "none", "positions_per_token": 10, "width": 16}
+        | {"num_heads": 2, "time_step": 0.1, "depth": 10**9}
+    ),
+    "dtype a function": lambda s: s.update(dtype="load"),
+    "dtype of integers": lambda s: s.update(dtype="int64"),
+    "no temperature": lambda s: s.pop("temperature"),
+    "temperature 0": lambda s: s["temperature"].update(minimum=0.0, initial=0.0),
+    "encoder nothing": lambda s: s.update(encoder_u=None),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_checkpoint_that_cannot_be_is_not_resumed_from(tmp_path, lie):
+    restore(state_of_seven_steps(), change_content(tmp_path, lambda content: None), "hash", 9)
+    state = state_of_seven_steps()
+    before = {name: value.clone() for name, value in state.model.state_dict().items()}
+    with pytest.raises(DamagedDataError, match=r"state\.pt is no checkpoint that this program wrote") as noticed:
+        restore(state, change_content(tmp_path, LIES[lie]), "hash", 9)
+    assert str(noticed.value).isprintable()
+    assert all(torch.equal(value, before[name]) for name, value in state.model.state_dict().items())
+    assert state.step == 0
+
+
+def test_a_checkpoint_beyond_the_end_of_the_training_is_not_resumed_from(tmp_path):
+    directory = change_content(tmp_path, lambda content: None)
+    with pytest.raises(DamagedDataError, match="it is of step 7, the training has 6"):
+        restore(state_of_seven_steps(), directory, "hash", 6)
+
+
+def test_options_of_the_optimiser_are_those_of_the_configuration(tmp_path):
+    directory = change_content(tmp_path, lambda c: c["optimizer"]["param_groups"][0].update(weight_decay=9.0))
+    state = state_of_seven_steps()
+    restore(state, directory, "hash", 9)
+    assert [group["weight_decay"] for group in state.optimizer.param_groups] == [0.0, 0.0]
+    moments = torch.load(directory / "state.pt", weights_only=True)["optimizer"]["state"]
+    for number, found in state.optimizer.state_dict()["state"].items():
+        assert torch.equal(found["exp_avg"], moments[number]["exp_avg"])
+
+
+@pytest.mark.parametrize("lie", LIES_OF_SPEC)
+def test_a_specification_that_does_not_fit_the_weights_builds_nothing(tmp_path, lie):
+    directory = change_content(tmp_path, lambda content: LIES_OF_SPEC[lie](content["spec"]))
+    began = time.monotonic()
+    with pytest.raises((DamagedDataError, BadInputError), match=r"state\.pt") as noticed:
+        pcl.load(directory)
+    assert time.monotonic() - began < 5
+    assert str(noticed.value).isprintable()
+    assert "delete" not in str(noticed.value)
+
+
+def test_an_encoder_of_another_version_is_named_and_nobody_is_told_to_delete(tmp_path):
+    directory = change_content(tmp_path, lambda content: content["spec"]["encoder_u"].update(kind="oracle"))
+    with pytest.raises(
+        BadInputError, match=r"state\.pt .*encoder 'oracle' is not known.*a plugin, or another version"
+    ) as noticed:
+        pcl.load(directory)
+    assert "delete" not in str(noticed.value)
+
+
+def test_a_compressed_checkpoint_is_not_unpacked(tmp_path):
+    """A few bytes of it would fill the memory."""
+    save(tmp_path, make_spec(), seed=8)
+    with zipfile.ZipFile(tmp_path / "state.pt") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "state.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(DamagedDataError, match=r"state\.pt cannot be read"):
+        pcl.load(tmp_path)
+
+
+def test_a_storage_longer_than_its_record_is_not_read(tmp_path):
+    save(tmp_path, make_spec(), seed=8)
+    with zipfile.ZipFile(tmp_path / "state.pt") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "state.pt", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content[: len(content) // 2] if "/data/" in name else content)
+    with pytest.raises(DamagedDataError, match=r"state\.pt cannot be read"):
+        pcl.load(tmp_path)
+
+
 class Canary:
     """Creates a file when it is unpickled."""
 
@@ -344,7 +585,7 @@ def test_what_is_no_run_in_s3_is_left_alone(run):
         claim(run, EXPERIMENT, "seed: 0\n")
     assert names(run) == ["thesis.tex"]
     write_bytes(run / "other" / "provenance.json", b"{")
-    with pytest.raises(BadInputError, match=r"provenance\.json cannot be read"):
+    with pytest.raises(DamagedDataError, match=r"provenance\.json cannot be read"):
         claim(run / "other", EXPERIMENT, "seed: 0\n")
 
 
@@ -354,17 +595,16 @@ def test_checkpoints_in_s3_count_when_they_are_committed(run):
         write_bytes(run / f"checkpoint_{step:08d}" / "state.pt", b"")
     write_bytes(run / "checkpoint_00002000" / "other.pt", b"")
     assert checkpoints(run) == []
-    results = [{"checkpoint_dir_name": f"checkpoint_{step:08d}"} for step in (10, 9, 2000)]
-    write_bytes(run / SNAPSHOT, json.dumps({"checkpoint_results": results}).encode())
+    committed = (f"checkpoint_{step:08d}" for step in (10, 9, 2000))
+    write_bytes(run / SNAPSHOT, json.dumps(record_of(*committed)).encode())
     assert checkpoints(run) == [run / "checkpoint_00000009", run / "checkpoint_00000010"]
     write_bytes(run / SNAPSHOT, b'{"checkpoint_results": [')
-    with pytest.raises(DamagedDataError, match=SNAPSHOT):
-        checkpoints(run)
+    assert checkpoints(run) == [], "none of them is whole"
 
 
 def upload(tmp_path: Path, directory: Place, seed: int) -> PairModel:
-    model = save(tmp_path, make_spec(), seed)
-    write_bytes(directory / "state.pt", (tmp_path / "state.pt").read_bytes())
+    model = save(tmp_path / directory.name, make_spec(), seed)
+    write_bytes(directory / "state.pt", (tmp_path / directory.name / "state.pt").read_bytes())
     return model
 
 
@@ -429,8 +669,7 @@ def test_what_killed_processes_left_is_swept_and_what_counts_stays(tmp_path):
     for step in (10, 20, 30, 40):
         save(run / f"checkpoint_{step:08d}", make_spec(), seed=step)
     (run / "checkpoint_00000050").mkdir()
-    committed = [{"checkpoint_dir_name": f"checkpoint_{step:08d}", "metrics": {}} for step in (20, 30)]
-    (run / "checkpoint_manager_snapshot.json").write_text(json.dumps({"checkpoint_results": committed}))
+    commit(run, "checkpoint_00000020", "checkpoint_00000030")
     left = [run / f".progress.json.{'a' * 32}", run / "checkpoint_00000030" / f".state.pt.{'0' * 32}"]
     kept = [run / ".mine", run / f".progress.json.{'g' * 32}", run / "checkpoint_best" / f".x.{'a' * 32}"]
     kept[-1].parent.mkdir()

@@ -1,4 +1,10 @@
-"""What an evaluation leaves in its run; ``metrics.json`` comes last and is the mark that the evaluation is complete.
+"""What an evaluation leaves in its run; ``metrics.json`` is the mark that the evaluation is complete.
+
+An evaluation is written whole into a folder of its own beside the earlier one of the same checkpoint, ``.draft``, and
+then put in its place file by file, ``metrics.json`` last. So an earlier evaluation stays as it is if storage refuses
+while the next one is written. If the process is killed in the moment in which files are put in place (in S3, while
+they are uploaded a second time), the earlier metrics stay, and figures may already be the next ones: ``.draft`` says
+so, and evaluating again ends it.
 
 Its curves have event files of their own, in ``<run>/tensorboard/evaluation``, for TensorBoard follows only the newest
 event file of a folder: one in that of the training would hide what the training still writes.
@@ -6,29 +12,43 @@ event file of a folder: one in that of the training would hide what the training
 Evaluations come in any order of steps, and several at a time. TensorBoard draws the points of a curve in the order they
 come, and one with an earlier step makes it drop the later ones. So an evaluation writes a file of all points from its
 own step on, which begins with the event of a restart there: the later points are dropped and follow anew. A file knows
-of all evaluations that the files before it hold, since each of them leaves a draft of its metrics first.
+of all evaluations that the files before it hold, since each of them leaves its draft first.
 """
 
 __all__ = ["save_evaluation"]
 
 import io
-import json
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
 from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
 from pcl.data.manifest import write_json
+from pcl.errors import DamagedDataError, printable
 from pcl.evaluation.embeddings import write_projector
 from pcl.evaluation.result import Evaluation
 from pcl.events import EventFile, image, restart, scalar
-from pcl.storage import Place, names, read_bytes, write_bytes
+from pcl.storage import Place, is_local, names, read_bytes, write_bytes
+from pcl.stored import Count, Finite, read_sealed, sealed
 
-COMPLETE, DRAFT = "metrics.json", "draft.json"
+COMPLETE, DRAFT = "metrics.json", ".draft"
 SUFFIXES = (".json", ".png", ".nc")
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_HEADER_BYTES = 33
+
+
+class Metrics(BaseModel):
+    """What ``metrics.json`` holds beside its checksum: metrics and what they are of."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str | bool | int | Finite | None]
+
+    step: Count
 
 
 def save_evaluation(result: Evaluation, run: Place, checkpoint: str, about: Mapping[str, Any], part: str = "") -> Place:
@@ -48,9 +68,25 @@ def save_evaluation(result: Evaluation, run: Place, checkpoint: str, about: Mapp
         OSError: storage refuses; the evaluation is not complete then.
     """
     folder = run / "evaluations" / checkpoint / part if part else run / "evaluations" / checkpoint
-    old = [name for name in names(folder) if name.endswith(SUFFIXES)]
-    for name in sorted(old, key=lambda name: name != COMPLETE):
-        (folder / name).unlink()
+    draft, board, step = folder / DRAFT, run / "tensorboard" / "evaluation", int(about["step"])
+    _remove(draft)
+    try:
+        _write(result, draft, about)
+        EventFile(board, lambda: _events(run, step))
+        found, lines = _evaluations(run)
+        for line in lines:
+            print(printable(line), file=sys.stderr, flush=True)  # noqa: T201
+        if result.embeddings is not None and not part and all(one.step <= step for one in found if one.tag == "eval"):
+            write_projector(board, step, result.embeddings)
+    except BaseException:
+        _remove(draft)
+        raise
+    _put_in_place(draft, folder)
+    return folder
+
+
+def _write(result: Evaluation, folder: Place, about: Mapping[str, Any]) -> None:
+    """Write datasets, figures and, last, metrics."""
     for name, dataset in result.datasets.items():
         with tempfile.TemporaryDirectory() as directory:
             dataset.to_netcdf(Path(directory) / name)
@@ -60,15 +96,28 @@ def save_evaluation(result: Evaluation, run: Place, checkpoint: str, about: Mapp
         figure.savefig(buffer, format="png", dpi=120)
         write_bytes(folder / name, buffer.getvalue())
     content = {**about, **{name: float(value) for name, value in result.metrics.items()}}
-    write_json(folder / DRAFT, content)
-    board, step = run / "tensorboard" / "evaluation", int(about["step"])
-    EventFile(board, lambda: _events(run, step))
-    is_last = not part and all(one.step <= step for one in _evaluations(run) if one.tag == "eval")
-    if result.embeddings is not None and is_last:
-        write_projector(board, step, result.embeddings)
-    write_json(folder / COMPLETE, content)
-    (folder / DRAFT).unlink()
-    return folder
+    write_json(folder / COMPLETE, sealed(content))
+
+
+def _put_in_place(draft: Place, folder: Place) -> None:
+    """Give a draft's files the place of an earlier evaluation's, the mark last; then remove those it has no more."""
+    written = sorted(names(draft), key=lambda name: name == COMPLETE)
+    for name in written:
+        if isinstance(draft, Path):
+            (draft / name).replace(str(folder / name))
+        else:
+            write_bytes(folder / name, read_bytes(draft / name) or b"")
+    for name in names(folder):
+        if name.endswith(SUFFIXES) and name not in written:
+            (folder / name).unlink()
+    _remove(draft)
+
+
+def _remove(draft: Place) -> None:
+    for name in names(draft):
+        (draft / name).unlink(missing_ok=True)
+    if is_local(draft) and draft.is_dir():
+        draft.rmdir()
 
 
 @dataclass(frozen=True)
@@ -79,28 +128,46 @@ class _Evaluation:
     content: dict[str, Any]
 
 
-def _evaluations(run: Place) -> list[_Evaluation]:
-    """Return the evaluations of a run, complete or about to be, in the order of their steps."""
-    found = []
+def _evaluations(run: Place) -> tuple[list[_Evaluation], list[str]]:
+    """Return the evaluations of a run, complete or about to be, in the order of their steps, and lines on damaged ones.
+
+    Where one is about to take the place of another it is the one.
+    """
+    found, lines = [], []
     for checkpoint in names(run / "evaluations"):
         top = run / "evaluations" / checkpoint
         parts = [name for name in names(top) if "." not in name]
         for folder, tag in [(top, "eval"), *((top / part, f"eval_{part}") for part in parts)]:
-            content = read_bytes(folder / COMPLETE) or read_bytes(folder / DRAFT)
-            if content is not None:
-                metrics = json.loads(content)
-                found.append(_Evaluation(int(metrics["step"]), tag, folder, metrics))
-    return sorted(found, key=lambda one: one.step)
+            try:
+                one = _read(folder / DRAFT, tag, checkpoint) or _read(folder, tag, checkpoint)
+            except DamagedDataError as error:
+                lines.append(f"left out of the curves: {error}")
+            else:
+                found += [one] if one else []
+    return sorted(found, key=lambda one: one.step), lines
+
+
+def _read(folder: Place, tag: str, checkpoint: str) -> _Evaluation | None:
+    path, remedy = folder / COMPLETE, f"evaluate {checkpoint} again"
+    read = read_sealed(path, Metrics, remedy)
+    if read is None:
+        return None
+    step = read[0].step
+    if checkpoint != f"checkpoint_{step:08d}":
+        raise DamagedDataError(f"{path} is of step {step}: {remedy}")
+    return _Evaluation(step, tag, folder, read[0].model_extra or {})
 
 
 def _events(run: Place, first_step: int) -> Iterator[Event]:
     """Yield the scalars and figures of every evaluation from a step on."""
     yield restart(first_step)
-    for one in _evaluations(run):
+    for one in _evaluations(run)[0]:
         if one.step >= first_step:
             for name, value in one.content.items():
                 if isinstance(value, float):
                     yield scalar(f"{one.tag}/{name}", value, one.step)
             for name in names(one.folder):
-                if name.endswith(".png") and (png := read_bytes(one.folder / name)):
-                    yield image(f"{one.tag}/{Path(name).stem}", png, one.step)
+                if name.endswith(".png"):
+                    png = read_bytes(one.folder / name) or b""
+                    if png.startswith(PNG) and len(png) >= PNG_HEADER_BYTES:  # a damaged one stays out
+                        yield image(f"{one.tag}/{Path(name).stem}", png, one.step)

@@ -4,13 +4,16 @@ __all__ = ["Store", "code_version"]
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pcl.data.manifest import write_json
+from pcl.errors import DamagedDataError
 from pcl.gaussian import GaussianProcessPair
-from pcl.storage import Place, read_bytes
+from pcl.storage import Place
+from pcl.stored import read_sealed, sealed
 from pcl.theory.experiments import EXPERIMENTS, Result, Task
 
 READERS = ("checks.py", "figures.py", "report.py")  # of this package: they read results and change none
@@ -24,6 +27,14 @@ def code_version() -> str:
     for path in sorted(set(root.rglob("*.py")) - {root / "theory" / name for name in READERS}):
         content.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return content.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A finished task, as its file holds it."""
+
+    task: dict[str, Any]
+    result: dict[str, Any]
 
 
 class Store:
@@ -47,13 +58,14 @@ class Store:
     def load(self, task: Task) -> Result | None:
         """Return the result of a task, None where it is missing or damaged."""
         try:
-            return dict(json.loads(read_bytes(self.path(task)) or b"")["result"])
-        except (ValueError, LookupError, TypeError):
+            found = read_sealed(self.path(task), Stored, "it is computed again")
+        except DamagedDataError:
             return None
+        return found[0].result if found and found[1] else None
 
     def save(self, task: Task, result: Result) -> None:
         """Write the result of a task, whole or not at all."""
-        write_json(self.path(task), {"task": asdict(task), "result": result}, allow_nan=True)
+        write_json(self.path(task), sealed({"task": asdict(task), "result": result}), allow_nan=True)
 
     def pending(self, tasks: list[Task]) -> list[Task]:
         """Return the tasks without a result, one of those that compute the same."""

@@ -11,23 +11,35 @@ __all__ = [
     "save_checkpoint",
 ]
 
+import errno
+import inspect
 import io
 import pickle
 import platform
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor
+from typing_extensions import TypedDict
 
-from pcl.errors import DamagedDataError
+from pcl.encoders import ENCODERS, make_encoder
+from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.model import ModelSpec, PairModel, build_model
 from pcl.storage import Place, read_bytes, write_bytes
+from pcl.stored import Count
+from pcl.tilting import TILTINGS
 from pcl.train.loop import TrainingState
 
 FILE_NAME = "state.pt"
-KEYS = {"model", "optimizer", "step", "spec", "config_hash", "versions"}
+NAME = re.compile(r"checkpoint_([0-9]{8,15})")
+PRECISIONS = ("float32", "float64")
+MOST_COUNTED = 1 << 24  # steps: Adam counts in float32
+FREE_VALUES = 1 << 24  # that a model may compute for itself, such as one-hot vectors, whatever its file holds
 UNREADABLE = (
     OSError,
     RuntimeError,
@@ -37,9 +49,24 @@ UNREADABLE = (
     TypeError,
     AttributeError,
     AssertionError,
+    ArithmeticError,
+    MemoryError,
     pickle.UnpicklingError,
     zipfile.BadZipFile,
 )
+
+
+class Content(TypedDict):
+    """What a checkpoint holds."""
+
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True, strict=True)  # type: ignore[misc]
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    step: Count
+    spec: dict[str, Any]
+    config_hash: str
+    versions: dict[str, str]
 
 
 def checkpoint_name(step: int) -> str:
@@ -104,28 +131,74 @@ def load_checkpoint(directory: Place) -> dict[str, Any]:
     """Read a checkpoint as tensors on the CPU and plain values.
 
     Raises:
-        DamagedDataError: the file is missing or cannot be read.
-        OSError: S3 refuses.
+        DamagedDataError: the file is missing, cannot be read, or holds something else.
+        OSError: storage refuses.
     """
     path = directory / FILE_NAME
-    remote = None if isinstance(path, Path) else read_bytes(path) or b""
+    if not path.is_file():
+        raise DamagedDataError(f"{path} is missing: use another checkpoint, a training goes on from the one before")
     try:
-        with path.open("rb") if remote is None else io.BytesIO(remote) as file:
+        with path.open("rb") if isinstance(path, Path) else io.BytesIO(read_bytes(path) or b"") as file:
             content = _read(file)
-        if not isinstance(content, dict) or not content.keys() >= KEYS:
-            raise ValueError
     except UNREADABLE as error:
-        raise _damaged(path, error) from error
-    return content
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place that is not there
+            raise
+        raise DamagedDataError(
+            f"{path} cannot be read ({type(error).__name__}): delete that checkpoint and resume from the one before"
+        ) from error
+    try:
+        checked = dict(TypeAdapter(Content).validate_python(content))
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise _other(path, f"{'.'.join(map(str, wrong['loc']))[:100]}: {wrong['msg']}") from error
+    named = NAME.fullmatch(directory.name)
+    if named and int(named[1]) != checked["step"]:
+        raise _other(path, f"it is of step {checked['step']}")
+    if not all(value.isfinite().all() for value in content["model"].values()):
+        raise _other(path, "some of its weights are not finite")
+    return checked
 
 
-def _read(file: IO[bytes]) -> dict[str, Any]:
+def _read(file: IO[bytes]) -> Any:
+    """Return the content of a file in which nothing is compressed, so that it takes no more memory than the file."""
+    size = file.seek(0, io.SEEK_END)
     with zipfile.ZipFile(file) as archive:  # torch does not look at the checksums itself
+        members = archive.infolist()
+        if sum(one.file_size for one in members) > size or any(one.compress_type for one in members):
+            raise zipfile.BadZipFile
         if archive.testzip() is not None:
             raise zipfile.BadZipFile
     file.seek(0)
-    content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    content = torch.load(file, map_location="cpu", weights_only=True)
+    storages = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in _tensors(content, size)
+    }
+    held = sorted(one.file_size for one in members if "/data/" in one.filename and one.file_size)
+    if sorted(filter(None, storages.values())) != held:
+        raise ValueError
     return content
+
+
+def _tensors(content: Any, most: int) -> list[Tensor]:
+    """Return the tensors of nested content that has at most so many parts, and in which each holds all its values.
+
+    A part takes a byte of the file at least, unless it is referred to again and again.
+    """
+    found, parts = [], [content]
+    while parts:
+        part = parts.pop()
+        inner = list(part.values()) if isinstance(part, dict) else part if isinstance(part, list | tuple) else []
+        most -= len(inner)
+        if most < 0:
+            raise ValueError
+        parts += inner
+        if isinstance(part, Tensor):
+            if part.layout is not torch.strided or part.is_quantized or part.device.type != "cpu":
+                raise ValueError
+            if part.untyped_storage().nbytes() < part.nbytes:
+                raise ValueError
+            found.append(part)
+    return found
 
 
 def is_whole(directory: Place) -> bool:
@@ -137,33 +210,93 @@ def is_whole(directory: Place) -> bool:
     try:
         with (directory / FILE_NAME).open("rb") as file:
             return zipfile.is_zipfile(file)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return False
+    except ValueError:  # of an address, whose file is too short to be searched
         return False
 
 
-def _damaged(path: Place, error: Exception) -> DamagedDataError:
+def _other(path: Place, what: str) -> DamagedDataError:
     return DamagedDataError(
-        f"{path} cannot be read ({type(error).__name__}): delete that checkpoint and resume from the one before"
+        f"{path} is no checkpoint that this program wrote ({printable(what)}): use another checkpoint, or the version "
+        "of the program that wrote it"
     )
 
 
 def load_model(directory: Place) -> PairModel:
-    """Build the model of a checkpoint, on the CPU.
+    """Build the model of a checkpoint, on the CPU, once its file is seen to hold the weights of such a model.
 
     Raises:
+        BadInputError: this program knows no such model, for example its kind of encoder.
         DamagedDataError: the checkpoint cannot be read or does not hold such a model.
+        OSError: storage refuses.
     """
-    content = load_checkpoint(directory)
+    content, path = load_checkpoint(directory), directory / FILE_NAME
     try:
+        _check_known(content["spec"])
+        _check_spec(content["spec"], content["model"])
         model = build_model(content["spec"])
         model.load_state_dict(content["model"])
+    except BadInputError as error:
+        raise BadInputError(
+            f"{path} holds a model that cannot be built here ({printable(error)[:300]}): a plugin, or another version "
+            "of this program, wrote it; load it with that"
+        ) from error
     except UNREADABLE as error:
-        raise _damaged(directory / FILE_NAME, error) from error
+        raise _other(path, f"its model: {type(error).__name__}: {' '.join(str(error).split())[:100]}") from error
     return model
 
 
-def restore(state: TrainingState, directory: Place, config_hash: str) -> None:
+def _check_known(spec: Mapping[str, Any]) -> None:
+    """Raise ``BadInputError`` if a specification has parts that this program does not know."""
+    unknown = [f"the key {key!r} is" for key in spec if key not in ModelSpec.__annotations__]
+    for name in ("encoder_u", "encoder_v"):
+        kind = spec[name]["kind"]
+        if kind not in ENCODERS:
+            unknown.append(f"the encoder {kind!r} is")
+            continue
+        options = inspect.signature(ENCODERS[kind]).parameters
+        known = {*inspect.signature(make_encoder).parameters, *options}
+        if all(option.kind is not option.VAR_KEYWORD for option in options.values()):
+            unknown += [f"the key {key!r} of the encoder {kind!r} is" for key in spec[name] if key not in known]
+    if spec["tilting"] not in TILTINGS:
+        unknown.append(f"the tilting {spec['tilting']!r} is")
+    if unknown:
+        raise BadInputError(f"{unknown[0]} not known")
+
+
+def _check_spec(spec: ModelSpec, weights: Mapping[str, Tensor]) -> None:
+    """Raise ``ValueError`` if a model does not have just these weights, by a build that allocates nothing."""
+    depths = [spec[name].get("depth", 0) for name in ("encoder_u", "encoder_v")]
+    if spec["dtype"] not in PRECISIONS or max(depths) > len(weights):
+        raise ValueError("its precision or its depth is not that of the weights")
+    try:
+        with torch.device("meta"):
+            skeleton = build_model(spec)
+    except RuntimeError:  # an encoder of others that computes with values as it is built
+        return
+    _compare(skeleton.state_dict(), weights)
+    computed = sum(value.numel() for value in skeleton.buffers())
+    if computed > FREE_VALUES + 64 * sum(value.numel() for value in weights.values()):
+        raise ValueError("it computes more than its weights are worth")
+
+
+def _compare(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise ``ValueError`` where tensors do not have the names, shapes and dtypes of others."""
+    for name in sorted({*wanted, *found}):
+        one, other = wanted.get(name), found.get(name)
+        if one is None or other is None or one.shape != other.shape or one.dtype != other.dtype:
+            raise ValueError(f"{name} is missing, or has another shape or dtype")
+
+
+def restore(state: TrainingState, directory: Place, config_hash: str, num_steps: int) -> None:
     """Put a checkpoint's content into a state.
+
+    Args:
+        state: changed in place.
+        directory: of the checkpoint.
+        config_hash: of the experiment.
+        num_steps: of the whole training.
 
     Raises:
         DamagedDataError: the checkpoint cannot be read, or belongs to another experiment.
@@ -171,9 +304,34 @@ def restore(state: TrainingState, directory: Place, config_hash: str) -> None:
     content = load_checkpoint(directory)
     if content["config_hash"] != config_hash:
         raise DamagedDataError(f"{directory} belongs to another configuration: give the run another name")
+    if content["step"] > num_steps:
+        raise _other(directory / FILE_NAME, f"it is of step {content['step']}, the training has {num_steps}")
     try:
-        state.model.load_state_dict(content["model"])
-        state.optimizer.load_state_dict(content["optimizer"])
+        _compare(state.model.state_dict(), content["model"])
+        moments = _checked_moments(state, content)
     except UNREADABLE as error:
-        raise _damaged(directory / FILE_NAME, error) from error
+        raise _other(directory / FILE_NAME, f"{type(error).__name__}: {str(error)[:100]}") from error
+    state.model.load_state_dict(content["model"])
+    # its options follow from the configuration, whose hash is that of this one
+    state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": moments})
     state.step = content["step"]
+
+
+def _checked_moments(state: TrainingState, content: Mapping[str, Any]) -> dict[int, dict[str, Tensor]]:
+    """Return Adam's moments of every parameter that has moved, none before the first step."""
+    names = {id(parameter): name for name, parameter in state.model.named_parameters()}
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    moments: dict[int, dict[str, Tensor]] = content["optimizer"]["state"]
+    if moments.keys() - range(len(parameters)) or bool(moments) != bool(content["step"]):
+        raise ValueError("the moments of the optimiser are not those of its parameters")
+    for number, parameter in enumerate(parameters):
+        one, weight = moments.get(number), content["model"][names[id(parameter)]]
+        if one is None:
+            if not torch.equal(parameter.detach().cpu(), weight):
+                raise ValueError("a parameter that has moved has no moments of the optimiser")
+            continue
+        _compare({"step": torch.tensor(0.0), "exp_avg": weight, "exp_avg_sq": weight}, one)
+        are_finite = one["exp_avg"].isfinite().all() and one["exp_avg_sq"].isfinite().all()
+        if one["step"] != min(content["step"], MOST_COUNTED) or not are_finite or one["exp_avg_sq"].min() < 0:
+            raise ValueError("the moments of the optimiser are not possible after so many steps")
+    return moments

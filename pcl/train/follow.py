@@ -2,15 +2,26 @@
 
 __all__ = ["follow"]
 
-import json
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from pcl.storage import Place, read_bytes
+from pcl.errors import DamagedDataError, printable
+from pcl.storage import Place
+from pcl.stored import Count, Finite, read_json
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What worker 0 writes of how far it is, as far as it is shown."""
+
+    step: Count
+    loss: Finite | None = None
+    pairs_per_second: Finite = 0.0
 
 
 def follow(path: Place, num_steps: int, stop: threading.Event, heard: Callable[[], list[str]]) -> None:
@@ -30,17 +41,18 @@ def follow(path: Place, num_steps: int, stop: threading.Event, heard: Callable[[
         with suppress(Exception):  # of Ray: of a cluster that does not answer the end of the training tells
             lines = heard()
         for line in lines:
-            bar.write(line, file=sys.stdout)
+            bar.write(printable(line), file=sys.stdout)
             sys.stdout.flush()
-        state = {"step": shown}
-        with suppress(OSError):  # of storage that refuses others tell
-            state = json.loads(read_bytes(path) or b"{}") or state
-        if state["step"] != shown and "loss" in state:
-            text = f"loss {state['loss']:.4f}, {state['pairs_per_second']:,.0f} pairs/s"
+        found = None
+        with suppress(OSError, DamagedDataError):  # of storage that refuses others tell; the next one is written anew
+            found = read_json(path, Progress, "")
+        state = found or Progress(shown)
+        if state.step != shown and state.loss is not None:
+            text = f"loss {state.loss:.4f}, {state.pairs_per_second:,.0f} pairs/s"
             bar.set_postfix_str(text, refresh=False)
-            bar.n = state["step"]
+            bar.n = state.step
             bar.refresh()
             if bar.disable:
-                print(f"step {state['step']} of {num_steps}: {text}", flush=True)  # noqa: T201
-        shown = state["step"]
+                print(f"step {state.step} of {num_steps}: {text}", flush=True)  # noqa: T201
+        shown = state.step
     bar.close()

@@ -275,7 +275,7 @@ class Session:
         broadcast_state(model, self.workers)
         self.state = TrainingState(model, make_optimizer(model, self.optimisation))
         if resume_from is not None:
-            restore(self.state, resume_from, self.experiment_hash)
+            restore(self.state, resume_from, self.experiment_hash, self.optimisation.num_steps)
 
     def run(self, run: Place, commit: Commit, stop: Callable[[], bool] = lambda: False) -> Scalars:
         """Train to the last step, or until some worker is told to stop; a checkpoint is committed there.

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from pcl.evaluation.embeddings import Embeddings, choose_embeddings
 from pcl.evaluation.record import save_evaluation
 from pcl.evaluation.result import Evaluation
 from pcl.storage import names, place
+from pcl.stored import sealed
 from pcl.train.tensorboard import Journal
 from tests.s3 import s3_server
 from tests.train.board import Board
@@ -62,7 +64,10 @@ def test_a_second_evaluation_replaces_the_first(tmp_path):
     for shown in (board.reload(), Board(tmp_path)):
         assert shown.curve(BOARD, "eval/recall") == [(10, 0.01), (20, 0.5), (30, 0.03)]
         assert shown.image_steps(BOARD, "eval/picture")[-1] == 30
-    assert json.loads((folder / "metrics.json").read_text()) == {
+    content = json.loads((folder / "metrics.json").read_text())
+    assert sealed(content) == content
+    assert content == {
+        "sha256": content["sha256"],
         "step": 20,
         "checkpoint": "checkpoint_00000020",
         "experiment": "abc",
@@ -92,23 +97,107 @@ def test_training_and_evaluations_do_not_hide_each_other(tmp_path):
         assert board.curve(BOARD, "eval/recall") == curve(range(10, step + 1, 10))
 
 
-def test_the_mark_comes_last_and_an_error_leaves_none(tmp_path, monkeypatch):
-    save(tmp_path, 10, value=0.5)
-    mark = tmp_path / RUN / "evaluations" / "checkpoint_00000010" / "metrics.json"
-    assert mark.is_file()
+@pytest.mark.parametrize("refused", range(5))
+def test_storage_that_refuses_leaves_the_earlier_evaluation_as_it_was(tmp_path, monkeypatch, refused):
+    """Whichever write is the first to be refused, before files are put in place."""
+    found = {step: result(0.5, figure=True) for step in (1, 2)}
+    for one in found.values():
+        one.datasets["field.nc"] = xr.Dataset({"x": ("t", np.arange(3.0))})
+    found[2].figures["other.png"] = Figure(figsize=(1, 1))
+    about, run = {"step": 10, "split": "test"}, tmp_path / RUN
+    folder = save_evaluation(found[1], run, "checkpoint_00000010", about)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sorted(before) == ["field.nc", "metrics.json", "picture.png"]
+    left, real = [refused], record.write_bytes
 
-    def refuse(*_):
-        assert not mark.exists()
-        raise OSError(28, "No space left on device")
+    def write(path, content):
+        if left[0] == 0:
+            raise OSError(28, "No space left on device", str(path))
+        left[0] -= 1
+        real(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(record, "EventFile", refuse)
+        patch.setattr(record, "write_bytes", write)
+        patch.setattr("pcl.data.manifest.write_bytes", write)
+        patch.setattr("pcl.events.write_bytes", write)
+        patch.setattr("pcl.events._create", lambda path, content: write(path, content) or True)
         with pytest.raises(OSError, match="No space"):
-            save(tmp_path, 10)
-    assert not mark.exists()
+            save_evaluation(found[2], run, "checkpoint_00000010", about)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    save_evaluation(found[2], run, "checkpoint_00000010", about)
+    assert sorted(path.name for path in folder.iterdir()) == ["field.nc", "metrics.json", "other.png", "picture.png"]
+
+
+def test_the_mark_is_put_in_place_last(tmp_path, monkeypatch):
+    save(tmp_path, 10, value=0.5, figure=True)
+    folder = tmp_path / RUN / "evaluations" / "checkpoint_00000010"
+    moved, real = [], Path.replace
+
+    def replace(self, target):
+        if self.parent.name == ".draft":
+            assert json.loads((folder / "metrics.json").read_text())["recall"] == 0.5
+            moved.append(self.name)
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    save(tmp_path, 10, value=0.25, figure=True)
+    assert moved == ["picture.png", "metrics.json"]
+    assert json.loads((folder / "metrics.json").read_text())["recall"] == 0.25
+
+
+def test_a_draft_that_a_killed_process_left_is_replaced(tmp_path):
+    draft = tmp_path / RUN / "evaluations" / "checkpoint_00000010" / ".draft"
+    draft.mkdir(parents=True)
+    (draft / "old.png").write_bytes(b"half")
+    (draft / "metrics.json").write_bytes(b"{")
     folder = save(tmp_path, 10)
     assert sorted(path.name for path in folder.iterdir()) == ["metrics.json"]
-    assert Board(tmp_path).curve(BOARD, "eval/recall") == curve([10])
+
+
+DAMAGES = {
+    "half": lambda content: content[: len(content) // 2],
+    "digit": lambda content: content.replace(b"0.01", b"0.02"),
+    "nested": lambda content: b"[" * 100_000,
+    "step a text": lambda content: json.dumps(sealed(json.loads(content) | {"step": "x"})).encode(),
+    "step large": lambda content: json.dumps(sealed(json.loads(content) | {"step": 1e30})).encode(),
+    "step another": lambda content: json.dumps(sealed(json.loads(content) | {"step": 11})).encode(),
+    "no step": lambda content: b"{}",
+    "a title": lambda content: b'{"step": 10, "\\u001b]0;title": []}',
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_metrics_are_left_out_and_said_to_be_so(tmp_path, capsys, damage):
+    for step in (10, 20):
+        save(tmp_path, step)
+    path = tmp_path / RUN / "evaluations" / "checkpoint_00000010" / "metrics.json"
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    capsys.readouterr()
+    save(tmp_path, 30)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+    assert "checkpoint_00000010" in line
+    assert Board(tmp_path).curve(BOARD, "eval/recall")[-2:] == curve([20, 30])
+    save(tmp_path, 5)  # every later point follows anew, but for that of the damaged one
+    assert Board(tmp_path).curve(BOARD, "eval/recall") == curve([5, 20, 30])
+    save(tmp_path, 10)
+    assert Board(tmp_path).curve(BOARD, "eval/recall") == curve([5, 10, 20, 30])
+
+
+def test_metrics_without_a_checksum_are_read(tmp_path):
+    save(tmp_path, 20)
+    path = tmp_path / RUN / "evaluations" / "checkpoint_00000020" / "metrics.json"
+    path.write_text(json.dumps({"step": 20, "recall": 0.75}))
+    save(tmp_path, 10)
+    assert Board(tmp_path).curve(BOARD, "eval/recall") == [(10, 0.01), (20, 0.75)]
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
+def test_a_damaged_figure_of_another_evaluation_is_left_out(tmp_path, content):
+    save(tmp_path, 20, figure=True)
+    (tmp_path / RUN / "evaluations" / "checkpoint_00000020" / "picture.png").write_bytes(content)
+    save(tmp_path, 10, figure=True)
+    assert Board(tmp_path).image_steps(BOARD, "eval/picture") == [10]
 
 
 def test_datasets_and_figures_are_written_whole(tmp_path):
