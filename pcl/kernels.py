@@ -30,7 +30,10 @@ def gaussian_kernel(bandwidth: float) -> Kernel:
         tensor([[1.0000, 0.6065]])
     """
     if not 0 < bandwidth < math.inf:
-        raise ValueError(f"bandwidth {bandwidth}: it must be positive and finite; items that are all equal have none")
+        raise ValueError(
+            f"bandwidth {bandwidth}: it must be positive and finite; the median distance is 0 among items that are all "
+            "equal, or most of them: give a bandwidth"
+        )
 
     @in_full_precision
     def kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -83,8 +86,8 @@ def median_bandwidth(items: Tensor, max_items: int = 1000) -> float:
     r"""Return the median distance between two different items: the median heuristic for ``gaussian_kernel``.
 
     Args:
-        items: shape (N, ...), N >= 2; the first ``max_items`` are used.
-        max_items: bounds the work.
+        items: shape (N, ...), N >= 2.
+        max_items: bounds the work: of more items a random sample is used, always the same.
 
     Raises:
         ValueError: there are fewer than two items.
@@ -98,4 +101,6 @@ def median_bandwidth(items: Tensor, max_items: int = 1000) -> float:
     """
     if len(items) < 2:
         raise ValueError(f"{len(items)} items: a median distance needs at least two")
-    return float(torch.pdist(items[:max_items].flatten(1).double()).median())
+    if len(items) > max_items:  # the first ones may be of one kind
+        items = items[torch.randperm(len(items), generator=torch.Generator().manual_seed(0))[:max_items]]
+    return float(torch.pdist(items.flatten(1).double()).median())

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from pcl.config import Config, data_identity, experiment
-from pcl.data.loader import LaneLoader, iterate_split
+from pcl.data.loader import LaneLoader
 from pcl.data.manifest import Manifest, differing_keys, load_manifest, manifest_sha256
+from pcl.data.sample import sample_pairs
 from pcl.encoders import OneHot, Standardise
 from pcl.errors import BadInputError
-from pcl.kernels import on_features
+from pcl.kernels import Kernel, on_features
 from pcl.model import ModelSpec, build_model
 from pcl.objective import FiniteModality, Loss, make_kernel, make_loss
 from pcl.runs import experiment_hash
@@ -29,6 +30,8 @@ from pcl.train.collectives import broadcast_state, make_workers
 from pcl.train.loop import Optimisation, Scalars, TrainingState, make_optimizer, train
 from pcl.train.profiler import profiled
 from pcl.train.tensorboard import Journal
+
+KERNEL_PAIRS = 1000  # of the training split, for the median distance
 
 Commit = Callable[[int, Scalars, Mapping[str, Any] | None], None]
 
@@ -189,39 +192,56 @@ def loss_of(config: Config, manifest: Manifest, device: torch.device) -> Loss:
 
     Raises:
         BadInputError: a kernel does not fit the data.
+        DamagedDataError: a shard differs from its manifest.
     """
-    kernels = None
-    if config.loss.kind.endswith("mmd"):
-        kernel = config.loss.kernel
-        kernels = []
-        items = next(iterate_split(Path(config.data.shards), manifest, "train"))
-        for name, some, bandwidth in zip("uv", items, (kernel.bandwidth_u, kernel.bandwidth_v), strict=True):
-            info, statistics = manifest.arrays[name], manifest.statistics[name]
-            features: nn.Module
-            if info.statistics in ("none", "channel"):
-                raise BadInputError(
-                    f"loss.kind={config.loss.kind}: its kernels act on standardised numbers or labels, and {name} of "
-                    f"{config.data.source} is neither: choose conditional or joint"
-                )
-            if "counts" in statistics:
-                features = OneHot(info.shape, len(statistics["counts"]))
-            else:
-                features = Standardise(info.scale_factor, statistics["mean"], statistics["std"])
-            try:
-                chosen = make_kernel(
-                    kernel.kind, features(some), bandwidth=bandwidth, degree=kernel.degree, offset=kernel.offset
-                )
-            except ValueError as error:
-                raise BadInputError(f"loss.kernel for {name}: {error}") from error
-            kernels.append(on_features(chosen, features.to(device)))
     return make_loss(
         config.loss.kind,
         (config.loss.weight_u_given_v, config.loss.weight_v_given_u),
         exclude_positive=config.loss.exclude_positive,
         mode=config.loss.mode,
-        kernels=None if kernels is None else (kernels[0], kernels[1]),
+        kernels=kernels_of(config, manifest, device) if config.loss.kind.endswith("mmd") else None,
         statistic=config.loss.kernel.statistic,
     )
+
+
+def kernels_of(config: Config, manifest: Manifest, device: torch.device) -> tuple[Kernel, Kernel]:
+    """Return the kernels of u and v: what follows from the data is that of a random sample of the training pairs.
+
+    Raises:
+        BadInputError: a kernel does not fit the data.
+        DamagedDataError: a shard differs from its manifest.
+    """
+    kernel, kernels = config.loss.kernel, []
+    features = [kernel_features(name, config, manifest) for name in "uv"]
+    bandwidths = kernel.bandwidth_u, kernel.bandwidth_v
+    needed = 0 if kernel.kind == "gaussian" and all(bandwidths) else KERNEL_PAIRS
+    items = sample_pairs(Path(config.data.shards), manifest, "train", needed, config.seed)
+    for name, feature_map, some, bandwidth in zip("uv", features, items, bandwidths, strict=True):
+        try:
+            chosen = make_kernel(
+                kernel.kind, feature_map(some), bandwidth=bandwidth, degree=kernel.degree, offset=kernel.offset
+            )
+        except ValueError as error:
+            raise BadInputError(f"loss.kernel for {name}: {error}") from error
+        kernels.append(on_features(chosen, feature_map.to(device)))
+    return kernels[0], kernels[1]
+
+
+def kernel_features(name: str, config: Config, manifest: Manifest) -> nn.Module:
+    """Return what a kernel acts on: standardised numbers, or labels as one-hot vectors.
+
+    Raises:
+        BadInputError: the data are neither.
+    """
+    info, statistics = manifest.arrays[name], manifest.statistics[name]
+    if info.statistics in ("none", "channel"):
+        raise BadInputError(
+            f"loss.kind={config.loss.kind}: its kernels act on standardised numbers or labels, and {name} of "
+            f"{config.data.source} is neither: choose conditional or joint"
+        )
+    if "counts" in statistics:
+        return OneHot(info.shape, len(statistics["counts"]))
+    return Standardise(info.scale_factor, statistics["mean"], statistics["std"])
 
 
 def keep_freed_memory() -> None:
@@ -252,7 +272,7 @@ class Session:
         if device.type == "cpu":
             keep_freed_memory()
         self.config, self.clock = config, Clock(device)
-        self.workers = make_workers(self.clock)
+        self.workers = make_workers(self.clock, equal_batches=True)  # as the lanes give
         manifest = load_shards(config)
         self.loader = make_loader(config, manifest, self.workers.worker_rank, self.workers.num_workers)
         self.spec = model_spec(config, manifest)
