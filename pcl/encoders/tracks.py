@@ -113,7 +113,8 @@ class DrifterRaster(nn.Module):
         middles = (torch.arange(num_positions - 1, dtype=torch.float64) + 0.5) * self.record_s
         index = _fractional_index(times, middles).to(torch.get_default_dtype())
         self.register_buffer("time_index", index, persistent=False)
-        self.share = self.record_s * (len(times) - 1) / (drifters["window_time_s"][-1] - drifters["window_time_s"][0]) if len(times) > 1 else 1.0
+        length_s = drifters["window_time_s"][-1] - drifters["window_time_s"][0]
+        self.share = self.record_s * (len(times) - 1) / length_s if len(times) > 1 else 1.0
 
     def forward(self, drifters: Tensor) -> Tensor:
         """Map tracks (B, D, P, 4) to mean eastward and northward velocity (m/s) and weight, shape (B, 3, T, H', W')."""
