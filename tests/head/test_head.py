@@ -4,12 +4,15 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from pcl import runs
 from pcl.config import load_config
+from pcl.data.manifest import write_json
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.evaluation.report import format_table
 from pcl.head.head import Head, Options
@@ -96,9 +99,8 @@ class World:
 
     def record(self, run):
         names = sorted(path.name for path in (self.storage / run).glob("checkpoint_0*"))
-        results = [{"checkpoint_dir_name": name} for name in names]
-        snapshot = self.storage / run / "checkpoint_manager_snapshot.json"
-        snapshot.write_text(json.dumps({"checkpoint_results": results}))
+        record = runs._record_of([runs.Reported(name, {}) for name in names])
+        write_json(self.storage / run / "checkpoint_manager_snapshot.json", asdict(record))
 
     def succeed(self, name, metrics=None):
         """End a job well, with what it writes."""
