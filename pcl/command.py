@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pcl.config import DEFAULTS, load_config
 from pcl.errors import BadInputError, DamagedDataError, RunFailedError, printable
-from pcl.signals import Interrupted, interruptible
+from pcl.signals import SIGNALS, Interrupted, interruptible
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -53,6 +53,7 @@ def job(
 
 def finish(main: Callable[[], object]) -> None:
     """Run a program, and exit: 0, or one line on what went wrong and the code of ``job``."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # jobs of a Ray of our own start with them blocked
     try:
         with interruptible():
             main()
