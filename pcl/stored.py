@@ -38,7 +38,7 @@ T = TypeVar("T")
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
-MOST_BYTES = 1 << 26  # of a JSON file: statistics of items with a million components take less
+MOST_BYTES = 1 << 26  # of a JSON file: statistics of items with half a million components take less
 MOST_VALUES, MOST_NESTED = 1 << 20, 1 << 17  # in it: a wrong value takes some 400 bytes of memory, a list 2000
 SEAL = "sha256"
 

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import socket
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +16,7 @@ import pytest
 
 from pcl.data.mnist import MnistSource, parse_idx
 from pcl.errors import BadInputError, DamagedDataError
+from tests.modest import modest
 
 MD5 = {
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -176,6 +178,35 @@ def test_a_damaged_unzipped_file_is_named(mnist_root, tmp_path):
         MnistSource(tmp_path, NO_MIRRORS)
 
 
+def zeros(num_bytes: int) -> bytes:
+    """Return a gzipped file of zeros, made of one block that is said again and again."""
+    begin = zlib.compressobj(9, wbits=31)
+    block = zlib.compressobj(9, wbits=-15)
+    million = block.compress(bytes(10**6)) + block.flush(zlib.Z_FULL_FLUSH)
+    return begin.compress(b"") + begin.flush(zlib.Z_FULL_FLUSH) + million * (num_bytes // 10**6)
+
+
+@pytest.mark.parametrize("size", [4 * 10**9, 19 * 10**9])
+def test_a_gzipped_file_that_unpacks_to_gigabytes_is_not_unpacked(copy, size):
+    path = copy("train-images-idx3-ubyte.gz")
+    path.write_bytes(zeros(size))
+    assert size / 1100 < path.stat().st_size < size / 900
+    unpack = zlib.decompressobj(wbits=31)
+    assert len(unpack.decompress(path.read_bytes(), 10**7)) == 10**7
+    with modest(), pytest.raises(DamagedDataError, match=path.name) as noticed:
+        MnistSource(path.parent, NO_MIRRORS)
+    assert str(noticed.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-images-idx3-ubyte.gz"])
+def test_a_file_of_a_terabyte_is_not_read(copy, name):
+    path = copy("train-images-idx3-ubyte.gz").with_name(name)
+    with path.open("ab") as stream:
+        stream.truncate(10**12)
+    with modest(), pytest.raises(DamagedDataError, match=name):
+        MnistSource(path.parent, NO_MIRRORS)
+
+
 def test_missing_files_are_downloaded_once(source, mnist_root, tmp_path):
     folder = tmp_path / "new" / "mnist"
     with serving(WrongBytes) as bad, serving(partial(Quiet, directory=str(mnist_root))) as good, closed_port() as dead:
@@ -234,8 +265,22 @@ def test_parse_idx_inverts_the_format(shape):
         bytes([0, 0, 8, 2, 0, 0, 0, 1]),
         bytes([0, 0, 8, 1, 0, 0, 0, 2, 7]),
         bytes([0, 0, 8, 1, 0, 0, 0, 1, 7, 7]),
+        bytes([0, 0, 8, 3, *[255] * 12, 7]),
+        bytes([0, 0, 8, 255, *[255] * 1020, 7]),
+        bytes([0, 0, 8, 255, *[0, 0, 0, 1] * 255, 7]),
     ],
-    ids=["empty", "no rank", "signed", "magic", "header cut", "value missing", "value too many"],
+    ids=[
+        "empty",
+        "no rank",
+        "signed",
+        "magic",
+        "header cut",
+        "value missing",
+        "value too many",
+        "sizes",
+        "axes",
+        "ones",
+    ],
 )
 def test_parse_idx_refuses(content):
     with pytest.raises(ValueError, match=r"magic|values follow|offset"):
