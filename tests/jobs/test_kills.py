@@ -25,7 +25,8 @@ SETTINGS = ("train.epochs=200", "train.checkpoint_every=20", "train.log_every=10
 LAST = 800
 SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP, "SIGINT": signal.SIGINT}
 KINDS = ("worker", "worker", "driver", "tree", "SIGTERM", "SIGHUP", "SIGINT")
-LONGEST_S = 12.0  # after the start, or after the kill before: Ray starts, workers start, steps are done
+LONGEST_S = 12.0  # after the start, or after the kill before: Ray starts, workers start
+MOST_STEPS = 60  # and then steps are done
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,17 @@ def reached(run):
     with suppress(OSError, ValueError):
         return int(json.loads((run / "progress.json").read_text())["step"])
     return 0
+
+
+def wait_for_a_moment(choice, process, run):
+    """Wait for a random moment: of all that a job does, or of the steps."""
+    if choice.random() < 0.4:
+        time.sleep(choice.uniform(0, LONGEST_S))
+        return
+    step, deadline = newest(run) + choice.randrange(1, MOST_STEPS), time.monotonic() + 120
+    while process.poll() is None and not step <= reached(run) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(choice.uniform(0, 0.3))
 
 
 def kill(kind, process, choice):
@@ -109,7 +121,7 @@ def test_kills_change_no_bit_and_leave_nothing(number, arguments, peaceful, temp
         process = start("train", *arguments, f"name={run.name}", TMPDIR=str(temporary))
         processes, worker_died = [], False
         while process.poll() is None and num_kills < KILLS_OF_A_RUN:
-            time.sleep(choice.uniform(0, LONGEST_S))
+            wait_for_a_moment(choice, process, run)
             if process.poll() is not None:
                 break
             kind, processes, num_kills = choice.choice(KINDS), family(process), num_kills + 1
