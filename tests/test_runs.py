@@ -14,12 +14,14 @@ import torch
 from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import _CheckpointManagerState
 
 import pcl
+from pcl.encoders import ENCODERS
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.model import ModelSpec, PairModel, build_model
 from pcl.runs import check_name, checkpoints, claim, experiment_hash, lost_checkpoints, mend_record, sweep
 from pcl.storage import Place, names, place, read_bytes, write_bytes
 from pcl.train.checkpoint import checkpoint_content, load_checkpoint, restore, save_checkpoint
 from pcl.train.loop import Optimisation, TrainingState, make_optimizer
+from tests.modest import modest
 from tests.s3 import S3, SLOW_DOWN, s3_server
 
 EXPERIMENT = {"seed": 0, "train.epochs": 3, "evaluated": [1, 5], "model.standardise": True}
@@ -491,6 +493,70 @@ def test_an_encoder_of_another_version_is_named_and_nobody_is_told_to_delete(tmp
     ) as noticed:
         pcl.load(directory)
     assert "delete" not in str(noticed.value)
+
+
+def many_times(content: dict[str, Any]) -> None:
+    """Refer to lists of references to lists ...: few bytes, and 10^30 values for who follows them all."""
+    values: list[Any] = [0]
+    for _ in range(30):
+        values = [values] * 10
+    content["optimizer"]["more"] = values
+
+
+SPARSE = torch.sparse_coo_tensor(torch.zeros(2, 0).long(), torch.zeros(0), (10**5, 10**5), check_invariants=True)
+BOMBS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "one value expanded": lambda c: c["model"].update({WEIGHT: torch.zeros(1).expand(10**5, 10**5)}),
+    "values many times": many_times,
+    "sparse": lambda c: c["model"].update({WEIGHT: SPARSE}),
+    "without values": lambda c: c["model"].update({WEIGHT: torch.zeros(4, 3, device="meta")}),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_few_bytes_do_not_become_many(tmp_path, bomb):
+    directory = change_content(tmp_path, BOMBS[bomb])
+    with modest(), pytest.raises(DamagedDataError, match=r"state\.pt"):
+        pcl.load(directory)
+
+
+class Measured(torch.nn.Linear):
+    """An encoder of a plugin that looks at its own values while it is built."""
+
+    def __init__(self, shape: list[int], embedding_dim: int) -> None:
+        super().__init__(shape[0], embedding_dim, bias=False)
+        self.size = self.weight.square().sum().item()
+
+
+def test_an_encoder_that_cannot_be_built_without_memory_is_built_with_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(ENCODERS, "measured", Measured)
+    spec = make_spec()
+    spec["encoder_u"] = {"kind": "measured", "shape": [3]}
+    saved = save(tmp_path, spec, seed=8)
+    assert torch.equal(pcl.load(tmp_path).log_tilting(*make_pairs()), saved.log_tilting(*make_pairs()))
+
+
+@pytest.mark.parametrize("key", ["encoder_u", "model"])
+def test_a_key_of_another_version_is_named(tmp_path, key):
+    """It is no damage: nobody is told to delete."""
+
+    def change(content: dict[str, Any]) -> None:
+        spec = content["spec"]
+        (spec if key == "model" else spec[key])["of tomorrow\x1b"] = 1
+
+    with pytest.raises(BadInputError, match=r"state\.pt .*'of tomorrow\\x1b'.* is not known") as noticed:
+        pcl.load(change_content(tmp_path, change))
+    assert str(noticed.value).isprintable()
+
+
+def test_storage_that_may_not_be_read_is_no_damage(tmp_path, monkeypatch):
+    save(tmp_path, make_spec(), seed=8)
+
+    def refuse(self: Path, *arguments: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError):
+        pcl.load(tmp_path)
 
 
 def test_a_compressed_checkpoint_is_not_unpacked(tmp_path):
