@@ -8,6 +8,7 @@ __all__ = ["Identity", "LeNet", "Linear", "OneHot", "Standardise"]
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,10 +35,11 @@ class Standardise(nn.Module):
         self, scale_factor: float = 1.0, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0
     ) -> None:
         super().__init__()
-        deviation = torch.tensor(std, dtype=torch.float64)
-        deviation = torch.where(deviation > 0, deviation, 1.0)
-        self.register_buffer("scale", (scale_factor / deviation).to(torch.get_default_dtype()))
-        self.register_buffer("shift", (-torch.tensor(mean, dtype=torch.float64) / deviation).to(self.scale))
+        deviation = np.asarray(std, np.float64)  # of numpy: torch imports its compiler for this on the meta device
+        deviation = np.where(deviation > 0, deviation, 1.0)
+        dtype = torch.get_default_dtype()
+        self.register_buffer("scale", torch.tensor(1.0 / deviation * scale_factor, dtype=dtype))
+        self.register_buffer("shift", torch.tensor(-np.asarray(mean, np.float64) / deviation, dtype=dtype))
 
     def forward(self, stored: Tensor) -> Tensor:
         """Map stored values of any dtype, shape (B, *shape), to the dtype of the model."""
@@ -96,7 +98,9 @@ class OneHot(nn.Module):
         if tuple(shape) != ():
             raise BadInputError(f"the one_hot encoder takes one label per pair, not items of shape {tuple(shape)}")
         self.num_labels = embedding_dim
-        self.register_buffer("atoms", torch.eye(embedding_dim), persistent=False)
+        atoms = torch.zeros(embedding_dim, embedding_dim)
+        atoms.diagonal().fill_(1.0)
+        self.register_buffer("atoms", atoms, persistent=False)
 
     def forward(self, labels: Tensor) -> Tensor:
         """Map labels (B,) to (B, E)."""
