@@ -218,8 +218,8 @@ def is_whole(directory: Place) -> bool:
 
 def _other(path: Place, what: str) -> DamagedDataError:
     return DamagedDataError(
-        f"{path} is no checkpoint that this program wrote ({printable(what)}): use another checkpoint, or the version "
-        "of the program that wrote it"
+        f"{path} is no checkpoint that this program wrote ({printable(what)}): use another one, or the version of the "
+        "program that wrote it; a training goes on from the one before once that folder is moved away"
     )
 
 
