@@ -275,7 +275,7 @@ def test_a_manifest_that_lies_about_a_size_ends_in_one_line(monkeypatch, capsys,
     overrides = (*arguments, "name=wrong", f"data.shards={folder / 'lies'}")
     code, _, errors = call(monkeypatch, capsys, "train", ROOT / "configs/gaussian.yaml", *overrides)
     assert code == 1
-    assert "its manifest says 1" in errors
+    assert "manifest.json differs from its own checksum" in errors
     assert errors.count("\n") == 1
 
 
