@@ -39,10 +39,10 @@ def in_full_precision(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = list(_tensors((args, kwargs)))
+        given = _tensors(args) + _tensors(kwargs.values())
         if any(tensor.dtype in HALVES for tensor in given):
             args, kwargs = _mapped(lambda t: t.float() if t.dtype in HALVES else t, (args, kwargs))
-        devices = [d for d in sorted({t.device.type for t in given} | {"cpu"}) if _is_autocast(d)]
+        devices = [device for device in {"cpu", *(t.device.type for t in given)} if _is_autocast(device)]
         if not devices:
             return function(*args, **kwargs)
         if not torch.is_grad_enabled():
@@ -68,17 +68,21 @@ def _without_autocast(devices: list[str]) -> Iterator[None]:
         yield
 
 
-def _tensors(nested: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested containers."""
-    if isinstance(nested, Tensor):
-        yield nested
-    elif isinstance(nested, tuple | list):
-        for part in nested:
-            yield from _tensors(part)
-    elif isinstance(nested, dict):
-        yield from _tensors(tuple(nested.values()))
-    elif is_dataclass(nested) and not isinstance(nested, type):
-        yield from _tensors(tuple(getattr(nested, field.name) for field in fields(nested)))
+def _tensors(nested: Any) -> list[Tensor]:
+    """Return the tensors in nested containers."""
+    found: list[Tensor] = []
+    for part in nested:
+        if isinstance(part, Tensor):
+            found.append(part)
+        elif part is None or isinstance(part, str | float | int):
+            continue
+        elif isinstance(part, tuple | list):
+            found += _tensors(part)
+        elif isinstance(part, dict):
+            found += _tensors(part.values())
+        elif is_dataclass(part) and not isinstance(part, type):
+            found += _tensors([getattr(part, field.name) for field in fields(part)])
+    return found
 
 
 def _mapped(function: Callable[[Tensor], Tensor], nested: Any) -> Any:
@@ -89,7 +93,7 @@ def _mapped(function: Callable[[Tensor], Tensor], nested: Any) -> Any:
         return type(nested)(_mapped(function, part) for part in nested)
     if isinstance(nested, dict):
         return {key: _mapped(function, part) for key, part in nested.items()}
-    if next(_tensors(nested), None) is not None:
+    if _tensors((nested,)):
         return replace(
             nested, **{field.name: _mapped(function, getattr(nested, field.name)) for field in fields(nested)}
         )
@@ -105,7 +109,7 @@ def _apart(function: Callable[..., R], devices: list[str], args: Any, kwargs: An
         queue = iter(given)
         again_args, again_kwargs = _mapped(lambda _: next(queue), (args, kwargs))
         shape = function(*again_args, **again_kwargs)
-        return list(_tensors(shape))
+        return _tensors((shape,))
 
     results = iter(_Apart.apply(of_tensors, devices, *_tensors((args, kwargs))))  # type: ignore[no-untyped-call]
     returned: R = _mapped(lambda _: next(results), shape)

@@ -16,6 +16,7 @@ from pcl.precision import in_full_precision
 
 TILTINGS = ("cosine", "inner_product", "squared_distance")
 SHORTEST = 1e-6  # of the embeddings whose direction has a gradient
+LEAST_LENGTH = 1e-12  # divides a zero vector
 
 
 def _check(tilting: str) -> None:
@@ -71,11 +72,14 @@ def feature_maps(embedding_u: Tensor, embedding_v: Tensor, tilting: str) -> tupl
 
 
 def _direction(embedding: Tensor) -> Tensor:
+    """Return ``torch.nn.functional.normalize`` of embeddings, with the gradient of those that are long enough."""
+    length = embedding.norm(dim=-1, keepdim=True)
     if embedding.requires_grad:
-        with torch.no_grad():
-            is_short = torch.linalg.vector_norm(embedding, dim=-1, keepdim=True) < SHORTEST
-        embedding = torch.where(is_short, embedding.detach(), embedding)
-    return nn.functional.normalize(embedding, dim=-1)
+        is_short = length.detach() < SHORTEST
+        if not embedding.is_cpu or bool(is_short.any()):  # a GPU would have to be waited for
+            embedding = torch.where(is_short, embedding.detach(), embedding)
+            length = embedding.norm(dim=-1, keepdim=True)
+    return embedding / length.clamp_min(LEAST_LENGTH)
 
 
 def check_temperature(temperature: float | Tensor) -> None:

@@ -172,6 +172,11 @@ def test_the_finished_model_loads_and_scores(shards, tmp_path):
     assert load_checkpoint(directory)["step"] == 0
 
 
+def test_a_model_knows_the_dtype_that_is_stored(shards):
+    spec = Session(config(shards), torch.device("cpu")).spec
+    assert [spec[f"encoder_{name}"]["dtype"] for name in "uv"] == ["float32", "float32"]
+
+
 def test_a_checkpoint_of_another_experiment_is_refused(shards, tmp_path):
     session = Session(config(shards), torch.device("cpu"))
     save_checkpoint(tmp_path, checkpoint_content(session.state, session.spec, session.experiment_hash))
