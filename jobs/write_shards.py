@@ -19,6 +19,7 @@ from pcl.data.ocean import ocean_source
 from pcl.data.shards import Source, begin_build, build_shard, claimed, finish_build, plan_shards, to_write
 from pcl.data.streamfunction import streamfunction_source
 from pcl.data.summary import describe_needs, describe_statistics, format_sizes, planned_sizes, written_sizes
+from pcl.errors import printable
 
 
 def make_source(config: Config) -> Source:
@@ -48,7 +49,7 @@ def main(config: Config) -> None:
     whole = {"config": identity, "source": source.provenance()}
     if config.build.dry_run:
         print(*format_sizes(planned_sizes(source, plans, record_pairs)), sep="\n")
-        print(*describe_needs(source, plans, record_pairs), sep="\n")
+        print(*map(printable, describe_needs(source, plans, record_pairs)), sep="\n")
         begin_build(root, whole, claim=False)
         print(f"dry run: nothing was written to {root}")
         return
@@ -65,7 +66,8 @@ def main(config: Config) -> None:
     manifest = load_manifest(root)
     print(*format_sizes(written_sizes(manifest)), sep="\n")
     if config.data.source == "ocean":
-        print(*describe_needs(source, plans, record_pairs), *describe_statistics(manifest), sep="\n")
+        lines = *describe_needs(source, plans, record_pairs), *describe_statistics(manifest)
+        print(*map(printable, lines), sep="\n")
     print(f"shards: {root}")
 
 

@@ -262,7 +262,7 @@ def remove_temporaries(folder: Place) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    print(printable(line), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def patiently(function: Callable[[], T], timeout_s: float, *, say: Callable[[str], None] = _say) -> T:

@@ -14,6 +14,7 @@ import torch
 
 import pcl
 from pcl.config import load_config, resolved_yaml
+from pcl.data import mnist
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
 from pcl.data.shards import begin_build
@@ -131,6 +132,9 @@ def project(tmp_path_factory, make_shards):
     for one in committed:
         step = one["metrics"]["step"]
         save_evaluation(Evaluation({"recall": 0.5}), run, one["checkpoint_dir_name"], {"step": step, "split": "test"})
+    left = run / "evaluations" / checkpoint_name(20)  # by a process that was killed
+    (left / ".draft").mkdir()
+    shutil.copy(left / "metrics.json", left / ".draft")
     with Lease(root / "lease", "the name", "wait", duration_s=0.2):
         pass
     store_of(root).save(TASK, {"value": 1.0, "curve": [1.0, 2.0]})
@@ -268,6 +272,7 @@ FILES = [
     (f"{RUN}/config.yaml", read_yaml, False),
     (f"{RUN}/progress.json", read_progress, False),
     (f"{RUN}/evaluations/checkpoint_00000020/metrics.json", read_evaluations, True),
+    (f"{RUN}/evaluations/checkpoint_00000020/.draft/metrics.json", read_evaluations, True),
     (f"{RUN}/tensorboard/evaluation/*", read_evaluations, True),
     ("lease/00000001.json", read_lease, False),
     ("theory/*.json", read_cell, False),
@@ -330,6 +335,19 @@ def test_a_mutated_file_ends_in_one_line_or_is_harmless(root, name, read, is_tol
 def test_many_mutations(root, name, read, is_told):
     for number in range(13, 150):
         mutate_and_read(root[1], root[0], name, read, is_told, number)
+
+
+@pytest.mark.parametrize("mutation", set(MUTATIONS), ids=lambda mutation: mutation.__name__)
+def test_a_mutated_file_of_mnist_ends_in_one_line_or_holds_the_same(mnist_root, tmp_path, mutation):
+    name = "t10k-labels-idx1-ubyte"
+    content, path = (mnist_root / f"{name}.gz").read_bytes(), tmp_path / f"{name}.gz"
+    path.write_bytes(content)
+    before = mnist._read(tmp_path, name)
+    for number in range(13):
+        choice = random.Random(f"{mutation.__name__} {number}")
+        path.write_bytes(mutation(content, choice))
+        found, error = outcome(lambda root: mnist._read(root, name), tmp_path)
+        assert error is not None or found == before
 
 
 @pytest.mark.parametrize(("name", "read", "is_told"), FILES, ids=[f"{n}-{r.__name__}" for n, r, _ in FILES])

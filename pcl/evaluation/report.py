@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pcl.data.manifest import Manifest
-from pcl.errors import BadInputError
+from pcl.errors import BadInputError, printable
 from pcl.evaluation.blocks import encoded
 from pcl.evaluation.classification import classification_metrics
 from pcl.evaluation.embeddings import choose_embeddings
@@ -183,7 +183,7 @@ def _theory(
 
 
 def format_table(table: Table) -> str:
-    """Align a table: the first row is its head, the first column is text, the others are numbers.
+    """Align a table for a terminal: the first row is its head, the first column is text, the others are numbers.
 
     Example:
         >>> print(format_table([["name", "value"], ["a", "0.5"]]))
@@ -191,6 +191,7 @@ def format_table(table: Table) -> str:
         ----  -----
         a       0.5
     """
+    table = [[printable(cell) for cell in row] for row in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     rows = [table[0], ["-" * width for width in widths], *table[1:]]
     return "\n".join(

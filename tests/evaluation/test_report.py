@@ -28,3 +28,11 @@ def test_a_table_of_a_head_alone_has_its_rule():
 def test_rows_of_unequal_length_are_refused():
     with pytest.raises(ValueError, match="zip"):
         format_table([["a", "b"], ["c"]])
+
+
+def test_text_of_files_is_shown_without_its_escape_sequences():
+    assert format_table([["units", "x"], ["m\x1b]0;title\x07", "1\n"]]).isascii()
+    lines = format_table([["units", "x"], ["m\x1b]0;title\x07", "1\n"]]).splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert lines[2] == r"m\x1b]0;title\x07  1\n"
+    assert len({len(line) for line in lines}) == 1
