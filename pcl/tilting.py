@@ -73,7 +73,7 @@ def feature_maps(embedding_u: Tensor, embedding_v: Tensor, tilting: str) -> tupl
 
 def _direction(embedding: Tensor) -> Tensor:
     """Return ``torch.nn.functional.normalize`` of embeddings, with the gradient of those that are long enough."""
-    length = embedding.norm(dim=-1, keepdim=True)
+    length: Tensor = embedding.norm(dim=-1, keepdim=True)
     if embedding.requires_grad:
         is_short = length.detach() < SHORTEST
         if not embedding.is_cpu or bool(is_short.any()):  # a GPU would have to be waited for
