@@ -8,6 +8,7 @@ __all__ = [
     "Count",
     "Finite",
     "as_kind",
+    "json_text",
     "read_array",
     "read_json",
     "read_sealed",
@@ -114,11 +115,20 @@ def _first(error: ValidationError) -> str:
     return printable(f"{where}: {wrong['msg'][0].lower()}{wrong['msg'][1:]}" if where else wrong["msg"])[:200]
 
 
+def json_text(content: Mapping[str, Any], *, allow_nan: bool = False) -> bytes:
+    """JSON text of a mapping as it is stored: with sorted keys, indented.
+
+    Raises:
+        ValueError: a number is not finite, and that is not allowed.
+    """
+    return f"{json.dumps(content, indent=2, sort_keys=True, allow_nan=allow_nan)}\n".encode()
+
+
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON content with a checksum of itself, ``sha256``: of its text with sorted keys and without blanks.
+    """JSON content with a checksum of itself, ``sha256``: that of the file as it would be without it.
 
     Example:
-        >>> sealed({"step": 3})["sha256"] == hashlib.sha256(b'{"step":3}').hexdigest()
+        >>> sealed({"step": 3})["sha256"] == hashlib.sha256(json_text({"step": 3})).hexdigest()
         True
     """
     plain = json.loads(json.dumps(content))
@@ -127,7 +137,7 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seal_of(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(json_text(content, allow_nan=True)).hexdigest()
 
 
 def read_sealed(path: Place, kind: type[T], remedy: str) -> tuple[T, bool] | None:

@@ -17,7 +17,6 @@ __all__ = [
 ]
 
 import functools
-import json
 import math
 import sys
 from collections.abc import Iterable, Mapping
@@ -30,7 +29,7 @@ from pydantic import ConfigDict, FailFast, Field
 
 from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.storage import Place, write_bytes
-from pcl.stored import Finite, read_json, read_sealed, sealed, sha256
+from pcl.stored import Finite, json_text, read_json, read_sealed, sealed, sha256
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "test")
@@ -156,7 +155,7 @@ class Manifest:
 
 def write_json(path: Place, content: Mapping[str, Any], *, allow_nan: bool = False) -> None:
     """Write JSON at once or not at all; numbers that are not finite if allowed."""
-    write_bytes(path, f"{json.dumps(content, indent=2, sort_keys=True, allow_nan=allow_nan)}\n".encode())
+    write_bytes(path, json_text(content, allow_nan=allow_nan))
 
 
 def differing_keys(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -182,8 +181,12 @@ def is_empty(path: Place) -> bool:
 
 
 def manifest_sha256(root: Path) -> str:
-    """Return the SHA-256 of a folder's manifest, which stands for all of its shards."""
-    return sha256(root / FILE_NAME)
+    """Return the SHA-256 of a folder's manifest without its checksum, which stands for all of its shards.
+
+    It is the checksum, and the SHA-256 of a file that has none: the same shards have the same.
+    """
+    found = read_json(root / FILE_NAME, dict[str, Any], REMEDY) or {}
+    return str(found.get("sha256", sha256(root / FILE_NAME)))
 
 
 def load_manifest(root: Path) -> Manifest:

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from pcl import cluster
 from pcl.data.gaussian import GaussianProcessSource
 from pcl.data.loader import LaneLoader, iterate_split
-from pcl.data.manifest import ArrayInfo, Manifest, load_manifest
+from pcl.data.manifest import ArrayInfo, Manifest, load_manifest, manifest_sha256
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards, read_records
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.stored import sealed
@@ -825,3 +825,12 @@ def test_a_dry_run_refuses_what_the_build_refuses(write, tmp_path, monkeypatch, 
             r"error: \S+ (is no folder, .*|may not be written): choose another data\.shards\n", build[2]
         )
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_checksum_changes_no_identity_of_shards(shards, tmp_path):
+    """The same shards have the same manifest_sha256, whether their manifest has a checksum of itself or is older."""
+    content = json.loads((shards / "manifest.json").read_text())
+    seal = content.pop("sha256")
+    (tmp_path / "manifest.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    older = hashlib.sha256((tmp_path / "manifest.json").read_bytes()).hexdigest()
+    assert manifest_sha256(shards) == manifest_sha256(tmp_path) == older == seal
