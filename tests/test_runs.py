@@ -386,7 +386,7 @@ def change_content(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -
     save(directory, make_spec(), seed=8)
     content = torch.load(directory / "state.pt", weights_only=True)
     for one in content["optimizer"]["state"].values():
-        one["step"] = torch.tensor(7.0)
+        one["step"] = torch.tensor(1e6)
     change(content)
     torch.save(content, directory / "state.pt")
     return directory

@@ -332,6 +332,7 @@ def _checked_moments(state: TrainingState, content: Mapping[str, Any]) -> dict[i
             continue
         _compare({"step": torch.tensor(0.0), "exp_avg": weight, "exp_avg_sq": weight}, one)
         are_finite = one["exp_avg"].isfinite().all() and one["exp_avg_sq"].isfinite().all()
-        if one["step"] != min(content["step"], MOST_COUNTED) or not are_finite or one["exp_avg_sq"].min() < 0:
+        # a parameter that some steps do not use counts fewer
+        if not 0 < one["step"] <= min(content["step"], MOST_COUNTED) or not are_finite or one["exp_avg_sq"].min() < 0:
             raise ValueError("the moments of the optimiser are not possible after so many steps")
     return moments
