@@ -386,7 +386,7 @@ def change_content(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -
     save(directory, make_spec(), seed=8)
     content = torch.load(directory / "state.pt", weights_only=True)
     for one in content["optimizer"]["state"].values():
-        one["step"] = torch.tensor(1e6)
+        one["step"] = torch.tensor(7.0)
     change(content)
     torch.save(content, directory / "state.pt")
     return directory
@@ -415,7 +415,7 @@ LIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "second moments infinite": lambda c: c["optimizer"]["state"][0].update(exp_avg_sq=1 / torch.zeros(4, 3)),
     "second moments negative": lambda c: c["optimizer"]["state"][0].update(exp_avg_sq=-torch.ones(4, 3)),
     "moments no tensors": lambda c: c["optimizer"]["state"][0].update(exp_avg=3),
-    "moments of other steps": lambda c: c["optimizer"]["state"][0].update(step=torch.tensor(6.0)),
+    "moments of other steps": lambda c: c["optimizer"]["state"][0].update(step=torch.tensor(8.0)),
     "hash no text": lambda c: c.update(config_hash=3),
     "weights no tensors": lambda c: c["model"].update({WEIGHT: 3}),
     "weights of another dtype": lambda c: c["model"].update({WEIGHT: torch.zeros(4, 3).double()}),
