@@ -21,12 +21,12 @@ from tests.typed import family, finish, start, workers_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 NUM_RUNS, KILLS_OF_A_RUN = 5, 20
-SETTINGS = ("train.epochs=200", "train.checkpoint_every=20", "train.log_every=10", "workers.max_failures=1000")
-LAST = 800
+SETTINGS = ("train.epochs=100", "train.checkpoint_every=20", "train.log_every=10", "workers.max_failures=1000")
+LAST = 400
 SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP, "SIGINT": signal.SIGINT}
 KINDS = ("worker", "worker", "driver", "tree", "SIGTERM", "SIGHUP", "SIGINT")
 LONGEST_S = 12.0  # after the start, or after the kill before: Ray starts, workers start
-MOST_STEPS = 60  # and then steps are done
+MOST_STEPS = 40  # and then steps are done
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def storage_of(arguments):
 
 @pytest.fixture(scope="module")
 def peaceful(arguments, temporary):
-    code, _, errors = finish(start("train", *arguments, "name=peaceful", TMPDIR=str(temporary)))
+    code, _, errors = finish(start("train", *arguments, "name=peaceful", TMPDIR=str(temporary)), timeout_s=600)
     assert code == 0, errors
     return storage_of(arguments) / "peaceful"
 
