@@ -121,17 +121,20 @@ def _remove_leftovers(base: Path) -> None:
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _kill(list(_processes_in(folder / "ray")))  # its agents, which stay for a minute
+                _kill(list(_processes_of(folder / "ray")))  # its agents stay for a minute; some have only begun
                 _remove_all(folder)
             finally:
                 os.close(lock)
 
 
-def _processes_in(folder: Path) -> Iterator[psutil.Process]:
-    """Yield the processes that have a file of a folder open, such as the log that they write."""
+def _processes_of(folder: Path) -> Iterator[psutil.Process]:
+    """Yield the processes of the Ray in a folder: they have a file there open, such as their log, or soon will."""
+    program = str(Path(ray.__file__).parent)
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # it has ended, or is somebody else's
-            if any(Path(file.path).is_relative_to(folder) for file in process.open_files()):
+            command = " ".join(process.cmdline())
+            is_begun = program in command and f"{folder}{os.sep}" in command
+            if is_begun or any(Path(file.path).is_relative_to(folder) for file in process.open_files()):
                 yield process
 
 

@@ -57,6 +57,28 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else(tmp_
         shutil.rmtree(base)
 
 
+def test_what_has_only_begun_to_be_rays_ends_too(tmp_path):
+    """A process of a killed Ray that has no file open yet would write into the folder after it is removed."""
+    folder = tmp_path / "pcl-ray-12345678"
+    (folder / "ray").mkdir(parents=True)
+    (folder / own_ray.LOCK).touch()
+    code = f"import time; time.sleep(60); open({str(folder / 'ray' / 'late')!r}, 'w')"
+    rays = Path(own_ray.ray.__file__).parent / "dashboard" / "agent.py"
+    begun = [
+        subprocess.Popen([sys.executable, "-c", code, rays, f"--session-dir={folder}/ray/session"]),
+        subprocess.Popen([sys.executable, "-c", code, "notes.py", f"--session-dir={folder}/ray/session"]),
+    ]
+    try:
+        own_ray._remove_leftovers(tmp_path)
+        begun[0].wait(10)  # killed, and waited for already
+        assert begun[1].poll() is None, "it is no process of Ray's"
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        for process in begun:
+            process.kill()
+            process.wait()
+
+
 def test_what_is_written_while_a_folder_is_removed_is_removed_too(tmp_path):
     folder, over = tmp_path / "pcl-ray-12345678", threading.Event()
     (folder / "ray").mkdir(parents=True)
@@ -66,7 +88,7 @@ def test_what_is_written_while_a_folder_is_removed_is_removed_too(tmp_path):
         for number in itertools.count():
             with contextlib.suppress(OSError):
                 (folder / "ray" / str(number)).touch()
-            if over.is_set() and not (folder / "ray").exists():
+            if over.is_set() and (number > 1_000_000 or not (folder / "ray").exists()):
                 return
 
     writer = threading.Thread(target=write)
