@@ -27,8 +27,8 @@ from torch import Tensor
 
 from pcl.kernels import Kernel
 from pcl.losses import Diagnostics, Pairs, check_weights, checked
-from pcl.precision import in_full_precision
-from pcl.scores import Atoms, choose_mode, differentiable_gradients, negative_log_sum_exps, tiles
+from pcl.precision import differentiable_gradients, in_full_precision
+from pcl.scores import Atoms, choose_mode, negative_log_sum_exps, tiles
 from pcl.workers import Workers
 
 STATISTICS = ("v", "u")

@@ -4,10 +4,10 @@ Autocast rounds the factors of every product of matrices to 8 or 11 bits. Scores
 percents of a loss: the mathematics leaves autocast, in both passes, and gives gradients in the dtype of its arguments.
 """
 
-__all__ = ["in_full_precision"]
+__all__ = ["differentiable_gradients", "in_full_precision"]
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -134,22 +134,36 @@ class _Apart(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        again = torch.is_grad_enabled()  # second derivatives need the function of the tensors themselves
         with _without_autocast(ctx.devices):
-            leaves, results = ctx.leaves, ctx.results
-            if again:
-                leaves = [tensor.view_as(tensor) for tensor in ctx.saved_tensors]  # one may be made of another
-                results = ctx.function(*leaves)
-            used = [(r, g) for r, g in zip(results, gradients, strict=True) if r.requires_grad]
-            wanted = [leaf for leaf in leaves if leaf.requires_grad]
-            found = iter(
-                torch.autograd.grad(
-                    [result for result, _ in used],
-                    wanted,
-                    [gradient for _, gradient in used],
-                    retain_graph=True,
-                    create_graph=again,
-                    allow_unused=True,
-                )
-            )
-        return None, None, *(next(found) if leaf.requires_grad else None for leaf in leaves)
+            if torch.is_grad_enabled():  # second derivatives need the function of the tensors themselves
+                return None, None, *differentiable_gradients(ctx.function, ctx.saved_tensors, gradients)
+            used = [(r, g) for r, g in zip(ctx.results, gradients, strict=True) if r.requires_grad]
+            results, given = ([pair[i] for pair in used] for i in (0, 1))
+            wanted = [leaf for leaf in ctx.leaves if leaf.requires_grad]
+            found = iter(torch.autograd.grad(results, wanted, given, retain_graph=True, allow_unused=True))
+        return None, None, *(next(found) if leaf.requires_grad else None for leaf in ctx.leaves)
+
+
+def differentiable_gradients(
+    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    """Gradients by the inputs of a function that can be differentiated again.
+
+    Args:
+        function: of the inputs; its first results belong to the gradients.
+        inputs: tensors; for those that require no gradient there is None.
+        gradients: of the results; None where a result was not used.
+    """
+    aliases = [part.view_as(part) for part in inputs]  # one input may be made of another
+    used = [(r, g) for r, g in zip(function(*aliases), gradients, strict=False) if g is not None and r.requires_grad]
+    wanted = [alias for alias in aliases if alias.requires_grad]
+    found = iter(
+        torch.autograd.grad(
+            [result for result, _ in used],
+            wanted,
+            [gradient for _, gradient in used],
+            create_graph=True,
+            allow_unused=True,
+        )
+    )
+    return tuple(next(found) if alias.requires_grad else None for alias in aliases)

@@ -13,14 +13,13 @@ __all__ = [
     "MODES",
     "Atoms",
     "choose_mode",
-    "differentiable_gradients",
     "negative_log_sum_exps",
     "normalisers",
     "row_normalisers",
     "tiles",
 ]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcl.precision import in_full_precision
+from pcl.precision import differentiable_gradients, in_full_precision
 from pcl.workers import Workers
 
 MODES = ("auto", "plain", "tiled", "one_sided")
@@ -46,31 +45,6 @@ def tiles(length: int, tile: int) -> list[slice]:
         [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
     return [slice(start, min(start + tile, length)) for start in range(0, length, tile)]
-
-
-def differentiable_gradients(
-    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]
-) -> tuple[Tensor | None, ...]:
-    """Gradients by the inputs of a function that can be differentiated again.
-
-    Args:
-        function: of the inputs; its first results belong to the gradients.
-        inputs: tensors; for those that require no gradient there is None.
-        gradients: of the results; None where a result was not used.
-    """
-    aliases = [part.view_as(part) for part in inputs]  # one input may be made of another
-    used = [(r, g) for r, g in zip(function(*aliases), gradients, strict=False) if g is not None and r.requires_grad]
-    wanted = [alias for alias in aliases if alias.requires_grad]
-    found = iter(
-        torch.autograd.grad(
-            [result for result, _ in used],
-            wanted,
-            [gradient for _, gradient in used],
-            create_graph=True,
-            allow_unused=True,
-        )
-    )
-    return tuple(next(found) if alias.requires_grad else None for alias in aliases)
 
 
 class _NegativeLogSumExps(torch.autograd.Function):
