@@ -43,7 +43,6 @@ def train_function(arguments: dict[str, Any]) -> None:
     checkpoint = ray.train.get_checkpoint()
     asked = Asked()
     session = Session(config, get_device(), run / Path(checkpoint.path).name if checkpoint else None)
-
     storage = ray.train.get_context().get_storage()
 
     def commit(step: int, scalars: Scalars, content: Mapping[str, Any] | None) -> None:
