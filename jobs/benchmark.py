@@ -64,13 +64,17 @@ def main(config: Config) -> None:
     print(f"loader, one core, shuffled: {rates[0]:,.0f} pairs/s; its first epoch, verified: {first:,.0f}")
     print(f"in memory, one core, shuffled: {rates[1]:,.0f} pairs/s", flush=True)
 
-    bare_rates, path_rates = [rate(bare, 2 * steps, batch)], []
+    path_rates, ratios, before = [], [], rate(bare, 2 * steps, batch)
     for _ in range(ROUNDS):
         path_rates.append(path_rate(config, 1))
-        bare_rates.append(rate(bare, 2 * steps, batch))
-        print(f"bare loop in memory: {bare_rates[-1]:,.0f} pairs/s; whole path: {path_rates[-1]:,.0f}", flush=True)
+        after = rate(bare, 2 * steps, batch)
+        ratios.append(2 * path_rates[-1] / (before + after))
+        print(f"bare loop in memory: {before:,.0f} and {after:,.0f} pairs/s, whole path between: {path_rates[-1]:,.0f}")
+        before = after
     one = median(path_rates)
-    print(f"whole path with one worker: {one / median(bare_rates):.2f} of the bare loop (medians)")
+    print(
+        f"whole path with one worker: {median(ratios):.2f} of the bare loop ({', '.join(f'{r:.2f}' for r in ratios)})"
+    )
     two = path_rate(config, 2)
     print(f"whole path with two workers: {two:,.0f} pairs/s, {two / one:.2f} of one worker")
 

@@ -147,11 +147,13 @@ class GroupWorkers:
 def make_workers(clock: Clock | None = None, *, equal_batches: bool = False) -> Workers:
     """Return the workers of the process group this process is in, or the one that it is alone.
 
+    A group of one is no group either: a collective with nobody gives what it was given, for a millisecond each.
+
     Args:
         clock: see ``GroupWorkers``.
         equal_batches: see ``GroupWorkers``.
     """
-    grouped = dist.is_available() and dist.is_initialized()
+    grouped = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     return GroupWorkers(clock, equal_batches=equal_batches) if grouped else OneWorker()
 
 
