@@ -10,12 +10,12 @@ from statistics import median
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pcl.cluster import connected
-from pcl.command import job
-from pcl.config import Config
+from pcl.cluster.connection import connected
+from pcl.cluster.worker import fit
+from pcl.commands.command_line import job
+from pcl.config.load import Config
 from pcl.data.loader import iterate_split
 from pcl.train.session import Session, load_shards, make_loader
-from pcl.train.worker import fit
 
 ROUNDS = 3  # bare loop and whole path in turn: the speed of a shared machine drifts
 

@@ -4,7 +4,15 @@ import argparse
 import os
 import sys
 
-from pcl.benchmark import LOSSES, available_bytes, clip_loss_bytes, flops, load_clip_loss, sent_bytes, side_by_side
+from pcl.commands.benchmark_losses import (
+    LOSSES,
+    available_bytes,
+    clip_loss_bytes,
+    flops,
+    load_clip_loss,
+    sent_bytes,
+    side_by_side,
+)
 from pcl.errors import RunFailedError
 
 SIZES, NUM_WORKERS, DIM, ROUNDS = (4096, 8192, 16384, 32768), (1, 2), 256, 3

@@ -7,13 +7,13 @@ code 1. Every experiment is cut into tasks; the same command goes on from those 
 import time
 from functools import partial
 
-from pcl.cluster import check_shared, connected, run_tasks
-from pcl.command import job, progress
-from pcl.config import Config
-from pcl.data.gaussian import process_of
+from pcl.cluster.connection import check_shared, connected, run_tasks
+from pcl.commands.command_line import job, progress
+from pcl.config.load import Config
 from pcl.errors import BadInputError, RunFailedError
-from pcl.evaluation.report import format_table
-from pcl.storage import patiently, place
+from pcl.evaluation.evaluate import format_table
+from pcl.problems.gaussian_process.source import process_of
+from pcl.storage.place import patiently, place
 from pcl.theory.checks import judge
 from pcl.theory.experiments import plan, run_task
 from pcl.theory.report import summary, write_report

@@ -4,15 +4,16 @@ import math
 from pathlib import Path
 
 import pcl
-from pcl.command import job
-from pcl.config import Config
+from pcl.commands.command_line import job
+from pcl.config.identity import experiment_hash
+from pcl.config.load import Config
 from pcl.errors import BadInputError, RunFailedError
+from pcl.evaluation.evaluate import evaluate, format_table
 from pcl.evaluation.memory import describe_memory
-from pcl.evaluation.ocean import FieldOptions
 from pcl.evaluation.record import save_evaluation
-from pcl.evaluation.report import evaluate, format_table
-from pcl.runs import check_name, checkpoints, experiment_hash, lost_checkpoints
-from pcl.storage import place
+from pcl.problems.ocean.evaluation.evaluate import FieldOptions
+from pcl.storage.place import place
+from pcl.train.runs import check_name, checkpoints, lost_checkpoints
 from pcl.train.session import full_experiment, load_shards
 
 

@@ -11,20 +11,21 @@ import sys
 import time
 from datetime import datetime
 
-from pcl.cluster import check_shared, connected
-from pcl.command import job
-from pcl.config import HEAD_DEFAULTS, experiment, load_config, load_head_config
+from pcl.cluster.connection import check_shared, connected
+from pcl.cluster.jobs import jobs_here
+from pcl.commands.command_line import job
+from pcl.config.identity import experiment
+from pcl.config.load import HEAD_DEFAULTS, load_config, load_head_config
+from pcl.config.schema import HeadConfig
 from pcl.errors import BadInputError, RunFailedError, printable
-from pcl.evaluation.report import format_table
-from pcl.head.cluster import jobs_here
+from pcl.evaluation.evaluate import format_table
 from pcl.head.head import Head, Options
 from pcl.head.status import Status, describe, table
 from pcl.head.watch import Theory
 from pcl.head.work import Rules
-from pcl.lease import Lease
-from pcl.schema import HeadConfig
-from pcl.storage import Place, place
-from pcl.stored import read_json
+from pcl.storage.lease import Lease
+from pcl.storage.place import Place, place
+from pcl.storage.stored import read_json
 from pcl.train.tensorboard import PatientWriter
 
 

@@ -5,11 +5,11 @@ import os
 import shlex
 from pathlib import Path
 
-from pcl.command import finish
-from pcl.config import load_config, load_head_config
+from pcl.cluster.submission import ROOT, Cluster, needs_of
+from pcl.commands.command_line import finish
+from pcl.config.load import load_config, load_head_config
 from pcl.errors import BadInputError
 from pcl.head.work import ENDED, attempt_name, slug
-from pcl.submission import ROOT, Cluster, needs_of
 
 JOBS = sorted({path.stem for path in Path(__file__).parent.glob("*.py")} - {"submit", "benchmark_losses"})
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"

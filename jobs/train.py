@@ -3,16 +3,17 @@
 import threading
 from contextlib import ExitStack
 
-from pcl.cluster import ask_to_stop, check_shared, connected, notices
-from pcl.command import job
-from pcl.config import Config, allowed_workers, resolved_yaml
+from pcl.cluster.connection import ask_to_stop, check_shared, connected, notices
+from pcl.cluster.signals import Interrupted, Stopping
+from pcl.commands.command_line import job
+from pcl.config.checks import allowed_workers
+from pcl.config.load import Config, resolved_yaml
 from pcl.errors import RunFailedError
-from pcl.lease import Lease
-from pcl.runs import check_name, checkpoints, claim, mend_record, sweep
-from pcl.signals import Interrupted, Stopping
-from pcl.storage import Place, place
+from pcl.storage.lease import Lease
+from pcl.storage.place import Place, place
 from pcl.train.checkpoint import checkpoint_name, is_whole
 from pcl.train.follow import follow
+from pcl.train.runs import check_name, checkpoints, claim, mend_record, sweep
 from pcl.train.session import full_experiment, num_steps, prepare
 
 END_S = 5  # of the time to stop in, for Ray to end
@@ -41,7 +42,7 @@ def main(config: Config) -> None:
 
 def fit_with_progress(config: Config, run: Place, steps: int) -> None:
     """Train as the only job of this name, and follow the file in which worker 0 writes how far it is."""
-    from pcl.train.worker import check_resources, fit  # imports ray.train, which takes seconds: after the checks
+    from pcl.cluster.worker import check_resources, fit  # imports ray.train, which takes seconds: after the checks
 
     over = threading.Event()
     watcher = threading.Thread(target=follow, args=(run / "progress.json", steps, over, notices), daemon=True)

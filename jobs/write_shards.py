@@ -9,17 +9,18 @@ damaged.
 from functools import partial
 from pathlib import Path
 
-from pcl.cluster import check_shared, connected, run_tasks
-from pcl.command import job, progress, progress_of_many
-from pcl.config import Config, data_identity
-from pcl.data.gaussian import GaussianProcessSource, process_of
+from pcl.cluster.connection import check_shared, connected, run_tasks
+from pcl.commands.command_line import job, progress, progress_of_many
+from pcl.config.identity import data_identity
+from pcl.config.load import Config
 from pcl.data.manifest import load_manifest
-from pcl.data.mnist import MnistSource
-from pcl.data.ocean import ocean_source
 from pcl.data.shards import Source, begin_build, build_shard, claimed, finish_build, plan_shards, to_write
-from pcl.data.streamfunction import streamfunction_source
 from pcl.data.summary import describe_needs, describe_statistics, format_sizes, planned_sizes, written_sizes
 from pcl.errors import printable
+from pcl.problems.gaussian_process.source import GaussianProcessSource, process_of
+from pcl.problems.mnist.source import MnistSource
+from pcl.problems.ocean.source import ocean_source
+from pcl.problems.streamfunction.source import streamfunction_source
 
 
 def make_source(config: Config) -> Source:

@@ -1,5 +1,5 @@
 """Probabilistic contrastive learning: encoders of two modalities that tilt the product of their marginals."""
 
-from pcl.runs import load
+from pcl.train.runs import load
 
 __all__ = ["load"]

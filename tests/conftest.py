@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import pcl.cluster  # noqa: F401 - before any test imports ray, which then reads how it is to listen
-from pcl.data.gaussian import GaussianProcessSource
+import pcl.cluster.connection  # noqa: F401 - before any test imports ray, which then reads how it is to listen
 from pcl.data.manifest import Manifest, load_manifest
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
 from pcl.gaussian.process import GaussianProcessPair
+from pcl.problems.gaussian_process.source import GaussianProcessSource
 from tests.typed import finish, start
 
 collect_ignore_glob = ["golden/*"]  # run by hand: it needs packages that pcl does not

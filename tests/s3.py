@@ -10,7 +10,7 @@ import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from pcl.s3 import Bucket
+from pcl.storage.s3 import Bucket
 
 SLOW_DOWN = (503, "SlowDown", "Please reduce your request rate.")
 WRONG_KEY = (403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")

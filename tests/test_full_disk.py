@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pcl.data.manifest import write_json
-from pcl.events import EventFile, scalar
-from pcl.storage import create, replacing, write_bytes
+from pcl.storage.events import EventFile, scalar
+from pcl.storage.place import create, replacing, write_bytes
+from pcl.storage.stored import write_json
 
 LARGE = b"x" * 1_000_000
 

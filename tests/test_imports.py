@@ -59,11 +59,11 @@ def test_importing_pcl_changes_nothing_outside():
 
 def test_s3_of_others_is_theirs():
     code = (
-        "from pcl.storage import place\nimport fsspec, upath, pickle\n"
+        "from pcl.storage.place import place\nimport fsspec, upath, pickle\n"
         "ours = place('s3://bucket/a') / 'b'\n"
         "again = pickle.loads(pickle.dumps(ours))\n"
         "print(type(ours.fs).__module__, type(again.fs).__module__, again == ours)\n"
         "print(type(upath.UPath('s3://bucket/a').fs).__module__, fsspec.get_filesystem_class('s3').__module__)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["pcl.s3", "pcl.s3", "True", "s3fs.core", "s3fs.core"]
+    assert found.stdout.split() == ["pcl.storage.s3", "pcl.storage.s3", "True", "s3fs.core", "s3fs.core"]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcl import mmd, scores
-from pcl.benchmark import load_clip_loss
+from pcl.commands.benchmark_losses import load_clip_loss
 from pcl.conditional import Conditional
 from pcl.kernels import gaussian_kernel, polynomial_kernel
 from pcl.losses import NotFiniteError, conditional_loss, joint_loss

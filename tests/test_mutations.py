@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import pcl
-from pcl.config import load_config, resolved_yaml
+from pcl.config.load import load_config, resolved_yaml
 from pcl.data import mnist
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
@@ -26,14 +26,14 @@ from pcl.head.head import Head, Options
 from pcl.head.status import Status, describe, table
 from pcl.head.watch import evaluations
 from pcl.head.work import Rules
-from pcl.lease import Lease
-from pcl.runs import check_name, checkpoints, claim, mend_record
-from pcl.stored import read_json
+from pcl.storage.lease import Lease
+from pcl.storage.stored import read_json
 from pcl.theory.cells import Cell
 from pcl.theory.experiments import Task
 from pcl.theory.store import Store
 from pcl.train.checkpoint import checkpoint_name, save_checkpoint
 from pcl.train.follow import follow
+from pcl.train.runs import check_name, checkpoints, claim, mend_record
 from pcl.train.session import Session, full_experiment
 
 ROOT = Path(__file__).resolve().parents[1]

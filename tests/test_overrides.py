@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from pcl.config import AT_MOST, HEAD_AT_MOST, Config, load_config, load_head_config, resolved_yaml
+from pcl.config.checks import AT_MOST, HEAD_AT_MOST
+from pcl.config.load import Config, load_config, load_head_config, resolved_yaml
+from pcl.config.schema import HeadConfig
+from pcl.config.values import MOST_BYTES, MOST_DEPTH, MOST_NODES, parse, read_yaml
 from pcl.errors import BadInputError
-from pcl.schema import HeadConfig
-from pcl.storage import place
-from pcl.values import MOST_BYTES, MOST_DEPTH, MOST_NODES, parse, read_yaml
+from pcl.storage.place import place
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 GAUSSIAN = CONFIGS / "gaussian.yaml"

@@ -20,15 +20,15 @@ import torch
 from botocore.exceptions import EndpointConnectionError
 
 import pcl
-from pcl.command import finish
-from pcl.config import Config, load_config
+from pcl.commands.command_line import finish
+from pcl.config.load import Config, load_config
+from pcl.config.schema import HeadConfig
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
 from pcl.errors import BadInputError, DamagedDataError
-from pcl.runs import checkpoints, claim
-from pcl.schema import HeadConfig
-from pcl.storage import place
-from pcl.stored import sealed
+from pcl.storage.place import place
+from pcl.storage.stored import sealed
+from pcl.train.runs import checkpoints, claim
 from tests.s3 import SECRET, WRONG_KEY, s3_server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,7 +79,7 @@ def test_a_checkpoint_executes_nothing(sung, tmp_path, kind, where):
     content = kind({"model": Canary(sung), "spec": {}, "step": 1, "optimizer": {}, "config_hash": "", "versions": {}})
     with s3_server() as s3:
         run = tmp_path / "run" if where == "folder" else place(f"{s3.address}/run")
-        pcl.storage.write_bytes(run / "checkpoint_00000001" / "state.pt", content)
+        pcl.storage.place.write_bytes(run / "checkpoint_00000001" / "state.pt", content)
         with pytest.raises(DamagedDataError, match=r"state\.pt"):
             pcl.load(run)
     assert not sung.exists()
@@ -268,8 +268,8 @@ def test_what_a_run_keeps_of_its_beginning_holds_no_secret():
     with s3_server() as s3:
         run = place(f"{s3.address}/run")
         claim(run, {"seed": 0}, "seed: 0\n")
-        for name in pcl.storage.names(run):
-            content = pcl.storage.read_bytes(run / name)
+        for name in pcl.storage.place.names(run):
+            content = pcl.storage.place.read_bytes(run / name)
             assert content
             assert SECRET.encode() not in content
 

@@ -7,13 +7,10 @@ __all__ = [
     "Manifest",
     "ShardEntry",
     "bytes_per_pair",
-    "differing_keys",
-    "is_empty",
     "load_manifest",
     "manifest_sha256",
     "read_manifest",
     "statistics_shape",
-    "write_json",
 ]
 
 import functools
@@ -28,8 +25,7 @@ import numpy as np
 from pydantic import ConfigDict, FailFast, Field
 
 from pcl.errors import BadInputError, DamagedDataError, printable
-from pcl.storage import Place, write_bytes
-from pcl.stored import Finite, json_text, read_json, read_sealed, sealed, sha256
+from pcl.storage.stored import Finite, read_json, read_sealed, sealed, sha256, write_json
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "test")
@@ -151,33 +147,6 @@ class Manifest:
     def save(self, root: Path) -> None:
         """Write ``manifest.json``, with a checksum of itself, at once or not at all."""
         write_json(root / FILE_NAME, sealed(asdict(self)))
-
-
-def write_json(path: Place, content: Mapping[str, Any], *, allow_nan: bool = False) -> None:
-    """Write JSON at once or not at all; numbers that are not finite if allowed."""
-    write_bytes(path, json_text(content, allow_nan=allow_nan))
-
-
-def differing_keys(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the keys, joined by dots, in which two nested mappings differ.
-
-    Example:
-        >>> differing_keys({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 0})
-        ['a.c', 'd']
-    """
-    names: list[str] = []
-    for key in sorted({*found, *wanted}):
-        old, new = found.get(key), wanted.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            names += differing_keys(old, new, f"{prefix}{key}.")
-        elif old != new:
-            names.append(f"{prefix}{key}")
-    return names
-
-
-def is_empty(path: Place) -> bool:
-    """Return whether a path is a folder without files, but for the temporary ones of a process that was cut off."""
-    return path.is_dir() and all(file.name.startswith(".") for file in path.iterdir())
 
 
 def manifest_sha256(root: Path) -> str:

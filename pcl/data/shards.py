@@ -41,14 +41,12 @@ from pcl.data.manifest import (
     Manifest,
     ShardEntry,
     bytes_per_pair,
-    differing_keys,
-    is_empty,
     read_manifest,
-    write_json,
 )
 from pcl.errors import BadInputError, DamagedDataError, printable
-from pcl.lease import Holder, Lease
-from pcl.stored import read_array, read_json, read_sealed, sha256
+from pcl.storage.lease import Holder, Lease
+from pcl.storage.place import is_empty
+from pcl.storage.stored import differing_keys, read_array, read_json, read_sealed, sha256, write_json
 
 BUILD_FILE = "build.json"
 LEASE = ".lease"

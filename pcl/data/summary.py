@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pcl.data.manifest import SPLITS, ArrayInfo, Manifest
-from pcl.data.ocean import MEGABYTE, OceanSource
 from pcl.data.shards import ShardPlan, Source
+from pcl.problems.ocean.source import MEGABYTE, OceanSource
 
 TAR_BLOCK, TAR_RECORD = 512, 10_240  # bytes: a member is whole blocks, a file whole records
 MEMBER_HEADERS = 3  # blocks: webdataset gives the time in an extended header of two

@@ -1,10 +1,10 @@
 """Encoders: from one modality's stored arrays to embeddings."""
 
 from pcl.encoders.basic import Identity, LeNet, Linear, OneHot, Standardise
-from pcl.encoders.field import DrifterSet, Field
-from pcl.encoders.linear_inverse import LinearInverse, oracle
 from pcl.encoders.registry import ENCODERS, make_encoder
-from pcl.encoders.trajectory import Transformer
+from pcl.problems.ocean.field import DrifterSet, Field
+from pcl.problems.streamfunction.linear_inverse import LinearInverse, oracle
+from pcl.problems.streamfunction.transformer import Transformer
 
 __all__ = [
     "ENCODERS",

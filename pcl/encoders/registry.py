@@ -8,11 +8,11 @@ from typing import Any
 from torch import nn
 
 from pcl.encoders.basic import Identity, LeNet, Linear, OneHot, Standardise
-from pcl.encoders.field import DrifterSet, Field
-from pcl.encoders.linear_inverse import LinearInverse
-from pcl.encoders.trajectory import Transformer
 from pcl.entrance import Items
 from pcl.errors import BadInputError
+from pcl.problems.ocean.field import DrifterSet, Field
+from pcl.problems.streamfunction.linear_inverse import LinearInverse
+from pcl.problems.streamfunction.transformer import Transformer
 
 GREY_LEVEL = 1 / 255  # per stored unit: only integers are stored so
 

@@ -17,7 +17,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig  
 from torch import Tensor
 
 from pcl.evaluation.retrieval import identity_of
-from pcl.storage import Place, write_bytes
+from pcl.storage.place import Place, write_bytes
 
 LARGEST_SPRITE = 8192  # pixels of a side that the projector takes
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pcl.evaluation.classification import reliability
-from pcl.evaluation.theory_gap import ConditionalMeans
+from pcl.problems.gaussian_process.theory_gap import ConditionalMeans
 
 
 def conditional_means_figure(means: dict[str, ConditionalMeans], u: Tensor, v: Tensor, points: np.ndarray) -> Figure:

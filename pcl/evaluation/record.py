@@ -28,13 +28,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
-from pcl.data.manifest import write_json
 from pcl.errors import DamagedDataError, printable
 from pcl.evaluation.embeddings import write_projector
 from pcl.evaluation.result import Evaluation
-from pcl.events import EventFile, image, restart, scalar
-from pcl.storage import Place, is_local, names, read_bytes, write_bytes
-from pcl.stored import Count, Finite, read_sealed, sealed
+from pcl.storage.events import EventFile, image, restart, scalar
+from pcl.storage.place import Place, is_local, names, read_bytes, write_bytes
+from pcl.storage.stored import Count, Finite, read_sealed, sealed, write_json
 
 COMPLETE, DRAFT = "metrics.json", ".draft"
 SUFFIXES = (".json", ".png", ".nc")

@@ -15,9 +15,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pcl.encoders.tracks import within_half_turn
-from pcl.evaluation.background import paint
 from pcl.evaluation.retrieval import identity_of
+from pcl.problems.ocean.evaluation.background import paint
+from pcl.problems.ocean.tracks import within_half_turn
 
 NUM_RETRIEVED = 5
 RIGHT, PLAIN, GHOST, LINE = "#1a9850", "0.75", "0.72", "#2b5c8a"

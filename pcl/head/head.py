@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
-from pcl.data.manifest import write_json
 from pcl.errors import BadInputError
 from pcl.head.status import About, scalars, status, table
 from pcl.head.watch import Theory, evaluations, result_of, theory_checks
 from pcl.head.work import DONE, GIVEN_UP, GONE, RUNNING, Job, Record, Rules, Work, choose, settle
-from pcl.storage import Place
-from pcl.stored import Count, read_json
+from pcl.storage.place import Place
+from pcl.storage.stored import Count, read_json, write_json
 
 STATUS_EVERY_S = 20.0  # also when nothing changes: a sign of life
 

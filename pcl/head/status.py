@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from pcl.errors import printable
 from pcl.head.work import GIVEN_UP, RUNNING, STATES, WAITING, Record, State, Time
-from pcl.stored import Count
+from pcl.storage.stored import Count
 
 ORDER = (GIVEN_UP, RUNNING, WAITING)  # what people look for first
 MOST_ROWS = 40

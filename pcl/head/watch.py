@@ -11,13 +11,14 @@ from typing import Annotated, Any
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from pcl.config.identity import experiment_hash
 from pcl.errors import DamagedDataError
 from pcl.head.work import Job, Work, slug
-from pcl.runs import checkpoints, experiment_hash
-from pcl.storage import Place
-from pcl.stored import read_json
+from pcl.storage.place import Place
+from pcl.storage.stored import read_json
 from pcl.theory.store import code_version
 from pcl.train.checkpoint import FILE_NAME
+from pcl.train.runs import checkpoints
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Metrics = TypedDict(

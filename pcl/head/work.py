@@ -27,7 +27,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from pcl.stored import Count, Finite
+from pcl.storage.stored import Count, Finite
 
 State = Literal["waiting", "running", "done", "given up", "gone"]
 STATES: tuple[State, ...] = get_args(State)

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from jinja2 import Environment
 from torch.utils.tensorboard import SummaryWriter
 
-from pcl.data.manifest import write_json
 from pcl.gaussian import GaussianPair
-from pcl.storage import Place, write_bytes
+from pcl.storage.place import Place, write_bytes
+from pcl.storage.stored import write_json
 from pcl.theory.checks import Check, Results
 from pcl.theory.figures import Picture, draw
 

@@ -9,11 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pcl.data.manifest import write_json
 from pcl.errors import DamagedDataError
 from pcl.gaussian import GaussianProcessPair
-from pcl.storage import Place
-from pcl.stored import read_sealed, sealed
+from pcl.storage.place import Place
+from pcl.storage.stored import read_sealed, sealed, write_json
 from pcl.theory.experiments import EXPERIMENTS, Result, Task
 
 READERS = ("checks.py", "figures.py", "report.py")  # of this package: they read results and change none

@@ -30,8 +30,8 @@ from typing_extensions import TypedDict
 from pcl.encoders import ENCODERS, make_encoder
 from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.model import ModelSpec, PairModel, build_model
-from pcl.storage import Place, read_bytes, write_bytes
-from pcl.stored import Count
+from pcl.storage.place import Place, read_bytes, write_bytes
+from pcl.storage.stored import Count
 from pcl.tilting import TILTINGS
 from pcl.train.loop import TrainingState
 

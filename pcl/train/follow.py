@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from pcl.errors import DamagedDataError, printable
-from pcl.storage import Place
-from pcl.stored import Count, Finite, read_json
+from pcl.storage.place import Place
+from pcl.storage.stored import Count, Finite, read_json
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from pcl.storage import Place, write_bytes
+from pcl.storage.place import Place, write_bytes
 
 Batch = TypeVar("Batch")
 

@@ -12,17 +12,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from pcl.config import Config, data_identity, experiment
+from pcl.config.identity import data_identity, experiment, experiment_hash
+from pcl.config.load import Config
 from pcl.data.loader import LaneLoader
-from pcl.data.manifest import Manifest, differing_keys, load_manifest, manifest_sha256
+from pcl.data.manifest import Manifest, load_manifest, manifest_sha256
 from pcl.data.sample import sample_pairs
 from pcl.encoders import OneHot, Standardise
 from pcl.errors import BadInputError
 from pcl.kernels import Kernel, on_features
 from pcl.model import ModelSpec, build_model
 from pcl.objective import FiniteModality, Loss, make_kernel, make_loss
-from pcl.runs import experiment_hash
-from pcl.storage import Place
+from pcl.storage.place import Place
+from pcl.storage.stored import differing_keys
 from pcl.train.aside import Aside
 from pcl.train.checkpoint import checkpoint_content, restore
 from pcl.train.clock import Clock

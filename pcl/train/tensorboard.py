@@ -9,9 +9,9 @@ from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
-from pcl.data.manifest import write_json
-from pcl.events import EventFile, hyperparameters, restart, scalar, table
-from pcl.storage import Place
+from pcl.storage.events import EventFile, hyperparameters, restart, scalar, table
+from pcl.storage.place import Place
+from pcl.storage.stored import write_json
 from pcl.train.loop import Scalars
 
 PROGRESS = "progress.json"

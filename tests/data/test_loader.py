@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcl.data.gaussian import GaussianProcessSource
 from pcl.data.loader import LaneLoader, iterate_split
 from pcl.data.manifest import Manifest, load_manifest
 from pcl.data.shards import ShardPlan, build_shard, finish_build
 from pcl.errors import BadInputError, DamagedDataError
+from pcl.problems.gaussian_process.source import GaussianProcessSource
 
 QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 ARGUMENTS = st.fixed_dictionaries(

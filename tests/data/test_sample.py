@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from pcl.config import load_config
+from pcl.config.load import load_config
 from pcl.data import sample
-from pcl.data.gaussian import GaussianProcessSource
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
 from pcl.data.sample import sample_pairs
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.gaussian.process import GaussianProcessPair
+from pcl.problems.gaussian_process.source import GaussianProcessSource
 from pcl.train.session import kernels_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -25,12 +25,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pcl import cluster
-from pcl.data.gaussian import GaussianProcessSource
 from pcl.data.loader import LaneLoader, iterate_split
 from pcl.data.manifest import ArrayInfo, Manifest, load_manifest, manifest_sha256
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards, read_records
 from pcl.errors import BadInputError, DamagedDataError
-from pcl.stored import sealed
+from pcl.problems.gaussian_process.source import GaussianProcessSource
+from pcl.storage.stored import sealed
 from tests.modest import modest
 
 QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)

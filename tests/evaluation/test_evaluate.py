@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from pcl.config import load_config
+from pcl.config.load import load_config
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
-from pcl.data.mnist import MnistSource
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
-from pcl.evaluation.report import evaluate
-from pcl.evaluation.theory_gap import closed_form_means
+from pcl.evaluation.evaluate import evaluate
 from pcl.gaussian import GaussianProcessPair, optimal_encoders, relative_error
 from pcl.model import build_model
+from pcl.problems.gaussian_process.theory_gap import closed_form_means
+from pcl.problems.mnist.source import MnistSource
 from pcl.train.session import model_spec
 from tests.train.test_session import ROOT
 

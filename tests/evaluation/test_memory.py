@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from pcl.evaluation.memory import describe_memory, memory_needed
-from tests.evaluation.ocean_pairs import HOUR_S, ROOT, MadePairs, write_pairs
+from tests.problems.ocean.evaluation.ocean_pairs import HOUR_S, ROOT, MadePairs, write_pairs
 
 MEASURE = """
 import sys
 from pathlib import Path
 import torch
-from pcl.config import load_config
+from pcl.config.load import load_config
 from pcl.data.manifest import load_manifest
-from pcl.evaluation.ocean import FieldOptions
-from pcl.evaluation.report import evaluate
+from pcl.problems.ocean.evaluation.evaluate import FieldOptions
+from pcl.evaluation.evaluate import evaluate
 from pcl.model import build_model
 from pcl.train.session import model_spec
 torch.set_num_threads(1)

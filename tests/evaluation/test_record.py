@@ -18,8 +18,8 @@ import pcl.evaluation.record as record
 from pcl.evaluation.embeddings import Embeddings, choose_embeddings
 from pcl.evaluation.record import save_evaluation
 from pcl.evaluation.result import Evaluation
-from pcl.storage import names, place
-from pcl.stored import sealed
+from pcl.storage.place import names, place
+from pcl.storage.stored import sealed
 from pcl.train.tensorboard import Journal
 from tests.s3 import s3_server
 from tests.train.board import Board
@@ -119,8 +119,8 @@ def test_storage_that_refuses_leaves_the_earlier_evaluation_as_it_was(tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr(record, "write_bytes", write)
         patch.setattr("pcl.data.manifest.write_bytes", write)
-        patch.setattr("pcl.events.write_bytes", write)
-        patch.setattr("pcl.events._create", lambda path, content: write(path, content) or True)
+        patch.setattr("pcl.storage.events.write_bytes", write)
+        patch.setattr("pcl.storage.events._create", lambda path, content: write(path, content) or True)
         with pytest.raises(OSError, match="No space"):
             save_evaluation(found[2], run, "checkpoint_00000010", about)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -25,8 +25,8 @@ import parcels
 import torch
 import xarray as xr
 
-from pcl.data.drifters import advect
-from pcl.sphere import METRES_PER_DEGREE
+from pcl.problems.ocean.drifters import advect
+from pcl.problems.ocean.sphere import METRES_PER_DEGREE
 
 DAYS, STEP_S, TOLERANCE_M, FIRST = 7, 3600.0, 1.0, 100
 NAMES = {"U": "eastward_eulerian_current_velocity", "V": "northward_eulerian_current_velocity"}

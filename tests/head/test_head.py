@@ -11,16 +11,15 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pcl import runs
-from pcl.config import load_config
-from pcl.data.manifest import write_json
+from pcl.config.load import load_config
 from pcl.errors import BadInputError, DamagedDataError
-from pcl.evaluation.report import format_table
+from pcl.evaluation.evaluate import format_table
 from pcl.head.head import Head, Options
 from pcl.head.status import Status, describe, table
 from pcl.head.watch import Theory
 from pcl.head.work import Job, Rules
-from pcl.runs import claim
-from pcl.stored import read_json
+from pcl.storage.stored import read_json, write_json
+from pcl.train.runs import claim
 from pcl.train.tensorboard import PatientWriter
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -583,7 +582,7 @@ def test_tensorboard_shows_counts_and_table_and_goes_on_after_a_refusal(world, m
         raise OSError("no space")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pcl.events.EventFile.append", refuse)
+        patch.setattr("pcl.storage.events.EventFile.append", refuse)
         world.step()
     world.commit("mnist", 200)
     world.step()

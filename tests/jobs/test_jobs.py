@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import pcl
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
-from pcl.runs import checkpoints
+from pcl.train.runs import checkpoints
 from tests.typed import ROOT, family, finish, start, wait_until, workers_of
 
 SETTINGS = ("train.epochs=30", "train.checkpoint_every=37", "train.log_every=10", "workers.start_timeout_s=120")

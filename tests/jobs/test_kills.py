@@ -16,7 +16,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pcl.runs import checkpoints
+from pcl.train.runs import checkpoints
 from tests.typed import family, finish, start, workers_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]

@@ -9,7 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pcl.gaussian import GaussianPair, GaussianProcessPair, optimal_encoders, population_loss
-from pcl.storage import names, place, read_bytes
+from pcl.storage.place import names, place, read_bytes
 from pcl.theory import store as stores
 from pcl.theory.cells import Cell
 from pcl.theory.checks import Check, judge, remaining_divergence, title

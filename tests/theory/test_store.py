@@ -6,7 +6,7 @@ import math
 import pytest
 
 from pcl.gaussian.process import GaussianProcessPair
-from pcl.stored import sealed
+from pcl.storage.stored import sealed
 from pcl.theory.cells import Cell
 from pcl.theory.experiments import Task
 from pcl.theory.store import Store

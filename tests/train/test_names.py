@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import ray.train
 
-import pcl.train.worker
-from pcl.config import load_config
-from pcl.storage import place
+import pcl.cluster.worker
+from pcl.config.load import load_config
+from pcl.storage.place import place
 
 GAUSSIAN = Path(__file__).resolve().parents[2] / "configs" / "gaussian.yaml"
 
@@ -27,9 +27,9 @@ class Trainer:
 
 @pytest.mark.parametrize("name", ["base", "bäse", "名前", "a b", "???", "[a]"])
 def test_ray_writes_to_the_folder_of_the_run(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(pcl.train.worker, "LaneTrainer", Trainer)
+    monkeypatch.setattr(pcl.cluster.worker, "LaneTrainer", Trainer)
     config = load_config(GAUSSIAN, [f"name={name}", f"storage={tmp_path}", "workers.use_gpu=false"])
-    pcl.train.worker.fit(config, place(config.storage) / config.name)
+    pcl.cluster.worker.fit(config, place(config.storage) / config.name)
     context = Trainer.given.storage_context
     assert Path(context.experiment_fs_path) == tmp_path / name
     assert Trainer.given.name.isascii(), "Ray's metrics are labelled with it"

@@ -9,7 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import pcl
-from pcl.config import load_config
+from pcl.config.load import load_config
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.model import build_model
 from pcl.objective import FiniteModality, make_loss

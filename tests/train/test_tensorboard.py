@@ -8,8 +8,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
 from tensorboard.plugins.text.text_plugin import TextPlugin
 
-from pcl.events import EventFile, scalar
-from pcl.storage import place
+from pcl.storage.events import EventFile, scalar
+from pcl.storage.place import place
 from pcl.train.tensorboard import Journal, PatientWriter
 from tests.s3 import SLOW_DOWN, s3_server
 from tests.train.board import Board
@@ -166,7 +166,7 @@ def s3():
 
 
 def test_curves_in_s3_are_whole_and_survive_a_refusal(s3, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("pcl.events.LONG_BYTES", 300)
+    monkeypatch.setattr("pcl.storage.events.LONG_BYTES", 300)
     run = place(f"{s3.address}/{tmp_path.name}-{os.urandom(4).hex()}")
     journal = Journal(run, 0, 100, {"seed": 0})
     for step in range(1, 21):

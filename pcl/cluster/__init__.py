@@ -1,0 +1,1 @@
+"""All of Ray: connection, jobs, submission, the workers of a training."""

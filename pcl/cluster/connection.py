@@ -1,0 +1,297 @@
+"""The connection to Ray: the cluster a job was submitted to, or a Ray of our own on loopback, behind a token.
+
+Import this module before ray: where Ray listens, and whom it lets in, is decided by environment variables that it reads
+when imported.
+"""
+
+__all__ = [
+    "IS_LOCAL",
+    "ask_to_stop",
+    "check_shared",
+    "connected",
+    "fitting",
+    "is_asked_to_stop",
+    "logs",
+    "notice",
+    "notices",
+    "private_folder",
+    "room_for",
+    "run_tasks",
+    "wait_for_room",
+]
+
+import itertools
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pcl.cluster.signals import interruptible
+from pcl.errors import BadInputError, RunFailedError
+
+ADDRESS = os.environ.get("RAY_ADDRESS", "")
+# "auto" and "local" are Ray's words for a Ray of this machine; http: an address to submit jobs to, not to connect to
+IS_LOCAL = ADDRESS in ("", "auto", "local") or ADDRESS.startswith("http")
+CONNECT_TIMEOUT_S = 10  # Ray itself tries for minutes
+if IS_LOCAL:
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # every listener on 127.0.0.1
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_AUTH_MODE"] = "token"
+    # ports that ask nobody for a token: no metrics, and no such port
+    os.environ["RAY_enable_metrics_collection"] = "0"  # noqa: SIM112
+    os.environ["AUTOSCALER_METRIC_PORT"] = os.environ["DASHBOARD_METRIC_PORT"] = "65536"
+    os.environ["RAY_JOB_STOP_SIGNAL"] = "SIGINT"  # the only one that the jobs of a Ray of our own get
+    os.environ.pop("RAY_AUTH_TOKEN", None)  # it would win over the file
+    if ADDRESS in ("auto", "local"):
+        del os.environ["RAY_ADDRESS"]
+
+import grpc  # type: ignore[import-untyped]  # noqa: E402
+import ray  # noqa: E402
+from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled  # noqa: E402
+from ray.experimental import internal_kv  # noqa: E402
+
+from pcl.cluster.own_ray import keep_logs, own_ray, private_folder, signals_wait  # noqa: E402
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@contextmanager
+def connected(num_cpus: int, *, dashboard: bool = False) -> Iterator[None]:
+    """Connect to Ray for a block.
+
+    A submitted job finds its cluster in ``RAY_ADDRESS``, and its token as Ray does. Otherwise Ray starts on this
+    machine, listens on loopback only, lets in only who has a token that it makes up, and ends with the block.
+
+    Args:
+        num_cpus: CPUs that the block needs; a Ray of our own offers at least as many.
+        dashboard: whether a Ray of our own has one, to which jobs can be submitted.
+
+    Raises:
+        RunFailedError: the cluster cannot be reached, or refuses the token.
+        Interrupted: in the block, when the process is asked to end.
+    """
+    with interruptible(), own_ray(num_cpus, dashboard=dashboard) if IS_LOCAL else _submitted():
+        yield
+
+
+@contextmanager
+def _submitted() -> Iterator[None]:
+    """Connect to the cluster that this job was submitted to."""
+    _check_reachable()
+    with signals_wait():
+        try:
+            ray.init(address=ADDRESS, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray's own is of no narrower kind
+            raise RunFailedError(f"cannot connect to Ray at {ADDRESS}: {_first_line(error)}") from error
+    try:
+        yield
+    finally:
+        with signals_wait():
+            ray.shutdown()
+
+
+def logs() -> str:
+    """Where people find what Ray wrote about this job: those of a Ray of our own are kept for that."""
+    return f"{keep_logs()}" if IS_LOCAL else "/tmp/ray/session_latest/logs of the nodes"
+
+
+def _check_reachable() -> None:
+    """Refuse an address where nobody listens or our token is not known: Ray itself would try for minutes.
+
+    Raises:
+        BadInputError: it is no address.
+        RunFailedError: it does not answer, or refuses the token.
+    """
+    host, _, port = ADDRESS.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        raise BadInputError(f"RAY_ADDRESS={ADDRESS}: give host:port of the cluster's head")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise RunFailedError(
+            f"no Ray cluster answers at RAY_ADDRESS={ADDRESS} ({error}): start it, or unset RAY_ADDRESS to run on this "
+            "machine alone"
+        ) from error
+    try:
+        headers = get_auth_headers_if_auth_enabled({})
+        with grpc.insecure_channel(f"{host}:{port}") as channel:
+            check = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
+            check(b"", timeout=CONNECT_TIMEOUT_S, metadata=[(name.lower(), text) for name, text in headers.items()])
+    except grpc.RpcError as error:
+        refused = error.code() == grpc.StatusCode.UNAUTHENTICATED  # of all else Ray has more to say
+    except (RuntimeError, ray.exceptions.RayError):  # there is no token
+        refused = True
+    else:
+        refused = False
+    if refused:
+        raise RunFailedError(
+            f"Ray at {ADDRESS} refuses the token of this process: give the cluster's, with RAY_AUTH_MODE=token and the "
+            "file of the token in RAY_AUTH_TOKEN_PATH"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ": ".join([type(error).__name__, *lines[:1]])
+
+
+def check_shared(**places: str) -> None:
+    """Refuse places that a job of a cluster would share with nobody: those in its own copy of the code.
+
+    Args:
+        places: folders or addresses by the key that gives them, with ``__`` for a dot.
+
+    Raises:
+        BadInputError: one of them lies in the current folder, and this is a job of a cluster.
+    """
+    for key, found in places.items():
+        if not IS_LOCAL and Path(found).is_relative_to(Path.cwd()):
+            name = key.replace("__", ".")
+            raise BadInputError(
+                f"{name}={found} lies in the copy of the code that this job got, which no other job sees: give a "
+                f"folder that every node sees, such as {name}=/shared/..."
+            )
+
+
+def notice(line: str) -> None:
+    """Say a line, from any process of this job, to the people who watch the job."""
+    job = ray.get_runtime_context().get_job_id()
+    internal_kv._internal_kv_put(f"{job}:{time.time_ns()}", line, namespace="pcl")
+
+
+def notices() -> list[str]:
+    """Return what the processes of this job said since this was last called."""
+    keys = sorted(internal_kv._internal_kv_list(f"{ray.get_runtime_context().get_job_id()}:", namespace="pcl"))
+    lines = [internal_kv._internal_kv_get(key, namespace="pcl").decode() for key in keys]
+    for key in keys:
+        internal_kv._internal_kv_del(key, namespace="pcl")
+    return lines
+
+
+def ask_to_stop() -> None:
+    """Ask all processes of this job to stop, from one of them."""
+    internal_kv._internal_kv_put(ray.get_runtime_context().get_job_id(), "stop", namespace="pcl-stop")
+
+
+def is_asked_to_stop() -> bool:
+    """Return whether the processes of this job are asked to stop; a cluster that does not answer asks for nothing."""
+    try:
+        return bool(internal_kv._internal_kv_exists(ray.get_runtime_context().get_job_id(), namespace="pcl-stop"))
+    except (RuntimeError, ray.exceptions.RayError):
+        return False
+
+
+def room_for(each: Mapping[str, float]) -> int:
+    """Return how many workers the nodes of the cluster have room for, whatever runs there now.
+
+    Args:
+        each: resources of one worker, such as ``{"CPU": 2, "GPU": 1}``, which it needs on one node.
+    """
+    return sum(fitting(node["Resources"], each) for node in ray.nodes() if node["Alive"])
+
+
+def fitting(node: Mapping[str, float], each: Mapping[str, float]) -> int:
+    """Return how many workers fit on a node.
+
+    Example:
+        >>> fitting({"CPU": 7.0, "GPU": 2.0}, {"CPU": 2, "GPU": 1}), fitting({"memory": 1e9}, {"CPU": 1})
+        (2, 0)
+    """
+    return int(min(node.get(resource, 0) // amount for resource, amount in each.items()))
+
+
+def wait_for_room(each: Mapping[str, float], num_workers: int, timeout_s: float, what: str = "workers") -> None:
+    """Wait until the cluster has room for a number of workers; a cluster that grows is asked to.
+
+    Args:
+        each: resources of one worker.
+        num_workers: as many as there must be room for.
+        timeout_s: seconds to wait; not at all for a Ray of our own, which does not grow.
+        what: the word for them.
+
+    Raises:
+        BadInputError: there is no such room.
+    """
+    if room_for(each) >= num_workers:
+        return
+    wanted = " and ".join(f"{amount:g} {resource}{'s' * (amount != 1)}" for resource, amount in each.items())
+    if not IS_LOCAL and timeout_s > 0:
+        print(  # noqa: T201
+            f"waiting up to {timeout_s:g} s for room for {num_workers} {what} with {wanted} each: there is room "
+            f"for {room_for(each)}",
+            flush=True,
+        )
+        ray.autoscaler.sdk.request_resources(bundles=[dict(each)] * num_workers)
+        try:
+            deadline = time.monotonic() + timeout_s
+            while room_for(each) < num_workers and time.monotonic() < deadline:
+                time.sleep(1)
+        finally:
+            ray.autoscaler.sdk.request_resources(bundles=[])  # from here on the run asks for itself
+    if (room := room_for(each)) < num_workers:
+        smaller = "choose fewer or smaller workers (workers.num_workers, cpus_per_worker, use_gpu) or "
+        raise BadInputError(
+            f"{num_workers} {what} need {wanted} each, on one node, and the cluster has room for {room} of them: "
+            f"{smaller if what == 'workers' else ''}add nodes"
+        )
+
+
+def run_tasks(
+    function: Callable[..., R],
+    shared: Any,
+    items: Sequence[T],
+    most_at_once: int = 0,
+    *,
+    timeout_s: float,
+    background: bool = False,
+) -> Iterator[tuple[T, R]]:
+    """Run ``function(shared, item)`` as one Ray task an item, retried if a worker dies or a node goes away.
+
+    Args:
+        function: importable on every node.
+        shared: put into the object store once.
+        items: one task each.
+        most_at_once: tasks under way at a time; 0: one a CPU of the cluster.
+        timeout_s: seconds to wait for a node with room for a task.
+        background: take one of the cluster's ``background`` resources each instead of a CPU, where it has any, so that
+            nothing waits for these tasks.
+
+    Yields:
+        Each item with its result, as they finish.
+
+    Raises:
+        BadInputError: the cluster has no room for a task.
+        RunFailedError: the workers of a task died again and again.
+        Exception: what the function raises.
+    """
+    aside = background and ray.cluster_resources().get("background", 0) >= 1
+    if items:
+        wait_for_room({"background" if aside else "CPU": 1}, 1, timeout_s, "tasks")
+
+    @ray.remote(max_retries=3, num_cpus=0 if aside else 1, resources={"background": 1} if aside else None)  # type: ignore[untyped-decorator]
+    def call(shared: Any, item: T) -> R:
+        return function(shared, item)
+
+    reference = ray.put(shared)
+    rest, waiting = iter(items), {}
+    for item in itertools.islice(rest, most_at_once or None):
+        waiting[call.remote(reference, item)] = item
+    while waiting:
+        (done,), _ = ray.wait(list(waiting))
+        try:
+            result = ray.get(done)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None  # what happened, without the traceback of the task
+        except ray.exceptions.RayError as error:
+            raise RunFailedError(
+                f"a task was lost again and again ({_first_line(error)}): does it need more memory than a node has? "
+                "The same command goes on from what is finished"
+            ) from error
+        yield waiting.pop(done), result
+        for item in itertools.islice(rest, 1):
+            waiting[call.remote(reference, item)] = item

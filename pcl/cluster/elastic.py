@@ -1,0 +1,218 @@
+"""What runs in Ray Train's controller: how many workers there are, what is said of those that die, when a run ends.
+
+A run has W workers, W a divisor of its lanes within the bounds that were asked for. When workers die they start again
+on as many nodes as are left; when nodes join, the workers grow at the next checkpoint, so that hardly a step is done
+twice.
+"""
+
+__all__ = ["LaneScalingPolicy", "LaneTrainer", "Watcher", "final_error", "last_line"]
+
+import textwrap
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+import ray.train
+from ray._private.state import available_resources_per_node
+from ray.exceptions import RayActorError
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.execution.callback import ReportCallback, WorkerGroupCallback
+from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
+from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ScalingDecision
+from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScalingPolicy
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+from pcl.cluster.connection import fitting, notice
+from pcl.errors import BadInputError, DamagedDataError, RunFailedError
+
+FINAL_ERRORS = (
+    BadInputError,
+    DamagedDataError,
+    RunFailedError,
+    FloatingPointError,
+)  # again, they would end the same way
+SETTLE_S = 5  # nodes that die are noticed one after another, and so is what dead workers set free
+ASK_EVERY_S = 0.5
+
+
+class LaneTrainer(TorchTrainer):  # type: ignore[misc]
+    """A trainer that scales by a policy, and leaves interruptions to Python.
+
+    Args:
+        policy: replaces the policy that Ray Train would choose.
+        arguments: of ``TorchTrainer``.
+    """
+
+    def __init__(self, *arguments: Any, policy: "LaneScalingPolicy", **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._policy = policy
+
+    def _initialize_and_run_controller(self, **keywords: Any) -> Any:
+        failure_policy = LaneFailurePolicy(self.run_config.failure_config)
+        policies = {"scaling_policy": self._policy, "failure_policy": failure_policy}
+        return super()._initialize_and_run_controller(**keywords | policies)
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Do nothing: the controller and its workers end with the connection to Ray."""
+
+
+class LaneScalingPolicy(ElasticScalingPolicy):  # type: ignore[misc]
+    """Starts the largest allowed number of workers that there is room for; gives up when there is none for too long.
+
+    Args:
+        scaling_config: of the trainer.
+        allowed: numbers of workers, ascending.
+        timeout_s: seconds after the start, or after workers died, in which others must run.
+    """
+
+    def __init__(self, scaling_config: ray.train.ScalingConfig, allowed: Sequence[int], timeout_s: float) -> None:
+        super().__init__(scaling_config)
+        self.allowed, self.timeout_s = list(allowed), timeout_s
+        self._stopped_at: float | None = None  # since when no workers run
+        self._said = False
+        self._num_reports = 0
+        self._own: Mapping[str, int] = {}  # workers by node, dead ones too: they go when others start
+
+    def _get_reserved_resources(self) -> Any:
+        """Return the share of this run in the cluster, as it is now and not as it was at the last tick."""
+        coordinator = self._autoscaling_coordinator.get_reserved_resources
+        try:
+            return ray.get(coordinator.remote(self._requester_id, recompute=True), timeout=10)
+        except ray.exceptions.RayError:
+            return None
+
+    def _count_possible_workers(self, reserved_resources: Mapping[str, Mapping[str, float]]) -> int:
+        """Return the largest allowed number that fits on what is reserved and not taken by others, 0 if none does."""
+        each, free = self.scaling_config._resources_per_worker_not_none, available_resources_per_node()
+        room = 0
+        for node, resources in reserved_resources.items():
+            room += min(fitting(resources, each), fitting(free.get(node, {}), each) + self._own.get(node, 0))
+        return max((w for w in self.allowed if w <= room), default=0)
+
+    def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
+        """Start as many workers as possible, once nodes have settled.
+
+        Raises:
+            RunFailedError: none could be started in time.
+        """
+        now, self._num_reports = time.monotonic(), 0
+        self._stopped_at = now if self._stopped_at is None else self._stopped_at
+        waited_s = now - self._stopped_at
+        decision = super().make_decision_for_non_running_worker_group()
+        if waited_s > self.timeout_s:
+            raise RunFailedError(
+                f"no {self._asked()} could be started within {self.timeout_s:g} s: add nodes, or choose fewer "
+                "(workers.num_workers) or more patience (workers.resources_timeout_s); the same command goes on from "
+                "the newest checkpoint"
+            )
+        if isinstance(decision, NoopDecision) and not self._said and waited_s > SETTLE_S:
+            notice(f"waiting up to {self.timeout_s:g} s for room for {self._asked()}")
+            self._said = True
+        is_settled = waited_s > SETTLE_S or getattr(decision, "num_workers", 0) == self.allowed[-1]
+        if isinstance(decision, NoopDecision) or not is_settled:
+            time.sleep(ASK_EVERY_S)  # the controller itself would ask again at once
+            return NoopDecision()
+        self._own = {}
+        return decision
+
+    def make_decision_for_running_worker_group(
+        self, worker_group_state: Any, worker_group_status: Any
+    ) -> ScalingDecision:
+        """Grow right after a checkpoint, which every worker reports once."""
+        self._maybe_send_resource_request()
+        self._stopped_at, self._said = None, False
+        nodes = [worker.metadata.node_id for worker in worker_group_state.workers]
+        self._own = {node: nodes.count(node) for node in nodes}
+        reports = [status.training_report for status in worker_group_status.worker_statuses.values()]
+        self._num_reports += len(reports) - reports.count(None)
+        if self._num_reports < worker_group_state.num_workers:
+            return NoopDecision()
+        self._num_reports = 0
+        decision = super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
+        return decision if getattr(decision, "num_workers", 0) > worker_group_state.num_workers else NoopDecision()
+
+    def _asked(self) -> str:
+        return f"{self.allowed[0]} worker{'s' * (self.allowed[0] > 1)}"
+
+
+class LaneFailurePolicy(DefaultFailurePolicy):  # type: ignore[misc]
+    """Takes workers that could not form a group, since one of them died meanwhile, for workers that died."""
+
+    def make_decision(self, training_failed_error: Exception) -> FailureDecision:
+        """Try again, as often as after other failures, unless that would end the same way."""
+        error = training_failed_error
+        if isinstance(error, ControllerError) and not self._is_retryable_error(error) and final_error(error) is None:
+            notice(f"the workers could not start ({last_line(error)})")
+            error = WorkerGroupError(str(error), {0: error})
+        return super().make_decision(error)
+
+
+class Watcher(WorkerGroupCallback, ReportCallback):  # type: ignore[misc]
+    """Says which workers died and what comes next, and ends a run whose error a restart cannot mend.
+
+    Args:
+        step: that the run goes on from.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self._nodes: dict[str, str] = {}  # names by id
+        self._where: list[str] = []  # ids by rank
+
+    def after_report(self, training_report: Any, metrics: Sequence[Mapping[str, Any]]) -> None:
+        """Keep the step of the newest checkpoint."""
+        self.step = metrics[0]["step"]
+
+    def after_worker_group_start(self, worker_group: Any) -> None:
+        """Say how many workers there are, if there were others before."""
+        before, alive = self._nodes, {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        workers = [worker.metadata for worker in worker_group.get_workers()]
+        self._nodes = {worker.node_id: f"{worker.node_ip} ({worker.node_id[:8]})" for worker in workers}
+        self._where, num_before = [worker.node_id for worker in workers], len(self._where)
+        if before:
+            gone = "".join(f", node {name} is gone" for node, name in before.items() if node not in alive)
+            change = f"{num_before} -> {len(workers)}" if num_before != len(workers) else f"{num_before}"
+            notice(f"going on from step {self.step} on {change} worker{'s' * (len(workers) > 1)}{gone}")
+
+    def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
+        """Raise the first final error, which Ray Train does not retry; say what else happened.
+
+        Raises:
+            BadInputError: and other final errors, of a worker.
+        """
+        errors: dict[int, Exception] = worker_group_status.errors
+        for error in errors.values():
+            if (final := final_error(error)) is not None:
+                raise final
+        died = {rank for rank, error in errors.items() if _has_died(error)}
+        for rank in sorted(died or errors):  # where some died, the errors of the others only follow from that
+            what = "died" if rank in died else f"failed ({last_line(errors[rank])})"
+            notice(f"worker {rank} on node {self._nodes[self._where[rank]]} {what}")
+
+
+def _has_died(error: Exception) -> bool:
+    return isinstance(getattr(error, "health_check_failure", error), RayActorError)
+
+
+def last_line(error: BaseException) -> str:
+    """Return the kind of a failure and the last line of what it says: the exception without its traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ": ".join([type(error).__name__, *(textwrap.shorten(line, 200) for line in lines[-1:])])
+
+
+def final_error(error: BaseException | None) -> Exception | None:
+    """Return the final error that caused an error of Ray's, if any."""
+    seen: set[int] = set()
+    queue = [error]
+    while queue:
+        current = queue.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        for kind in FINAL_ERRORS:
+            if isinstance(current, kind):
+                return kind(str(current)) if type(current) is not kind else current
+        queue += [current.__cause__, getattr(current, "controller_failure", None)]
+        queue += list(getattr(current, "worker_failures", {}).values())
+    return None

@@ -1,0 +1,209 @@
+"""Ray Train calls the loop: the function that runs on every worker, and the trainer that starts the workers."""
+
+__all__ = ["check_resources", "fit", "train_function"]
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil  # type: ignore[import-untyped]  # Ray brings it
+import ray
+import ray.train
+import torch
+from ray.train import CheckpointUploadMode
+from ray.train.torch import TorchConfig, get_device
+from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
+
+from pcl.cluster.connection import IS_LOCAL, is_asked_to_stop, logs, private_folder, room_for, wait_for_room
+from pcl.cluster.elastic import LaneScalingPolicy, LaneTrainer, Watcher, final_error, last_line
+from pcl.cluster.files import patient_files, until_it_works
+from pcl.config.checks import allowed_workers
+from pcl.config.load import Config
+from pcl.errors import BadInputError, RunFailedError
+from pcl.storage.place import Place
+from pcl.train.checkpoint import FILE_NAME, checkpoint_name, save_checkpoint
+from pcl.train.loop import Scalars
+from pcl.train.session import Session
+
+ASK_EVERY_S = 0.5
+POLL_S = 0.25  # between two looks of Ray Train at its workers, which commit a checkpoint; its own 2 s make them wait
+PLACEMENT_TIMEOUT_S = 10  # then Ray Train looks again at what nodes there are
+
+
+def train_function(arguments: dict[str, Any]) -> None:
+    """Train on one worker of Ray Train, from the newest committed checkpoint if there is one."""
+    config: Config = arguments["config"]
+    torch.set_num_threads(config.workers.cpus_per_worker)
+    run: Place = arguments["run"]
+    checkpoint = ray.train.get_checkpoint()
+    asked = Asked()
+    session = Session(config, get_device(), run / Path(checkpoint.path).name if checkpoint else None)
+    storage = ray.train.get_context().get_storage()
+
+    def commit(step: int, scalars: Scalars, content: Mapping[str, Any] | None) -> None:
+        name, kept = checkpoint_name(step), None
+        if content is not None:
+            write = partial(save_checkpoint, run / name, content)
+            until_it_works(write, f"{name}/{FILE_NAME}", config.workers.storage_timeout_s)
+            kept = ray.train.Checkpoint(storage.build_checkpoint_path_from_name(name), storage.storage_filesystem)
+        ray.train.report(
+            {"step": step, **scalars},
+            checkpoint=kept,
+            checkpoint_dir_name=name,
+            checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
+        )
+
+    session.run(run, commit, stop=asked.to_stop.is_set)
+
+
+class Asked:
+    """Looks aside, again and again, whether the job is asked to stop.
+
+    Attributes:
+        to_stop: set once it is.
+    """
+
+    def __init__(self) -> None:
+        self.to_stop = threading.Event()
+        threading.Thread(target=self._look, name="asked", daemon=True).start()
+
+    def _look(self) -> None:
+        while not is_asked_to_stop():
+            time.sleep(ASK_EVERY_S)
+        self.to_stop.set()
+
+
+class NodeBackend(_TorchBackend):  # type: ignore[misc]
+    """Lets the workers talk by the addresses that Ray gave their nodes, and not by what a host name stands for.
+
+    Workers of one machine meet in a file: the store of Ray Train's backend listens on every interface.
+    """
+
+    def on_start(self, worker_group: Any, backend_config: "NodeConfig") -> None:
+        """Form the process group."""
+        worker_group.execute(_use_interface_of_node)
+        if not backend_config.folder:
+            super().on_start(worker_group, backend_config)
+            return
+        file = Path(backend_config.folder) / f"group-{uuid4().hex}"
+        worker_group.execute(_set_torch_distributed_env_vars)
+        started = [
+            worker_group.execute_single_async(
+                rank,
+                _setup_torch_process_group,
+                backend="nccl" if worker_group.get_resources_per_worker().get("GPU") else "gloo",
+                world_rank=rank,
+                world_size=len(worker_group),
+                init_method=file.as_uri(),
+                timeout_s=backend_config.timeout_s,
+            )
+            for rank in range(len(worker_group))
+        ]
+        ray.get(started)
+
+
+@dataclass
+class NodeConfig(TorchConfig):  # type: ignore[misc]
+    """Process groups by the addresses of the nodes.
+
+    Args:
+        folder: where workers of one machine meet; empty: they are on several.
+    """
+
+    folder: str = ""
+
+    @property
+    def backend_cls(self) -> type:
+        """The backend."""
+        return NodeBackend
+
+
+def _use_interface_of_node() -> None:
+    address = ray.util.get_node_ip_address()
+    for name, found in psutil.net_if_addrs().items():
+        if address in [one.address for one in found]:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            if address.startswith("127."):
+                os.environ["NCCL_SOCKET_IFNAME"] = name
+
+
+def fit(config: Config, run: Place, step: int = 0) -> None:
+    """Train a run with Ray Train on the cluster this process is connected to.
+
+    Args:
+        config: the resolved configuration; ``check_resources`` has decided on GPUs.
+        run: the run's place; its parent is Ray Train's storage path.
+        step: that the run goes on from, for what is said when workers die.
+
+    Raises:
+        DamagedDataError: a shard differs from its manifest.
+        RunFailedError: workers died more often than ``workers.max_failures``, could not start in time, or storage
+            refused for longer than ``workers.storage_timeout_s``.
+    """
+    workers, allowed = config.workers, allowed_workers(config)
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_TIMEOUT_S))
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
+    scaling = ray.train.ScalingConfig(
+        num_workers=(allowed[0], allowed[-1]),
+        use_gpu=bool(workers.use_gpu),
+        resources_per_worker=worker_resources(config),
+        elastic_resize_monitor_interval_s=0,  # the policy looks after every checkpoint
+    )
+    has_ray_name = run.name.isascii()  # Ray's metrics cannot have another, and "." is the run's own folder
+    files, path = patient_files(run.parent if has_ray_name else run, workers.storage_timeout_s)
+    folder = str(private_folder()) if IS_LOCAL else ""
+    trainer = LaneTrainer(
+        train_function,
+        policy=LaneScalingPolicy(scaling, allowed, workers.start_timeout_s + workers.resources_timeout_s),
+        train_loop_config={"config": config, "run": run},
+        torch_config=NodeConfig(timeout_s=workers.collective_timeout_s, folder=folder),
+        scaling_config=scaling,
+        run_config=ray.train.RunConfig(
+            name=run.name if has_ray_name else ".",
+            storage_path=path,
+            storage_filesystem=files,
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=workers.num_checkpoints),
+            # the policy limits the time without workers, so there is no need to count what keeps them from starting
+            failure_config=ray.train.FailureConfig(max_failures=workers.max_failures, controller_failure_limit=-1),
+            callbacks=[Watcher(step)],
+        ),
+    )
+    try:
+        trainer.fit()
+    except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:  # the latter: the controller died
+        if (final := final_error(error)) is not None:
+            raise final from error
+        failures = list(getattr(error, "worker_failures", {}).values())
+        raise RunFailedError(
+            f"training ended early ({last_line([*failures, error][0])}): Ray's logs, in {logs()}, "
+            "hold the traceback; the same command goes on from the newest checkpoint"
+        ) from error
+
+
+def worker_resources(config: Config) -> dict[str, int]:
+    """Return what one worker reserves, on one node."""
+    return {"CPU": config.workers.cpus_per_worker} | ({"GPU": 1} if config.workers.use_gpu else {})
+
+
+def check_resources(config: Config) -> Config:
+    """Decide on GPUs, and wait for a cluster to have what the fewest allowed workers need.
+
+    Returns:
+        The configuration with ``workers.use_gpu`` true or false.
+
+    Raises:
+        BadInputError: the cluster has not got it within ``workers.resources_timeout_s``.
+    """
+    workers = config.workers
+    use_gpu = room_for({"GPU": 1}) > 0 if workers.use_gpu is None else workers.use_gpu
+    if config.train.precision == "bf16" and not use_gpu:
+        raise BadInputError("train.precision=bf16 needs GPUs, and the cluster has none: choose float32")
+    config = replace(config, workers=replace(workers, use_gpu=use_gpu))
+    wait_for_room(worker_resources(config), allowed_workers(config)[0], workers.resources_timeout_s)
+    return config

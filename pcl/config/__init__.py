@@ -1,0 +1,1 @@
+"""Configuration: schema, merging, checks, and what results are a function of."""

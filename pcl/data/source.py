@@ -1,0 +1,79 @@
+"""Sources of pairs: what a kind of pairs gives so that shards can be written of it."""
+
+__all__ = ["Arrays", "Progress", "Source", "SourceContext", "silently"]
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from pcl.data.manifest import ArrayInfo
+
+Arrays = dict[str, np.ndarray]
+Progress = Callable[[Sequence[Any], str], Iterable[Any]]
+"""Called with many items and the name of one: yields them, and shows how far it has come."""
+
+
+def silently(items: Sequence[Any], unit: str) -> Iterable[Any]:
+    """Yield items and show nothing."""
+    return items
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """What a source may need beside its own settings.
+
+    Attributes:
+        seed: of generated pairs.
+        root: folder of raw files.
+        memory_mb: that a task may fill with raw data, MB; the pairs do not depend on it.
+        progress: shows how far a long look at the raw data has come.
+    """
+
+    seed: int = 0
+    root: Path = Path("data")
+    memory_mb: float = 512.0
+    progress: Progress = silently
+
+
+class Source(Protocol):
+    """Where pairs come from.
+
+    A source that inherits from it has no channel statistics and no notes unless it gives them.
+    """
+
+    @property
+    def arrays(self) -> dict[str, ArrayInfo]:
+        """The arrays of a pair: u, v, and what else describes it."""
+        ...
+
+    @property
+    def split_rule(self) -> str:
+        """How pairs were divided into the splits, a phrase."""
+        ...
+
+    def provenance(self) -> dict[str, Any]:
+        """Return name, hash and licence of the source, and the facts that encoders and evaluations need."""
+        ...
+
+    def num_pairs(self, split: str) -> int:
+        """Return the number of pairs of a split."""
+        ...
+
+    def pairs(self, split: str, start: int, stop: int) -> Arrays:
+        """Return pairs start .. stop - 1 as stored arrays: a pure function of its arguments."""
+        ...
+
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """Return mean and standard deviation, over the training split, of the arrays that keep them by channel."""
+        return {}
+
+    def notes(self, record_pairs: int) -> list[str]:
+        """Return lines for people: what a task holds of the raw data, and what these are.
+
+        Args:
+            record_pairs: pairs in a record.
+        """
+        return []

@@ -1,0 +1,1 @@
+"""Images of digits against their labels (THEORY 6.3)."""

@@ -1,0 +1,1 @@
+"""Currents of a tile over a window of time against drifters released in it."""

@@ -1,0 +1,1 @@
+"""Fields given drifters: the learned posterior beside climatology, analogs and optimal interpolation."""

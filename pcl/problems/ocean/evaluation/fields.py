@@ -1,0 +1,346 @@
+r"""Fields given drifters: the learned conditional carried by an archive of past windows, as estimates and as CF NetCDF.
+
+.. math:: \hat u(v) = \sum_i w_i(v)\, u^i, \qquad \hat\sigma^2(v) = \sum_i w_i(v)\, (u^i - \hat u(v))^2
+
+with the weights of arXiv:2505.24134, equation 28. At points where some windows of the archive have no value, on land or
+in water, the weights of the others are renormalised.
+
+Shapes: N windows of the archive, K members, T times, H x W grid points.
+"""
+
+__all__ = ["Estimate", "FieldLaw", "FieldPosterior", "completed", "summarise", "to_dataset"]
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from pcl.conditional import Conditional, draw
+from pcl.errors import BadInputError
+from pcl.evaluation.blocks import encoded, walk
+from pcl.model import PairModel
+from pcl.problems.ocean.evaluation.running import RunningMean
+from pcl.problems.ocean.evaluation.windows import RELEASE_S, Archive, Geometry, Windows
+
+REFERENCES = ("tile", "all")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is said of a window of velocity.
+
+    Attributes:
+        mean: m/s, float64, shape (2, T, H, W).
+        std: its standard deviation at every point, likewise; None for a method that gives none.
+        members: draws, shape (K, 2, T, H, W); None likewise.
+        effective_sample_size: of the weights; None for a method without.
+    """
+
+    mean: Tensor
+    std: Tensor | None = None
+    members: Tensor | None = None
+    effective_sample_size: float | None = None
+
+
+def summarise(values: Tensor, weights: Tensor, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the weighted mean and standard deviation of values that may be missing.
+
+    Args:
+        values: shape (N, ...), NaN where missing.
+        weights: not negative, shape (N,), or (n,) of those chosen.
+        chosen: increasing indices of the values that count, shape (n,); None: all.
+
+    Returns:
+        Float64, shape (...): NaN where no value has a weight.
+
+    Example:
+        >>> summarise(torch.tensor([[1.0, 3.0], [3.0, torch.nan]]), torch.tensor([0.5, 0.5]))
+        (tensor([2., 3.], dtype=torch.float64), tensor([1., 0.], dtype=torch.float64))
+    """
+    share, shape = weights.double(), values.shape[1:]
+    total, first, second = torch.zeros(3, max(1, math.prod(shape)), dtype=torch.float64)
+    for place, block in walk(values, chosen):
+        flat = block.reshape(len(block), -1).double()
+        total += share[place] @ torch.isfinite(flat).double()
+        first += share[place] @ flat.nan_to_num()
+    mean = first / total
+    for place, block in walk(values, chosen):
+        flat = block.reshape(len(block), -1) - mean.nan_to_num()
+        second += share[place] @ flat.square_().nan_to_num_()
+    return mean.reshape(shape), (second / total).sqrt().reshape(shape)
+
+
+def completed(estimate: Estimate, prior: Estimate) -> Estimate:
+    """Return an estimate with the values of another where it has none: methods must not choose where they are scored.
+
+    Args:
+        estimate: to complete.
+        prior: with a standard deviation.
+    """
+    assert prior.std is not None
+    return Estimate(
+        _fill(estimate.mean, prior.mean),
+        None if estimate.std is None else _fill(estimate.std, prior.std),
+        None if estimate.members is None else _fill(estimate.members, prior.mean),
+        estimate.effective_sample_size,
+    )
+
+
+class FieldPosterior:
+    """The learned conditional of the field given drifters, on an archive.
+
+    Args:
+        model: with its encoders.
+        archive: windows of the past, each field once.
+        references: ``tile``: windows of the drifters' own tile; ``all``: of every tile.
+        block_pairs: windows encoded at a time.
+
+    Raises:
+        BadInputError: the references are not known.
+    """
+
+    def __init__(
+        self, model: PairModel, archive: Archive | Windows, *, references: str = "tile", block_pairs: int = 2048
+    ) -> None:
+        if references not in REFERENCES:
+            raise BadInputError(f"references {references!r} are not known: choose one of {', '.join(REFERENCES)}")
+        self.model, self.archive, self.references = model, archive, references
+        pair_bytes = archive.u[:1].nbytes
+        with torch.no_grad():
+            self.features = encoded(model.features_u, archive.u, block_pairs, pair_bytes)
+        self.shift = _mean_current(archive.u)  # centred values have accurate squares
+
+    def candidates(self, tile: int) -> Tensor:
+        """Return the indices of the windows that may stand for the field of a tile.
+
+        Raises:
+            BadInputError: the archive has no window of the tile.
+        """
+        if self.references == "all":
+            return torch.arange(len(self.archive))
+        found = (self.archive.tiles == tile).nonzero()[:, 0]
+        if len(found) == 0:
+            raise BadInputError(
+                f"the archive has no window of tile {tile}: choose evaluation.fields.references=all, or write shards "
+                "whose training period covers the tile"
+            )
+        return found
+
+    @torch.no_grad()
+    def laws(self, drifters: Tensor, tiles: Sequence[int]) -> list["FieldLaw"]:
+        """Return the conditional given each of several windows' drifters, in one walk through the archive.
+
+        Args:
+            drifters: shape (Q, D, P, 4), as stored.
+            tiles: numbers of their tiles, Q of them.
+
+        Raises:
+            BadInputError: the archive has no window of a tile.
+        """
+        queries = self.model.features_v(drifters)
+        moments = torch.empty(2, len(tiles), *self.archive.u.shape[1:], dtype=torch.float64)
+        groups = {tile if self.references == "tile" else None: self.candidates(tile) for tile in tiles}
+        laws: dict[int, FieldLaw] = {}
+        for group, candidates in groups.items():
+            conditional = Conditional(self.features[candidates], self.model.temperature())
+            own = [i for i, tile in enumerate(tiles) if group is None or tile == group]
+            weights = conditional.weights(queries[own])
+            moments[:, own] = self._moments(candidates, weights)
+            sizes = conditional.effective_sample_size(queries[own]).tolist()
+            for i, share, size in zip(own, weights, sizes, strict=True):
+                laws[i] = FieldLaw(self.archive.u, candidates, share, moments[0, i], moments[1, i], size)
+        return [laws[i] for i in range(len(tiles))]
+
+    def _moments(self, candidates: Tensor, weights: Tensor) -> Tensor:
+        """Return what ``summarise`` does for every row of weights (Q, n), shape (2, Q, C, T, H, W)."""
+        shape = self.archive.u.shape[1:]
+        total, first, second = torch.zeros(3, len(weights), math.prod(shape))
+        for place, block in walk(self.archive.u, candidates):
+            centred, share = (block - self.shift).flatten(1), weights[:, place]
+            total.addmm_(share, torch.isfinite(centred).float())
+            first.addmm_(share, centred.nan_to_num_())
+            second.addmm_(share, centred.square_())
+        mean = first.div_(total)
+        std = second.div_(total).sub_(mean.square()).clamp_(min=0).sqrt_()
+        found = torch.stack([mean, std]).reshape(2, -1, *shape).double()
+        found[0] += self.shift
+        return found
+
+    def given(self, drifters: Tensor, tile: int, num_members: int, generator: torch.Generator) -> Estimate:
+        """Estimate the field of a tile.
+
+        Args:
+            drifters: shape (D, P, 4), as stored.
+            tile: number of the tile, as in ``Windows.tiles``.
+            num_members: K, drawn with replacement.
+            generator: of the draws.
+
+        Raises:
+            BadInputError: the archive has no window of the tile.
+        """
+        law = self.laws(drifters[None], [tile])[0]
+        estimate = law.estimate(num_members, generator)
+        assert estimate.members is not None
+        return replace(estimate, members=estimate.members.double())
+
+    def best(self, drifters: Tensor, tile: int, mean: Tensor) -> Estimate:
+        """Return the window with the largest weight, the mode of the conditional, completed by the posterior mean."""
+        return replace(self.laws(drifters[None], [tile])[0], mean=mean).best()
+
+
+@dataclass(frozen=True, eq=False)
+class FieldLaw:
+    """The conditional of the field given the drifters of one window.
+
+    Attributes:
+        u: of the archive, shape (N, 2, T, H, W).
+        candidates: indices of the windows that carry it, shape (n,).
+        weights: of these, shape (n,).
+        mean: m/s, float64, shape (2, T, H, W).
+        std: likewise.
+        effective_sample_size: of the weights.
+    """
+
+    u: Tensor
+    candidates: Tensor
+    weights: Tensor
+    mean: Tensor
+    std: Tensor
+    effective_sample_size: float
+
+    def estimate(self, num_members: int, generator: torch.Generator) -> Estimate:
+        """Return mean, spread and members, drawn with replacement, in the precision of the archive."""
+        drawn = draw(self.weights[None], num_members, generator)[0]
+        members = _fill(self.u[self.candidates[drawn]], self.mean)
+        return Estimate(self.mean, self.std, members, self.effective_sample_size)
+
+    def best(self) -> Estimate:
+        """Return the window with the largest weight, completed by the mean."""
+        return Estimate(_fill(self.u[self.candidates[self.weights.argmax()]].double(), self.mean))
+
+
+def _mean_current(u: Tensor) -> Tensor:
+    """Return the mean of each component over all that is not missing, shape (2, 1, 1, 1)."""
+    means = [RunningMean() for _ in range(u.shape[1])]
+    for _, block in walk(u):
+        for component, mean in enumerate(means):
+            mean.add(block[:, component], torch.ones(1))
+    return torch.tensor([mean.mean for mean in means], dtype=u.dtype)[:, None, None, None]
+
+
+def _fill(fields: Tensor, mean: Tensor) -> Tensor:
+    """Give the mean where fields have no value: windows of another tile, where they are dry, have no say."""
+    return torch.where(torch.isfinite(fields), fields, mean.to(fields.dtype))
+
+
+VELOCITIES = (("u", "eastward_sea_water_velocity", "eastward"), ("v", "northward_sea_water_velocity", "northward"))
+FILL = np.float32(1e20)
+_Variable = tuple[str | Sequence[str], np.ndarray, dict[str, Any]]  # dimensions, values, attributes
+
+
+def to_dataset(
+    estimate: Estimate, origin: Tensor, wet: Tensor, geometry: Geometry, about: Mapping[str, Any]
+) -> xr.Dataset:
+    """Return an estimate as a CF dataset: members first along ``realization``, mean, spread, water mask.
+
+    Args:
+        estimate: with members and standard deviation.
+        origin: of the window, shape (6,).
+        wet: where there is water, shape (T, H, W); values that the truth lacks there are estimated all the same.
+        geometry: of the tiles.
+        about: global attributes: experiment hash, checkpoint, seeds.
+
+    Raises:
+        ValueError: the estimate has no members or no standard deviation.
+
+    References:
+        CF conventions 1.11, https://cfconventions.org.
+    """
+    if estimate.members is None or estimate.std is None:
+        raise ValueError("the estimate has no members or no standard deviation: only ensembles are written")
+    grid = ("time", "latitude", "longitude")
+    data: dict[str, _Variable] = {
+        "wet_mask": (
+            grid,
+            wet.numpy().astype(np.int8),
+            {
+                "standard_name": "sea_binary_mask",
+                "long_name": "1 in water, 0 on land",
+                "units": "1",
+                "flag_values": np.array([0, 1], np.int8),
+                "flag_meanings": "land water",
+            },
+        )
+    }
+    for component, (name, standard_name, direction) in enumerate(VELOCITIES):
+        attributes = {"standard_name": standard_name, "units": "m s-1"}
+        for key, dimensions, values, meaning in (
+            (name, ("realization", *grid), estimate.members[:, component], "member of the posterior ensemble"),
+            (f"{name}_mean", grid, estimate.mean[component], "posterior mean"),
+            (f"{name}_std", grid, estimate.std[component], "posterior standard deviation"),
+        ):
+            label = f"{direction} sea water velocity, {meaning} given drifters"
+            stored = torch.where(wet, values, torch.nan).numpy().astype(np.float32)
+            data[key] = (dimensions, stored, attributes | _cell_method(key) | {"long_name": label})
+    dataset = xr.Dataset(data, _coordinates(len(estimate.members), origin, geometry), _global(estimate, about))
+    for variable in (*dataset.data_vars.values(), *dataset.coords.values()):
+        missing = variable.dtype == np.float32  # the velocities: coordinates and the mask have no missing values
+        variable.encoding = {"_FillValue": FILL if missing else None}
+    return dataset
+
+
+def _cell_method(key: str) -> dict[str, str]:
+    kind = {"mean": "mean", "std": "standard_deviation"}.get(key.partition("_")[2])
+    return {"cell_methods": f"realization: {kind}"} if kind else {}
+
+
+def _coordinates(num_members: int, origin: Tensor, geometry: Geometry) -> dict[str, _Variable]:
+    latitude, longitude = geometry.axes(origin)
+    time = float(origin[RELEASE_S]) + geometry.time_s.numpy()
+    return {
+        "realization": (
+            "realization",
+            np.arange(num_members, dtype=np.int32),
+            {"standard_name": "realization", "long_name": "member of the ensemble", "units": "1", "axis": "E"},
+        ),
+        "time": (
+            "time",
+            time,
+            {
+                "standard_name": "time",
+                "long_name": "time",
+                "units": "seconds since 1970-01-01 00:00:00",
+                "calendar": geometry.calendar,
+                "axis": "T",
+            },
+        ),
+        "latitude": (
+            "latitude",
+            latitude.numpy(),
+            {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
+        ),
+        "longitude": (
+            "longitude",
+            longitude.numpy(),
+            {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
+        ),
+    }
+
+
+def _global(estimate: Estimate, about: Mapping[str, Any]) -> dict[str, Any]:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    size = {} if estimate.effective_sample_size is None else {"effective_sample_size": estimate.effective_sample_size}
+    return {
+        "Conventions": "CF-1.11",
+        "title": "surface currents given drifters: posterior ensemble of a learned conditional",
+        "source": "pcl: windows of the training archive weighted by a contrastively learned conditional",
+        "history": f"{now}: written by pcl",
+        **size,
+        **about,
+    }

@@ -1,0 +1,1 @@
+"""Ocean files as they are: names, axes, units, times, depths, missing values."""

@@ -1,0 +1,449 @@
+"""One file of currents: found, opened lazily, and brought to metres per second on an ascending grid."""
+
+__all__ = ["OceanFile", "Reading", "open_file"]
+
+import os
+import warnings
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import dask
+import netCDF4
+import numpy as np
+import xarray as xr
+import zarr
+
+from pcl.errors import BadInputError, DamagedDataError
+from pcl.problems.ocean.reading.classic_netcdf import missing_bytes
+from pcl.problems.ocean.reading.depth import Level, choose_level
+from pcl.problems.ocean.reading.grid import arrange_longitude, tidy_degrees
+from pcl.problems.ocean.reading.layouts import (
+    Grid,
+    damaged,
+    read_coordinate,
+    refuse_along_grid,
+    refuse_tracks,
+    shared_grid,
+)
+from pcl.problems.ocean.reading.names import (
+    Velocity,
+    find_mask,
+    find_time,
+    find_velocity,
+    text,
+    units_per_metre_per_second,
+)
+from pcl.problems.ocean.reading.time import EPOCH, read_times
+from pcl.problems.ocean.reading.values import (
+    LARGEST_VALUE,
+    Valid,
+    conform,
+    netcdf_fill,
+    take_zarr_fill,
+    to_metres_per_second,
+    zarr_fill,
+)
+
+CHUNK_SIZE = "16MiB"  # of a file that has no chunks of its own
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read: the keys of ``data.ocean`` of the same names.
+
+    Attributes:
+        eastward: name of the eastward velocity; empty: by standard name, then by the usual names.
+        northward: of the northward velocity, likewise.
+        units: of both, where the files state none: m s-1 or cm s-1.
+        mask: name of a variable that is 1 in water; empty: one with standard name sea_binary_mask or
+            land_binary_mask, if there is one.
+        depth_m: depth to read, metres below the surface; None: the shallowest.
+        group: of the variables in a NetCDF file or Zarr store; empty: the root.
+    """
+
+    eastward: str = ""
+    northward: str = ""
+    units: str = ""
+    mask: str = ""
+    depth_m: float | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class OceanFile:
+    """The currents of one file.
+
+    Attributes:
+        path: of the file.
+        components: ``eastward``, ``northward`` or both: lazy float32, dims (time, latitude, longitude), m s-1, NaN
+            where missing.
+        kinds: their standard names.
+        lack: what to say if the component that the file lacks is in no other.
+        time_s: seconds since 1970-01-01 in the calendar, not decreasing, shape (T,).
+        calendar: ``standard``, ``noleap``, ``all_leap``, ``360_day`` or ``julian``.
+        latitude: ascending, degrees, shape (Y,).
+        longitude: ascending, degrees, shape (X,).
+        mask: True in water, shape (Y, X); None where the file has no mask.
+        depth_m: of the level; None where the file does not say.
+        precision_s: how exact the times are, seconds.
+        notes: what the file says and reading does not follow.
+    """
+
+    path: str
+    components: Mapping[str, xr.DataArray]
+    kinds: Mapping[str, str]
+    lack: str
+    time_s: np.ndarray
+    calendar: str
+    latitude: np.ndarray
+    longitude: np.ndarray
+    mask: np.ndarray | None
+    depth_m: float | None
+    precision_s: float
+    notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def _one_line(path: str) -> Iterator[None]:
+    """Turn whatever a library raises on the content of a file into one line that names it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # several fill values, no consolidated metadata: neither is an obstacle
+            yield
+    except (BadInputError, DamagedDataError, MemoryError):
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise BadInputError(
+            f"{path} cannot be understood ({reason}): repair the attributes of its variables, or leave it out"
+        ) from error
+
+
+def _refuse_other_formats(path: str) -> None:
+    """Refuse what is no field at all by its own name: tables of text, GRIB."""
+    if os.path.isdir(path):
+        return
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8192)
+    except OSError:
+        return  # it cannot be read at all, as has been found
+    if head[:4] == b"GRIB":
+        raise BadInputError(f"{path} is GRIB: convert it to NetCDF first")
+    lines = head.decode("latin-1").splitlines()
+    separated = [line for line in lines if any(line.count(separator) >= 2 for separator in ",;\t")]
+    is_markup = head.lstrip()[:1] == b"<"  # a login page that was saved as data
+    is_text = len(separated) >= 2 and not is_markup and all(byte >= 32 or byte in b"\r\n\t" for byte in head)
+    if is_text or head[:4] == b"PAR1":
+        raise BadInputError(
+            f"{path} is a table, such as tracks of drifters: data.ocean.paths must lead to gridded currents, "
+            "NetCDF or Zarr"
+        )
+
+
+def _engine(path: str) -> str:
+    return "zarr" if os.path.isdir(path) else "netcdf4"  # netcdf4 also reads the classic format
+
+
+def _open(path: str, group: str) -> xr.Dataset:
+    """Open a group of a file with everything as it is stored; what it lacks comes from the groups around it."""
+    try:
+        if _engine(path) == "netcdf4" and (num_missing := missing_bytes(path)):
+            raise ValueError(f"{num_missing} bytes are missing at its end")
+        root = _open_group(path, "")
+        groups = _groups(path) if group else []
+    except Exception as error:
+        with _one_line(path):
+            _refuse_other_formats(path)
+        raise damaged(path, error) from error
+    names = [name for name in group.split("/") if name]
+    if names and "/".join(names) not in groups:
+        raise BadInputError(
+            f"{path} has no group {group}, but {', '.join(groups) or 'no groups'}: data.ocean.group must name one of "
+            "them, or be empty"
+        )
+    dataset = root
+    with _one_line(path):
+        for level in range(len(names)):
+            inner = _open_group(path, "/".join(names[: level + 1]))
+            around = {
+                name: values
+                for name, values in dataset.variables.items()
+                if all(inner.sizes.get(dim) == size for dim, size in values.sizes.items())
+            }
+            dataset = xr.Dataset({**around, **inner.variables}, attrs={**dataset.attrs, **inner.attrs})
+    return dataset
+
+
+def _open_group(path: str, group: str) -> xr.Dataset:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return xr.open_dataset(
+            path, engine=_engine(path), group=group or None, decode_times=False, mask_and_scale=False, cache=False
+        )
+
+
+def _groups(path: str) -> list[str]:
+    """Return the groups of a file that hold variables, with the groups around them."""
+    if _engine(path) == "zarr":
+        members = zarr.open_group(path, mode="r").members(max_depth=None)
+        return sorted({name.rpartition("/")[0] for name, member in members if isinstance(member, zarr.Array)} - {""})
+
+    def below(parent: netCDF4.Dataset) -> Iterator[str]:
+        for inner in parent.groups.values():
+            if inner.variables:
+                yield inner.path.strip("/")
+            yield from below(inner)
+
+    with netCDF4.Dataset(path) as file:
+        return sorted(below(file))
+
+
+def _chunked(array: xr.DataArray) -> xr.DataArray:
+    """Return a lazy Dask array with the chunks of the file, or whole shards of a Zarr store.
+
+    A file without chunks is read in runs along its first dimension, as its bytes lie.
+    """
+    encoding = array.encoding
+    sizes = dict(encoding.get("preferred_chunks") or {})
+    if encoding.get("shards"):
+        sizes = dict(zip(sizes, encoding["shards"], strict=True))
+    if sizes:
+        return array.chunk({dim: sizes[dim] for dim in array.dims})
+    first, *others = array.dims
+    with dask.config.set({"array.chunk-size": CHUNK_SIZE}):
+        return array.chunk({first: "auto", **dict.fromkeys(others, -1)})
+
+
+def _flatten(
+    dataset: xr.Dataset, path: str, name: str, dims: tuple[str, str], level: Mapping[str, int]
+) -> xr.DataArray:
+    """Return a variable at one level, lazy, with dims (time,) latitude, longitude, whatever the file calls them."""
+    names = dict(zip(dims, ("latitude", "longitude"), strict=True))
+    time = find_time(dataset, name)
+    if time is not None and dataset.variables[time].ndim:
+        names[str(dataset.variables[time].dims[0])] = "time"
+    array = (
+        dataset[name].reset_coords(drop=True).isel({dim: i for dim, i in level.items() if dim in dataset[name].dims})
+    )
+    others = [dim for dim in array.dims if dim not in names]
+    for dim in others:
+        if array.sizes[dim] != 1:
+            raise BadInputError(
+                f"{path}: {name} has {array.sizes[dim]} entries along {dim}: beside time, depth, latitude and "
+                "longitude a dimension must have one, select it first"
+            )
+    array = _chunked(array.isel(dict.fromkeys(others, 0)).drop_vars(list(array.coords)))
+    array = array.rename({dim: names[str(dim)] for dim in array.dims})
+    return array.transpose("time", "latitude", "longitude", missing_dims="ignore")
+
+
+def _units_per(dataset: xr.Dataset, path: str, name: str, units: str) -> float:
+    """Return how many units of a variable make 1 m s-1: the units of the file, else those given."""
+    stated = text(dataset.variables[name].attrs, "units") or units
+    if not stated:
+        raise BadInputError(f"{path}: {name} has no units: state them, data.ocean.units='m s-1' or 'cm s-1'")
+    per = units_per_metre_per_second(stated)
+    if per is None:
+        raise BadInputError(f"{path}: {name} is in '{stated}': currents must be in m s-1 or cm s-1, convert it first")
+    return per
+
+
+def _in_metres_per_second(
+    array: xr.DataArray, attributes: Mapping[str, object], towards: str, units_per: float, valid: Valid
+) -> xr.DataArray:
+    """Return one component in m s-1 with dims (time, latitude, longitude), in the order of the file."""
+    convert = partial(to_metres_per_second, units_per=units_per, valid=valid)
+    data = array.data.map_blocks(convert, dtype=np.float32, meta=np.empty((0,) * array.ndim, np.float32))
+    stated = {"standard_name": f"{towards}_sea_water_velocity", **attributes, "units": "m s-1"}
+    kept = {key: stated[key] for key in ("standard_name", "long_name", "units") if key in stated}
+    result = xr.DataArray(data, dims=array.dims, attrs=kept, name=towards)
+    return result if "time" in result.dims else result.expand_dims("time")
+
+
+def _is_constant(array: xr.DataArray) -> bool:
+    """Return whether all steps of an array are the same."""
+    numbers = array.data.astype(np.float64)
+    same = (numbers == numbers[:1]) | (np.isnan(numbers) & np.isnan(numbers[:1]))
+    return bool(same.all().compute(scheduler="threads"))
+
+
+def _water(
+    dataset: xr.Dataset, path: str, name: str, grid: Grid, level: Mapping[str, int], valid: Mapping[str, Valid]
+) -> np.ndarray | None:
+    """Return True in water, from the named mask or, without a name, from one that its standard name gives away."""
+    mask = name or find_mask(dataset)
+    if mask is None:
+        return None
+    if mask not in dataset.variables:
+        known = ", ".join(map(str, dataset.variables))
+        raise BadInputError(f"{path} has no variable {mask}, but {known}: data.ocean.mask must name one of them")
+    shape = (len(grid.latitude), len(grid.longitude))
+    if not set(grid.dims) <= set(dataset.variables[mask].dims):
+        found = tuple(dataset.variables[mask].shape)
+        raise BadInputError(f"{path}: {mask} has shape {found}, the velocities {shape}: a mask must lie on their grid")
+    array = _flatten(dataset, path, mask, grid.dims, level)
+    if array.sizes.get("time", 1) > 1 and not _is_constant(array):
+        if not name:
+            return None  # ice or tides: the velocities are missing there as well
+        raise BadInputError(f"{path}: {mask} changes in time: data.ocean.mask must name one that does not, or be empty")
+    single = array.isel(time=0, missing_dims="ignore").to_dataset(name=mask)
+    values = read_coordinate(single, path, mask).astype(np.float64)
+    values[(values < valid[mask].low) | (values > valid[mask].high)] = np.nan
+    land = text(dataset.variables[mask].attrs, "standard_name") == "land_binary_mask"
+    return values < 0.5 if land else (values > 0.5) & (values <= LARGEST_VALUE)
+
+
+def open_file(path: str, reading: Reading = Reading()) -> OceanFile:
+    """Open a file without reading its fields.
+
+    Args:
+        path: a NetCDF file or a Zarr store.
+        reading: how.
+
+    Raises:
+        BadInputError: both components, or the units, grid, depth or times of one are missing or of an unknown kind.
+        DamagedDataError: the file cannot be opened.
+
+    Example:
+        >>> open_file("/dev/null")
+        Traceback (most recent call last):
+        pcl.errors.DamagedDataError: /dev/null cannot be read (...): it is cut off, damaged or no NetCDF or Zarr; ...
+    """
+    dataset = _open(path, reading.group)
+    with _one_line(path):
+        refuse_tracks(dataset, path)
+        velocities, lack = _velocities(dataset, path, reading)
+        names = [velocity.name for velocity in velocities.values()]
+        _refuse_without_numbers(dataset, path, names)
+        dataset, valid = _decode(dataset, path, velocities, reading)
+        grid = shared_grid(dataset, path, names)
+        refuse_along_grid(dataset, path, velocities)
+        time = _shared_time(dataset, path, names)
+        time_s, calendar, precision_s = read_times(
+            read_coordinate(dataset, path, time), dataset.variables[time].attrs, f"{path}: {time}"
+        )
+        _check_order(time_s, f"{path}: {time}")
+        levels = {name: choose_level(dataset, path, name, reading.depth_m) for name in names}
+        depth_m = _shared_depth(levels, path)
+        rows = np.argsort(grid.latitude)
+        columns, longitude = arrange_longitude(grid.longitude)
+        components = {}
+        for towards, velocity in velocities.items():
+            array = _flatten(dataset, path, velocity.name, grid.dims, levels[velocity.name].index)
+            per, attributes = _units_per(dataset, path, velocity.name, reading.units), dataset[velocity.name].attrs
+            component = _in_metres_per_second(array, attributes, towards, per, valid[velocity.name])
+            components[towards] = _ordered(component, rows, columns)
+        water = _water(dataset, path, reading.mask, grid, levels[names[0]].index, valid)
+    return OceanFile(
+        path,
+        components,
+        {towards: velocity.kind for towards, velocity in velocities.items()},
+        lack,
+        time_s,
+        calendar,
+        tidy_degrees(grid.latitude[rows]),
+        longitude,
+        None if water is None else water[np.ix_(rows, columns)],
+        depth_m,
+        precision_s,
+        _notes(dataset, valid, names, water),
+    )
+
+
+def _notes(
+    dataset: xr.Dataset, valid: Mapping[str, Valid], names: list[str], water: np.ndarray | None
+) -> tuple[str, ...]:
+    """Return what a file says and reading does not follow."""
+    notes = [
+        f"the valid range of {name}, {valid[name].low:.7g} to {valid[name].high:.7g}, looks like extremes of some "
+        "data: currents up to 3 m s-1 count"
+        for name in names
+        if valid[name].is_measured
+    ]
+    mask = find_mask(dataset)
+    if water is None and mask is not None:
+        notes.append(f"{mask} changes in time and is not used: land is what is always missing")
+    return tuple(notes)
+
+
+def _velocities(dataset: xr.Dataset, path: str, reading: Reading) -> tuple[dict[str, Velocity], str]:
+    """Find the components; where there are none, name the groups in which they could be."""
+    try:
+        return find_velocity(dataset, path, reading.eastward, reading.northward)
+    except BadInputError as error:
+        groups = _groups(path)
+        if reading.group or not groups:
+            raise
+        raise BadInputError(
+            f"{path} has no currents outside its groups {', '.join(groups)}: name the group that holds them in "
+            "data.ocean.group"
+        ) from error
+
+
+def _refuse_without_numbers(dataset: xr.Dataset, path: str, names: list[str]) -> None:
+    for name in names:
+        values = dataset.variables[name]
+        if values.dtype.kind not in "iuf" or values.size == 0:
+            what = f"is of type {values.dtype}" if values.size else f"has the shape {values.shape}"
+            raise BadInputError(f"{path}: {name} {what}: a velocity must hold numbers, leave the file out")
+
+
+def _decode(
+    dataset: xr.Dataset, path: str, velocities: Mapping[str, Velocity], reading: Reading
+) -> tuple[xr.Dataset, dict[str, Valid]]:
+    """Unpack a file lazily, with what it says of missing values put in the way in which xarray reads it."""
+    names = [velocity.name for velocity in velocities.values()] + [reading.mask or find_mask(dataset)]
+    valid: dict[str, Valid] = {}
+    conforming: dict[Hashable, xr.Variable] = {}
+    for name, variable in dataset.variables.items():
+        if name in names:
+            fill_of = netcdf_fill if _engine(path) == "netcdf4" else zarr_fill
+            unwritten = partial(fill_of, path, reading.group, str(name), variable)
+            conforming[name], valid[str(name)] = conform(variable, f"{path}: {name}", unwritten)
+        else:
+            conforming[name] = variable.copy(deep=False)
+            take_zarr_fill(conforming[name].attrs, variable.encoding)
+    return xr.decode_cf(xr.Dataset(conforming, attrs=dataset.attrs), decode_times=False), valid
+
+
+def _shared_time(dataset: xr.Dataset, path: str, names: list[str]) -> str:
+    """Return the time of all components."""
+    times = {find_time(dataset, name) for name in names}
+    if len(times) > 1 or None in times:
+        raise BadInputError(
+            f"{path} has no time of {'both velocities' if len(names) > 1 else names[0]}: it needs one, a dimension's "
+            f"or a scalar, in units like '{EPOCH}'"
+        )
+    return str(times.pop())
+
+
+def _shared_depth(levels: Mapping[str, Level], path: str) -> float | None:
+    """Return the depth of all components."""
+    (name, level), *others = levels.items()
+    for other, found in others:
+        if found.depth_m != level.depth_m:
+            raise BadInputError(
+                f"{path}: {name} is at {level.depth_m} m and {other} at {found.depth_m} m: both must be at one depth"
+            )
+    return level.depth_m
+
+
+def _check_order(time_s: np.ndarray, where: str) -> None:
+    if np.any(np.diff(time_s) < 0):
+        step = int(np.argmax(np.diff(time_s) < 0))
+        raise BadInputError(
+            f"{where} does not increase from step {step} to {step + 1}: times must increase, sort the file"
+        )
+
+
+def _ordered(array: xr.DataArray, rows: np.ndarray, columns: np.ndarray) -> xr.DataArray:
+    """Return an array with its rows and columns in another order."""
+    for dim, index in (("latitude", rows), ("longitude", columns)):
+        if np.array_equal(index[::-1], np.arange(array.sizes[dim])):
+            array = array.isel({dim: slice(None, None, -1)})  # keeps the chunks whole
+        elif not np.array_equal(index, np.arange(array.sizes[dim])):
+            array = array.isel({dim: index})
+    return array

@@ -1,0 +1,80 @@
+"""Problems: what a kind of pairs gives, so that whatever is general needs to know none by name."""
+
+__all__ = ["PROBLEMS", "Problem", "problem", "register"]
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pcl.data.source import Source, SourceContext
+from pcl.encoders.registry import EncoderKind, register_encoder
+from pcl.errors import BadInputError, printable
+from pcl.evaluation.drawing import Drawing, vectors
+from pcl.evaluation.result import Evaluation
+from pcl.evaluation.splits import Splits
+from pcl.model import PairModel
+
+
+def as_vectors(splits: Splits) -> tuple[Drawing, Drawing]:
+    """Drawings of u and v of any shape: lines over their components."""
+    return vectors(splits.arrays["u"]), vectors(splits.arrays["v"])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A kind of pairs.
+
+    Attributes:
+        name: of the kind, in ``data.source`` and in manifests.
+        settings: a dataclass of its settings (``pcl.settings``): the section ``data.<name>``.
+        source: makes the source of its pairs from the settings and what else there is.
+        encoders: those that make sense for these pairs only, by name.
+        evaluation: a dataclass of settings of what it adds to an evaluation: the section ``evaluation.<name>``.
+        evaluate: adds to the general evaluation: metrics, tables, figures, datasets.
+        drawings: how u and v are drawn.
+        has_missing_values: whether items may hold NaN, so that only encoders that know them fit.
+
+    Example:
+        >>> from pcl.problems import registry
+        >>> problem("mnist").name
+        'mnist'
+    """
+
+    name: str
+    settings: type
+    source: Callable[[Any, SourceContext], Source]
+    encoders: Mapping[str, EncoderKind] = field(default_factory=dict)
+    evaluation: type | None = None
+    evaluate: Callable[[Evaluation, PairModel, Splits], None] | None = None
+    drawings: Callable[[Splits], tuple[Drawing, Drawing]] = as_vectors
+    has_missing_values: bool = False
+
+
+PROBLEMS: dict[str, Problem] = {}
+"""Kinds of pairs by name."""
+
+
+def register(one: Problem) -> None:
+    """Register a kind of pairs and its encoders, so that a configuration can name them.
+
+    Raises:
+        BadInputError: another kind, or another encoder, has the name.
+    """
+    if PROBLEMS.get(one.name, one) is not one:
+        raise BadInputError(f"two kinds of pairs are named {one.name!r}: give one another name")
+    for name, kind in one.encoders.items():
+        register_encoder(name, kind)
+    PROBLEMS[one.name] = one
+
+
+def problem(name: str) -> Problem:
+    """Return a kind of pairs.
+
+    Raises:
+        BadInputError: no such kind is registered.
+    """
+    if name not in PROBLEMS:
+        raise BadInputError(
+            f"{printable(name)[:100]!r} is no kind of pairs that is known here: those are {', '.join(PROBLEMS)}"
+        )
+    return PROBLEMS[name]

@@ -1,0 +1,128 @@
+"""Flows and paths: the learned encoder beside the one that knows the physics, and the flows that it retrieves.
+
+Shapes: N pairs, M modes, P positions, F features.
+"""
+
+__all__ = ["evaluate_flows", "flows_figure", "oracle_features"]
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pcl.evaluation.result import Evaluation
+from pcl.evaluation.retrieval import identity_of, retrieval_metrics, retrieval_ranks
+from pcl.problems.streamfunction.law import StreamfunctionLaw
+from pcl.problems.streamfunction.linear_inverse import oracle
+
+GRID_POINTS = 64  # of a picture, in each direction
+NUM_SHOWN = 3
+
+
+def oracle_features(source: Mapping[str, Any], u: Tensor, v: Tensor, block_pairs: int) -> tuple[Tensor, Tensor]:
+    r"""Return what the physics knows: cosine features of coefficients and of their posterior mean given the path.
+
+    Both are in units of the prior's standard deviations, in which no mode counts more than another.
+
+    Args:
+        source: of the manifest, with ``law`` and ``time_step``.
+        u: stored coefficients, shape (N, 2 M).
+        v: stored paths, shape (N, P, 2).
+        block_pairs: paths encoded at a time.
+
+    Returns:
+        Features of u and of v, shapes (N, 2 M).
+    """
+    deviations = torch.from_numpy(StreamfunctionLaw(**source["law"]).standard_deviations).to(u)
+    encoder = oracle(source)
+    means = torch.cat([encoder(block) for block in torch.split(v, block_pairs)])
+    return torch.nn.functional.normalize(u / deviations), torch.nn.functional.normalize(means)
+
+
+def evaluate_flows(
+    result: Evaluation,
+    source: Mapping[str, Any],
+    items: tuple[Tensor, Tensor],
+    features: tuple[Tensor, Tensor],
+    recall_at: Sequence[int],
+    block_pairs: int,
+) -> None:
+    """Add to an evaluation: the oracle's retrieval, the learned one's share of it, and a picture of flows.
+
+    Args:
+        result: with the learned retrieval in ``metrics``.
+        source: of the manifest, with ``law`` and ``time_step``.
+        items: stored u, (N, 2 M), and v, (N, P, 2).
+        features: learned feature maps of both, (N, F).
+        recall_at: K of R@K.
+        block_pairs: pairs encoded and scored at a time.
+    """
+    known = oracle_features(source, *items, block_pairs)
+    ids = [identity_of(part) for part in items]
+    table = [["beside the encoder that knows the physics", *(f"R@{k}" for k in recall_at), "median rank"]]
+    for query, candidate, name in ((0, 1, "u_to_v"), (1, 0, "v_to_u")):
+        ranks = retrieval_ranks(known[query], known[candidate], ids[query], ids[candidate], block_pairs)
+        best = retrieval_metrics(ranks, recall_at)
+        learned = {key: result.metrics[f"{name}_{key}"] for key in best}
+        result.metrics |= {f"oracle_{name}_{key}": value for key, value in best.items()}
+        arrow = name.replace("_to_", " -> ")
+        for row, metrics in (("learned", learned), ("oracle", best)):
+            recalls = [f"{metrics[f'recall@{k}']:.4f}" for k in recall_at]
+            table.append([f"{arrow}, {row}", *recalls, f"{metrics['median_rank']:g}"])
+        shares = [learned[f"recall@{k}"] / max(best[f"recall@{k}"], 1 / len(ranks)) for k in recall_at]
+        table.append([f"{arrow}, learned / oracle", *(f"{share:.4f}" for share in shares), ""])
+    result.tables.append(table)
+    result.figures["lagrangian.png"] = flows_figure(source, items, features)
+
+
+def flows_figure(source: Mapping[str, Any], items: tuple[Tensor, Tensor], features: tuple[Tensor, Tensor]) -> Figure:
+    """Draw the path of a few test pairs on their flow, on the flow retrieved for the path, and on the oracle's mean.
+
+    Args:
+        source: of the manifest, with ``law`` and ``time_step``.
+        items: stored u, (N, 2 M), and v, (N, P, 2).
+        features: learned feature maps of both, (N, F).
+    """
+    law = StreamfunctionLaw(**source["law"])
+    deviations = torch.from_numpy(law.standard_deviations)
+    u, v = (part.double() for part in items)
+    shown = range(min(NUM_SHOWN, len(u)))
+    figure = Figure(figsize=(9, 0.6 + 2.9 * len(shown)), layout="constrained")
+    axes = figure.subplots(len(shown), 3, squeeze=False, sharex=True, sharey=True)
+    for i, row in zip(shown, axes, strict=True):
+        scores = features[0] @ features[1][i]
+        best, rank = int(scores.argmax()), 1 + int((scores > scores[i]).sum())
+        mean = oracle(source)(v[i : i + 1])[0] * deviations
+        pictures = (
+            (u[i], f"flow {i} and its path"),
+            (u[best], f"retrieved: flow {best} (flow {i} has rank {rank:,})"),
+            (mean, "posterior mean given the path"),
+        )
+        levels = torch.linspace(-1, 1, 15) * _field(law, u[i]).abs().max() * 1.05
+        for axis, (coefficients, title) in zip(row, pictures, strict=True):
+            _draw(axis, _field(law, coefficients), v[i] % 1, levels)
+            axis.set_title(title, fontsize=8)
+    figure.suptitle(f"streamfunction at T/2, path from grey to black; {len(u):,} flows to choose from", fontsize=9)
+    return figure
+
+
+def _field(law: StreamfunctionLaw, u: Tensor) -> Tensor:
+    """Return psi at half of the duration on a grid, rows along x_2."""
+    axis = torch.linspace(0, 1, GRID_POINTS, dtype=u.dtype)
+    x2, x1 = torch.meshgrid(axis, axis, indexing="ij")
+    positions = torch.stack([x1, x2], -1).flatten(0, 1)
+    times = torch.full((len(positions),), law.duration / 2, dtype=u.dtype)
+    return law.streamfunction(u, positions, times).reshape(x1.shape)
+
+
+def _draw(axis: Any, field: Tensor, path: Tensor, levels: Tensor) -> None:
+    ticks = torch.linspace(0, 1, GRID_POINTS)
+    axis.contourf(ticks, ticks, field, levels, cmap="RdBu_r", extend="both")
+    axis.contour(ticks, ticks, field, levels, colors="0.5", linewidths=0.4)
+    # a path that leaves the torus on one side comes back on the other: points, not a line, and every third is enough
+    points = path[::3]
+    axis.scatter(*points.T, c=torch.arange(len(points)), vmin=-len(points), cmap="gray_r", s=4, linewidths=0)
+    axis.plot(*path[0], "o", mfc="none", mec="k", ms=6)
+    axis.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], aspect="equal")

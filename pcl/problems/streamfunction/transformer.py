@@ -1,0 +1,194 @@
+r"""A transformer that encodes a path: lifted positions, pre-norm attention blocks, the last token, a projection.
+
+Shapes: B paths, P positions, T tokens of P / T positions, D width of a token, E embedding.
+"""
+
+__all__ = ["LIFTS", "Block", "PositionLift", "Transformer", "VelocityFourierLift"]
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pcl.errors import BadInputError
+from pcl.problems.streamfunction.law import half_plane, waves
+
+NUM_WAVES = 49  # wavenumbers of what a path says of the flow, up to |k| = 5
+NUM_PLACES = 110  # of where it has been, up to |k| = 8: least squares has sums and differences of wavenumbers
+LIFT_STRIDE = 5  # every how manyth position of a token is lifted: neighbours differ by little, and the lift is not free
+
+
+class PositionLift(nn.Module):
+    """The paper's: a token is its positions as they are.
+
+    Args:
+        positions_per_token: P / T.
+        time_step: between two positions; not used.
+
+    Example:
+        >>> PositionLift(10, 0.1)(torch.zeros(3, 50, 2)).shape
+        torch.Size([3, 5, 20])
+    """
+
+    def __init__(self, positions_per_token: int, time_step: float) -> None:
+        super().__init__()
+        self.positions_per_token = positions_per_token
+        self.num_features = 2 * positions_per_token
+
+    def forward(self, paths: Tensor) -> Tensor:
+        """Map (B, P, 2) to (B, T, 2 P / T)."""
+        return paths.reshape(len(paths), paths.shape[1] // self.positions_per_token, self.num_features)
+
+
+class VelocityFourierLift(nn.Module):
+    r"""What the velocity equation is made of, averaged over the positions of a token.
+
+    The velocity w of an unknown flow enters least squares as :math:`\sum_j (J k \cdot w_j) e^{2 \pi i k \cdot x_j}`,
+    and where the path has been as :math:`\sum_j e^{2 \pi i k \cdot x_j}` (THEORY 6.4). Sums over tokens of these
+    features are those sums; the component of w along k adds nothing, for it is a derivative in time. Velocities are
+    in widths of the domain over the whole path, which makes all features of order one.
+
+    Args:
+        positions_per_token: P / T.
+        time_step: between two positions.
+
+    Example:
+        >>> VelocityFourierLift(10, 0.1)(torch.zeros(3, 50, 2)).shape
+        torch.Size([3, 5, 320])
+    """
+
+    wavenumbers: Tensor
+    turned: Tensor
+
+    def __init__(self, positions_per_token: int, time_step: float) -> None:
+        super().__init__()
+        self.stride = math.gcd(positions_per_token, LIFT_STRIDE)
+        self.positions_per_token, self.time_step = positions_per_token, time_step
+        k = torch.from_numpy(half_plane(NUM_PLACES))
+        direction = k[:NUM_WAVES] / k[:NUM_WAVES].double().norm(dim=1, keepdim=True)
+        turned = torch.stack([-direction[:, 1], direction[:, 0]], 1).to(torch.get_default_dtype())
+        self.register_buffer("wavenumbers", k, persistent=False)
+        self.register_buffer("turned", turned, persistent=False)
+        self.num_features = 2 + 2 * NUM_PLACES + 2 * NUM_WAVES
+
+    def forward(self, paths: Tensor) -> Tensor:
+        """Map (B, P, 2), not wrapped, to (B, T, features)."""
+        duration = self.time_step * (paths.shape[1] - 1)
+        x = paths[:, self.stride // 2 :: self.stride]
+        velocities = torch.gradient(x, spacing=self.stride * self.time_step / duration, dim=1)[0]
+        cosine, sine = waves(self.wavenumbers, x)  # (K, B, P)
+        across = torch.einsum("ki,bpi->kbp", self.turned, velocities)
+        features = torch.cat(
+            [velocities.permute(2, 0, 1), cosine, sine, cosine[:NUM_WAVES] * across, sine[:NUM_WAVES] * across]
+        )
+        in_token = self.positions_per_token // self.stride
+        return features.reshape(len(features), len(paths), x.shape[1] // in_token, in_token).mean(-1).permute(1, 2, 0)
+
+
+LIFTS: dict[str, type[PositionLift] | type[VelocityFourierLift]] = {
+    "positions": PositionLift,
+    "velocity_fourier": VelocityFourierLift,
+}
+
+
+class Block(nn.Module):
+    """One pre-norm block: attention of every token to all, then two layers at each token (Xiong et al. 2020).
+
+    Args:
+        width: D.
+        num_heads: H, divides D.
+        dropout: share of what both parts add that is dropped in training.
+
+    Example:
+        >>> Block(8, 2)(torch.zeros(3, 5, 8)).shape
+        torch.Size([3, 5, 8])
+    """
+
+    def __init__(self, width: int, num_heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.num_heads, self.dropout = num_heads, nn.Dropout(dropout)
+        self.norm, self.norm_after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.queries_keys_values, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.layers = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (B, T, D) to (B, T, D)."""
+        heads = self.queries_keys_values(self.norm(tokens)).unflatten(-1, (3, self.num_heads, -1))
+        queries, keys, values = heads.permute(2, 0, 3, 1, 4)
+        attended = nn.functional.scaled_dot_product_attention(queries, keys, values)
+        tokens = tokens + self.dropout(self.out(attended.transpose(1, 2).flatten(2)))
+        result: Tensor = tokens + self.dropout(self.layers(self.norm_after(tokens)))
+        return result
+
+
+class Transformer(nn.Module):
+    """Encoder of paths: positions are lifted, grouped to tokens, and the last token is projected.
+
+    Args:
+        shape: of a path, (P, 2).
+        embedding_dim: E.
+        lift: one of ``LIFTS``.
+        positions_per_token: divides P; 1 is the paper's.
+        width: D.
+        depth: blocks; the paper has 12.
+        num_heads: of a block, divides D.
+        dropout: in training, of the lifted tokens and of what a block adds.
+        time_step: between two positions.
+
+    Raises:
+        BadInputError: the numbers do not fit.
+
+    References:
+        arXiv:2505.24134, section 6.3.
+
+    Example:
+        >>> encoder = Transformer((50, 2), 98, lift="velocity_fourier", positions_per_token=10, width=16, depth=1,
+        ...     num_heads=2, time_step=0.1)
+        >>> encoder(torch.zeros(3, 50, 2)).shape
+        torch.Size([3, 98])
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        embedding_dim: int,
+        *,
+        lift: str,
+        positions_per_token: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        time_step: float,
+    ) -> None:
+        super().__init__()
+        if lift not in LIFTS:
+            raise BadInputError(f"model.transformer.lift={lift}: choose one of {', '.join(LIFTS)}")
+        if len(shape) != 2 or shape[1] != 2 or shape[0] < 2:
+            raise BadInputError(f"the transformer encoder takes paths (positions >= 2, 2), not shape {tuple(shape)}")
+        if positions_per_token < 1 or shape[0] % positions_per_token:
+            raise BadInputError(
+                f"model.transformer.positions_per_token={positions_per_token}: it must divide the {shape[0]} positions"
+            )
+        if lift == "velocity_fourier" and shape[0] // math.gcd(positions_per_token, LIFT_STRIDE) < 2:
+            raise BadInputError(f"{shape[0]} positions: the velocity_fourier lift needs at least {2 * LIFT_STRIDE}")
+        if min(width, depth, num_heads) < 1 or width % num_heads:
+            raise BadInputError(
+                f"model.transformer: width={width}, depth={depth}, num_heads={num_heads} must be at least 1, and the "
+                "heads must divide the width"
+            )
+        if not 0 <= dropout < 1:
+            raise BadInputError(f"model.transformer.dropout={dropout}: it must be at least 0 and less than 1")
+        self.lift, self.dropout = LIFTS[lift](positions_per_token, time_step), nn.Dropout(dropout)
+        self.enter = nn.Linear(self.lift.num_features, width)
+        self.order = nn.Parameter(torch.randn(shape[0] // positions_per_token, width) / math.sqrt(width))
+        self.blocks = nn.Sequential(*(Block(width, num_heads, dropout) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, embedding_dim)
+
+    def forward(self, paths: Tensor) -> Tensor:
+        """Map paths (B, P, 2) to (B, E)."""
+        tokens = self.blocks(self.dropout(self.enter(self.lift(paths)) + self.order))
+        embedding: Tensor = self.project(self.norm(tokens[:, -1]))
+        return embedding

@@ -1,0 +1,89 @@
+"""Settings: fields of a dataclass that say what they mean and which values they may have."""
+
+__all__ = ["check_settings", "setting"]
+
+import math
+from collections.abc import Sequence
+from dataclasses import MISSING, field, fields, is_dataclass
+from typing import Any
+
+from pcl.errors import BadInputError, printable
+
+LONGEST_SHOWN = 100
+
+
+def setting(
+    meaning: str = "",
+    default: Any = MISSING,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    choices: Sequence[str] = (),
+    is_place: bool = False,
+    is_identity: bool = True,
+) -> Any:
+    """Field of a settings dataclass, with what a value means and which values are possible.
+
+    Args:
+        meaning: a phrase with the unit, for the page of all keys.
+        default: the value where none is given; a list or dictionary is copied for every object.
+        at_least: the smallest value.
+        at_most: the largest value: far beyond any use, so that a slip of the finger ends in a line.
+        above: a bound that the value exceeds.
+        choices: the texts that are possible, if they are few.
+        is_place: a path, or a list of them, that is made absolute.
+        is_identity: whether results depend on it: another place of the same files gives the same pairs.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Settings:
+        ...     num_train: int = setting("training pairs", 100, at_least=1)
+        >>> Settings().num_train
+        100
+    """
+    bounds = {"at_least": at_least, "at_most": at_most, "above": above}
+    metadata = {
+        "meaning": meaning,
+        "choices": tuple(choices),
+        "is_place": is_place,
+        "is_identity": is_identity,
+        "bounds": {name: bound for name, bound in bounds.items() if bound is not None},
+    }
+    if isinstance(default, list | dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def check_settings(settings: Any, prefix: str = "") -> None:
+    """Refuse settings, and those within them, whose values are not among the choices or outside of the bounds.
+
+    Args:
+        settings: a dataclass whose fields were made by ``setting``.
+        prefix: of the keys in messages, such as ``data.``.
+
+    Raises:
+        BadInputError: a value is impossible; the message names its key, the value and the rule.
+    """
+    for part in fields(settings):
+        key, value = f"{prefix}{part.name}", getattr(settings, part.name)
+        if is_dataclass(value):
+            check_settings(value, f"{key}.")
+            continue
+        choices = part.metadata.get("choices", ())
+        if choices and value not in choices:
+            raise BadInputError(f"{key}={printable(str(value))[:LONGEST_SHOWN]}: choose one of {', '.join(choices)}")
+        if value is not None:
+            _check_bounds(key, value, part.metadata.get("bounds", {}))
+
+
+def _check_bounds(key: str, value: Any, bounds: dict[str, float]) -> None:
+    if math.isnan(value) if bounds and isinstance(value, float) else False:
+        raise BadInputError(f"{key}={value}: it must be a number")
+    if not value >= bounds.get("at_least", value):
+        raise BadInputError(f"{key}={value}: it must be at least {bounds['at_least']}")
+    if not value <= bounds.get("at_most", value):
+        raise BadInputError(f"{key}={value}: it must be at most {bounds['at_most']}")
+    if "above" in bounds and not value > bounds["above"]:
+        raise BadInputError(f"{key}={value}: it must be more than {bounds['above']}")

@@ -1,0 +1,1 @@
+"""Places, local or in object storage, and the files that lie there."""

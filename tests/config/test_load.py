@@ -1,0 +1,369 @@
+"""Configuration: schema and files agree, layers merge in order, every mistake ends in one line that names its key."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+import yaml
+
+from pcl.config import load
+from pcl.config.identity import data_identity, experiment
+from pcl.config.load import Config, load_config, load_head_config, resolved_yaml
+from pcl.config.schema import HeadConfig
+from pcl.errors import BadInputError
+from pcl.storage.place import place, write_bytes
+from tests.s3 import S3, SECRET, SLOW_DOWN, WRONG_KEY, s3_server
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+RUN_FILES = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "head.yaml")
+
+
+def schema_keys(schema: type, prefix: str = "") -> set[str]:
+    keys: set[str] = set()
+    for name, kind in get_type_hints(schema).items():
+        keys |= schema_keys(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else {f"{prefix}{name}"}
+    return keys
+
+
+def file_values(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        values |= file_values(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return values
+
+
+KEYS = sorted(schema_keys(Config))
+UNUSED = (  # sections of sources and encoders that configs/gaussian.yaml does not name
+    *("data.streamfunction.", "data.ocean.", "data.drifters."),
+    *("model.transformer.", "model.linear_inverse.", "model.field_network."),
+)
+DEFAULTS = file_values(yaml.safe_load(load.DEFAULTS.read_text()))
+
+
+def get(config: Config, key: str) -> Any:
+    for part in key.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def another(value: Any) -> Any:
+    """Return another value of the same type; a list holds one item more."""
+    match value:
+        case bool():
+            return not value
+        case str():
+            return value + "x"
+        case list():
+            return [*value, value[0] if value else "x"]
+    return (value or 0) + 1
+
+
+def with_another(config: Config, key: str) -> Config:
+    """Return a copy of a configuration with another value of the same type at one key."""
+    other = [1, 2] if key == "workers.profile_steps" else another(get(config, key))
+
+    def replace(section: Any, parts: list[str]) -> Any:
+        return dataclasses.replace(
+            section, **{parts[0]: replace(getattr(section, parts[0]), parts[1:]) if parts[1:] else other}
+        )
+
+    return replace(config, key.split("."))
+
+
+@pytest.fixture
+def gaussian() -> Config:
+    return load_config(CONFIGS / "gaussian.yaml")
+
+
+def refusal(path: Path | str, *overrides: str) -> str:
+    with pytest.raises(BadInputError) as refused:
+        load_config(path, overrides)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+# files
+
+
+def test_schema_and_default_yaml_have_the_same_keys():
+    assert sorted(DEFAULTS) == KEYS
+
+
+@pytest.mark.parametrize("path", RUN_FILES, ids=lambda path: path.stem)
+def test_every_run_file_loads_and_holds_only_what_differs(path):
+    given, config = file_values(yaml.safe_load(path.read_text())), load_config(path)
+    assert {key for key, value in given.items() if DEFAULTS[key] == value} == set()
+    for key, value in (DEFAULTS | given).items():
+        if key not in ("storage", "data.root", "data.shards", "data.ocean.paths"):  # made absolute
+            assert get(config, key) == value, key
+
+
+def test_overrides_win_over_the_file_which_wins_over_the_defaults(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text((CONFIGS / "gaussian.yaml").read_text() + "seed: 5\nworkers: {num_workers: 4}\n")
+    config = load_config(path, ["seed=7", "train.epochs=2", "train.epochs=3", "evaluation.recall_at=[2,4]"])
+    assert (config.seed, config.train.epochs, config.evaluation.recall_at) == (7, 3, [2, 4])
+    assert (config.workers.num_workers, config.workers.cpus_per_worker) == (4, DEFAULTS["workers.cpus_per_worker"])
+
+
+def test_paths_are_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    config = load_config(CONFIGS / "gaussian.yaml", ["storage=a/../b", "data.root=~/raw", "data.shards=/s"])
+    assert (config.storage, config.data.root, config.data.shards) == (f"{tmp_path}/b", "/home/someone/raw", "/s")
+
+
+@pytest.mark.parametrize("path", RUN_FILES, ids=lambda path: path.stem)
+def test_the_resolved_yaml_gives_the_same_configuration(path, tmp_path):
+    config = load_config(path, ["seed=3", "evaluation.recall_at=[2]"])
+    (tmp_path / "config.yaml").write_text(resolved_yaml(config))
+    assert load_config(tmp_path / "config.yaml") == config
+    assert sorted(file_values(yaml.safe_load(resolved_yaml(config)))) == KEYS
+
+
+# mistakes
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("train.epoch=3", "train.epoch"),
+        ("a.b.c=1", "a"),
+        ("data.gaussian_process.nope=1", "data.gaussian_process.nope"),
+        ("train.epochs=many", "train.epochs"),
+        ("train.epochs=1.5", "train.epochs"),
+        ("train.epochs=true", "train.epochs"),
+        ("train.epochs=", "train.epochs"),
+        ("train.epochs=[1", "train.epochs"),
+        ("train=3", "train"),
+        ("workers.use_gpu=perhaps", "workers.use_gpu"),
+        ("evaluation.recall_at=5", "evaluation.recall_at"),
+        ("evaluation.recall_at=[a]", "evaluation.recall_at"),
+        ("storage=", "storage"),
+        ("storage=~nobody-of-that-name/runs", "storage"),
+        ("data.root=~nobody-of-that-name/raw", "data.root"),
+        ("data.ocean.paths=[~nobody-of-that-name/*.nc]", "data.ocean.paths"),
+        ("data.ocean.paths=['']", "data.ocean.paths"),
+    ],
+)
+def test_unknown_keys_and_wrong_types_name_the_key(override, key):
+    assert key in refusal(CONFIGS / "gaussian.yaml", override)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "-1"),
+        ("data.num_shards", "0"),
+        ("data.record_pairs", "0"),
+        ("model.embedding_dim", "0"),
+        ("loss.weight_u_given_v", "-0.5"),
+        ("loss.weight_v_given_u", "nan"),
+        ("train.epochs", "0"),
+        ("train.global_batch", "1"),
+        ("train.num_lanes", "0"),
+        ("train.shuffle_pairs", "0"),
+        ("train.learning_rate", "0"),
+        ("train.learning_rate", "nan"),
+        ("train.learning_rate", "inf"),
+        ("train.weight_decay", "-1"),
+        ("train.warmup_steps", "-1"),
+        ("train.gradient_clip", "-1"),
+        ("train.log_every", "0"),
+        ("train.checkpoint_every", "0"),
+        ("workers.num_workers", "0"),
+        ("workers.cpus_per_worker", "0"),
+        ("workers.num_checkpoints", "0"),
+        ("workers.max_failures", "-1"),
+        ("evaluation.recall_at", "[]"),
+        ("evaluation.recall_at", "[1,0]"),
+        ("evaluation.block_pairs", "0"),
+        ("evaluation.max_pairs", "-1"),
+        ("model.temperature.initial", "1000"),
+        ("model.temperature.minimum", "0"),
+        ("model.temperature.maximum", "0.5"),
+        ("model.temperature.maximum", "inf"),
+        ("data.source", "cifar"),
+        ("model.encoder_u", "resnet"),
+        ("model.encoder_v", "resnet"),
+        ("model.tilting", "dot"),
+        ("loss.kind", "hinge"),
+        ("train.schedule", "step"),
+        ("train.precision", "fp8"),
+        ("evaluation.split", "validation"),
+        ("name", "a/b"),
+        ("name", ".."),
+        ("name", ""),
+        ("name", "ä" * 101),
+        ("name", "a\x1b[2Jb"),
+    ],
+)
+def test_values_out_of_range_name_the_key(key, value):
+    assert key.rpartition(".")[2] in refusal(CONFIGS / "gaussian.yaml", f"{key}={value}")
+
+
+def test_choices_are_listed():
+    assert "cosine, inner_product, squared_distance" in refusal(CONFIGS / "gaussian.yaml", "model.tilting=dot")
+
+
+def test_a_loss_without_weights_names_both():
+    message = refusal(CONFIGS / "gaussian.yaml", "loss.weight_u_given_v=0", "loss.weight_v_given_u=0")
+    assert "loss.weight_u_given_v" in message
+    assert "loss.weight_v_given_u" in message
+    assert load_config(CONFIGS / "gaussian.yaml", ["loss.weight_u_given_v=0"]).loss.weight_v_given_u > 0
+
+
+def test_an_override_without_equals_is_refused():
+    assert "'train.epochs'" in refusal(CONFIGS / "gaussian.yaml", "train.epochs")
+
+
+def test_missing_keys_are_all_named(tmp_path):
+    (tmp_path / "run.yaml").write_text("# nothing\n")
+    message = refusal(tmp_path / "run.yaml")
+    assert [key for key, value in DEFAULTS.items() if value == "???" and key not in message] == []
+
+
+@pytest.mark.parametrize("path", ["no/such/file.yaml", "configs"])
+def test_a_missing_file_is_named(path):
+    assert path in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"a: [1,\nb: }", b"- a\n- b", b"hello", b"3", b"3.5", b"\xff\xfe\x00\x81", b"seed: 1\nseed: 2", b"\ttrain: 3"],
+)
+def test_a_file_that_is_no_configuration_is_named(tmp_path, content):
+    path = tmp_path / "run.yaml"
+    path.write_bytes(content)
+    assert str(path) in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("train: {epoch: 3}", "train.epoch"),
+        ("train: {epochs: many}", "train.epochs"),
+        ("train: {epochs: [1, 2]}", "train.epochs"),
+        ("model: {temperature: {initial: {}}}", "model.temperature.initial"),
+        ("train: null", "train"),
+        ("train: 3", "train"),
+        ("model: {temperature: 3}", "temperature"),
+    ],
+)
+def test_a_mistake_in_a_file_names_file_and_key(tmp_path, text, key):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    message = refusal(path)
+    assert str(path) in message
+    assert key in message.replace(str(path), "")
+
+
+# identity
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_the_experiment_is_all_that_changes_the_result(gaussian, key):
+    changed = with_another(gaussian, key)
+    matters = not key.startswith(("workers.", "evaluation.", "build.", "theory.", *UNUSED)) and key not in (
+        "name",
+        "storage",
+        "data.root",
+        "data.shards",
+    )
+    assert get(changed, key) != get(gaussian, key)
+    assert (experiment(changed) != experiment(gaussian)) == matters
+    assert (data_identity(changed) != data_identity(gaussian)) == (matters and key.startswith("data."))
+
+
+def test_settings_of_another_source_do_not_matter():
+    config = load_config(CONFIGS / "mnist.yaml")
+    for key in (key for key in KEYS if key.startswith("data.gaussian_process.")):
+        assert experiment(with_another(config, key)) == experiment(config)
+
+
+def test_the_experiment_is_flat_and_json(gaussian):
+    flat = experiment(gaussian)
+    assert json.loads(json.dumps(flat)) == flat
+    assert all(flat[key] == get(gaussian, key) for key in flat)
+
+
+def test_autocast_needs_gpus():
+    assert "train.precision=bf16" in refusal(CONFIGS / "gaussian.yaml", "train.precision=bf16", "workers.use_gpu=false")
+
+
+def test_the_schema_of_the_head_and_its_file_have_the_same_keys():
+    assert sorted(file_values(yaml.safe_load((CONFIGS / "head.yaml").read_text()))) == sorted(schema_keys(HeadConfig))
+
+
+# storage
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    with s3_server() as server:
+        yield server
+
+
+def test_storage_may_be_in_s3():
+    assert load_config(CONFIGS / "gaussian.yaml", ["storage=s3://bucket/runs/"]).storage == "s3://bucket/runs"
+    assert load_head_config(CONFIGS / "head.yaml", ["storage=s3://bucket/runs"]).storage == "s3://bucket/runs"
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/runs", "http://host/runs", "s3://bucket/../runs", "s3://"])
+def test_storage_of_other_kinds_is_refused(address):
+    message = refusal(CONFIGS / "gaussian.yaml", f"storage={address}")
+    assert message == f"storage={address}: give a folder that every node sees, or s3://bucket/prefix"
+
+
+@pytest.mark.parametrize("character", "?#@*[]")
+def test_names_that_are_no_address_are_refused_in_s3(character):
+    name = f"name=a{character}b"
+    assert load_config(CONFIGS / "gaussian.yaml", [name]).name == name[5:]
+    assert "in S3 a name holds none of" in refusal(CONFIGS / "gaussian.yaml", name, "storage=s3://bucket/runs")
+
+
+@pytest.mark.parametrize("override", ["data.root={}", "data.shards={}", "data.ocean.paths=[a.nc,'{}']"])
+def test_data_are_in_folders(override):
+    message = refusal(CONFIGS / "gaussian.yaml", override.format("s3://bucket/data"))
+    expected = "data.root, data.shards and data.ocean.paths are local or shared folders: only storage may be s3://..."
+    assert message == expected
+
+
+def test_credentials_in_the_address_of_the_storage_are_not_repeated():
+    assert SECRET not in refusal(CONFIGS / "gaussian.yaml", f"storage=s3://me:{SECRET}@bucket/runs")
+
+
+def test_a_run_file_may_be_in_s3(s3):
+    config = load_config(CONFIGS / "gaussian.yaml", [f"storage={s3.address}/runs", "seed=3"])
+    file = place(config.storage) / config.name / "config.yaml"
+    write_bytes(file, resolved_yaml(config).encode())
+    for path in (file, str(file)):
+        assert load_config(path) == config
+        assert load_config(path, ["seed=4"]).seed == 4
+    write_bytes(file, b"train: {epoch: 3}")
+    assert f"{file}: " in refusal(str(file))
+    assert "train.epoch" in refusal(str(file))
+    write_bytes(file, b"\xff\xfe\x00\x81")
+    assert f"{file}: " in refusal(str(file))
+    assert f"{file}x does not exist" in refusal(f"{file}x")
+
+
+@pytest.mark.parametrize("refused", [SLOW_DOWN, WRONG_KEY])
+def test_a_run_file_in_s3_that_refuses_is_not_missing(s3, refused):
+    s3.refusal = refused
+    try:
+        with pytest.raises(OSError, match=r"Service Unavailable|Forbidden"):
+            load_config(f"{s3.address}/runs/a/config.yaml")
+    finally:
+        s3.refusal = None
+
+
+def test_a_run_file_does_not_read_the_environment(tmp_path, monkeypatch):
+    """It may come from storage, and a name is printed."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    path = tmp_path / "run.yaml"
+    path.write_text((CONFIGS / "gaussian.yaml").read_text() + "\nstorage: ${oc.env:AWS_SECRET_ACCESS_KEY}\n")
+    assert load_config(path).storage == str(Path("${oc.env:AWS_SECRET_ACCESS_KEY}").absolute())

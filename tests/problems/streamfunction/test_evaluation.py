@@ -1,0 +1,56 @@
+"""The oracle beside the learned encoder: its ranks against brute force, the table and the figure."""
+
+import numpy as np
+import pytest
+import torch
+
+from pcl.encoders import oracle
+from pcl.evaluation.result import Evaluation
+from pcl.problems.streamfunction.evaluation import evaluate_flows, flows_figure, oracle_features
+from pcl.problems.streamfunction.law import StreamfunctionLaw
+
+LAW = StreamfunctionLaw(num_modes=6, num_positions=101)
+SOURCE = {
+    "law": {"num_modes": 6, "num_positions": 101},
+    "time_step": LAW.time_step,
+}
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    u = torch.from_numpy(LAW.sample(30, np.random.default_rng(0)))
+    return u.float(), LAW.paths(u, 4).float()
+
+
+def test_the_oracle_finds_the_flow_of_a_path_and_blocks_do_not_matter(pairs):
+    u, v = pairs
+    features_u, features_v = oracle_features(SOURCE, u, v, 7)
+    wanted = torch.cosine_similarity((u / torch.from_numpy(LAW.standard_deviations))[:, None], oracle(SOURCE)(v), dim=2)
+    torch.testing.assert_close((features_u @ features_v.T).double(), wanted, rtol=1e-3, atol=1e-3)
+    assert (wanted.argmax(0) == torch.arange(30)).double().mean() > 0.9
+
+
+def test_the_table_holds_learned_oracle_and_their_ratio(pairs):
+    known = oracle_features(SOURCE, *pairs, 16)
+    scores = known[0] @ known[1].T
+    ranks = {"u_to_v": (scores >= scores.diag()[:, None]).sum(1), "v_to_u": (scores >= scores.diag()).sum(0)}
+    learned = {"u_to_v": 0.25, "v_to_u": 0.5}
+    result = Evaluation()
+    for name, value in learned.items():
+        result.metrics |= {f"{name}_recall@1": value, f"{name}_median_rank": 3.0}
+    evaluate_flows(result, SOURCE, pairs, known, [1], 16)
+    (table,) = result.tables
+    assert [row[0] for row in table[1:4]] == ["u -> v, learned", "u -> v, oracle", "u -> v, learned / oracle"]
+    for rows, (name, found) in zip((table[1:4], table[4:]), ranks.items(), strict=True):
+        recall = (found == 1).double().mean().item()
+        assert result.metrics[f"oracle_{name}_recall@1"] == pytest.approx(recall)
+        assert [row[1] for row in rows] == [f"{x:.4f}" for x in (learned[name], recall, learned[name] / recall)]
+    assert set(result.figures) == {"lagrangian.png"}
+
+
+def test_the_figure_shows_three_pairs_with_their_flows(pairs, tmp_path):
+    figure = flows_figure(SOURCE, pairs, oracle_features(SOURCE, *pairs, 16))
+    assert len(figure.axes) == 9
+    assert figure.axes[0].get_title() == "flow 0 and its path"
+    assert "rank 1)" in figure.axes[1].get_title()
+    figure.savefig(tmp_path / "flows.png")
