@@ -21,8 +21,8 @@ from tests.typed import family, finish, start, workers_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 NUM_RUNS, KILLS_OF_A_RUN = 5, 20
-SETTINGS = ("train.epochs=100", "train.checkpoint_every=20", "train.log_every=10", "workers.max_failures=1000")
-LAST = 400
+SETTINGS = ("train.epochs=400", "train.checkpoint_every=20", "train.log_every=10", "workers.max_failures=1000")
+LAST = 1600
 SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP, "SIGINT": signal.SIGINT}
 KINDS = ("worker", "worker", "driver", "tree", "SIGTERM", "SIGHUP", "SIGINT")
 LONGEST_S = 12.0  # after the start, or after the kill before: Ray starts, workers start
@@ -139,6 +139,7 @@ def test_kills_change_no_bit_and_leave_nothing(number, arguments, peaceful, temp
         seen = newest(run)
     code, _, errors = finish(start("train", *arguments, f"name={run.name}", TMPDIR=str(temporary)), timeout_s=600)
     assert code == 0, errors
+    assert num_kills == KILLS_OF_A_RUN, "the run ended before: make it longer"
     print(f"{num_kills} kills: {told}")  # noqa: T201
 
     whole, again = (torch.load(path / f"checkpoint_{LAST:08d}/state.pt", weights_only=True) for path in (peaceful, run))
