@@ -20,7 +20,7 @@ import torch
 from botocore.exceptions import EndpointConnectionError
 
 import pcl
-from pcl.commands.command_line import finish
+from pcl.commands.ending import finish
 from pcl.config.load import Config, load_config
 from pcl.config.schema import HeadConfig
 from pcl.data.loader import iterate_split

@@ -216,7 +216,7 @@ def in_process(code, prefix=(), **environment):
     """Run code that connects to a cluster; return what the command line makes of it, and the time it took."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     program = (
-        "from pcl.commands.command_line import finish\n"
+        "from pcl.commands.ending import finish\n"
         "from pcl.cluster.connection import connected, room_for, run_tasks, wait_for_room\n"
         f"def main():\n    with connected(1):\n        {code}\nfinish(main)"
     )
@@ -305,10 +305,10 @@ def test_a_ray_of_our_own_that_is_killed_ends_the_job_in_one_line():
 def test_a_ray_that_cannot_start_ends_in_one_line(limit, seconds, message):
     prefix = ["bash", "-c", f'ulimit {limit} > /dev/null; exec "$@"', "-"]
     program = (
-        "import pcl.cluster.connection, pcl.commands.command_line, pcl.cluster.own_ray\n"
+        "import pcl.cluster.connection, pcl.commands.ending, pcl.cluster.own_ray\n"
         f"pcl.cluster.own_ray.START_S = {seconds}\n"
         "def main():\n    with pcl.cluster.connection.connected(1):\n        pass\n"
-        "pcl.commands.command_line.finish(main)"
+        "pcl.commands.ending.finish(main)"
     )
     done = subprocess.run(
         [*prefix, sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False

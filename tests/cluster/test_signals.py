@@ -13,7 +13,7 @@ from tests.typed import ROOT
 
 JOB = """
 import os, signal, sys, threading, time
-from pcl.commands.command_line import finish
+from pcl.commands.ending import finish
 from pcl.cluster.signals import Interrupted, Stopping
 
 asked = threading.Event()
