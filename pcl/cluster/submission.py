@@ -17,8 +17,8 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 from ray.util.state import list_nodes
 from ray.util.state.exception import RayStateApiException
 
+from pcl.cluster.jobs import ENDED, attempt_name
 from pcl.errors import BadInputError, RunFailedError, printable
-from pcl.head.work import ENDED, attempt_name
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 20  # of one request

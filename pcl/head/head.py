@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
+from pcl.cluster.jobs import Job
 from pcl.errors import BadInputError
 from pcl.head.status import About, scalars, status, table
 from pcl.head.watch import Theory, evaluations, result_of, theory_checks
-from pcl.head.work import DONE, GIVEN_UP, GONE, RUNNING, Job, Record, Rules, Work, choose, settle
+from pcl.head.work import DONE, GIVEN_UP, GONE, RUNNING, Record, Rules, Work, choose, settle
 from pcl.storage.place import Place
 from pcl.storage.stored import Count, read_json, write_json
 

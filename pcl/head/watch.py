@@ -11,9 +11,10 @@ from typing import Annotated, Any
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from pcl.cluster.jobs import Job, slug
 from pcl.config.identity import experiment_hash
 from pcl.errors import DamagedDataError
-from pcl.head.work import Job, Work, slug
+from pcl.head.work import Work
 from pcl.storage.place import Place
 from pcl.storage.stored import read_json
 from pcl.theory.store import code_version

@@ -2,60 +2,35 @@
 
 __all__ = [
     "DONE",
-    "ENDED",
     "GIVEN_UP",
     "GONE",
     "RUNNING",
     "STATES",
     "WAITING",
-    "Job",
     "Record",
     "Rules",
     "State",
     "Time",
     "Work",
-    "attempt_name",
     "choose",
     "settle",
-    "slug",
 ]
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
+from pcl.cluster.jobs import Job, attempt_name
 from pcl.storage.stored import Count, Finite
 
 State = Literal["waiting", "running", "done", "given up", "gone"]
 STATES: tuple[State, ...] = get_args(State)
 WAITING, RUNNING, DONE, GIVEN_UP, GONE = STATES
-ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 LONGEST_BACKOFF_S = 3600.0
 NO_ROOM = "waits for room in the cluster"
 MOST_S = 1e11  # of a clock on the wall, in the year 5138
-
-
-def attempt_name(name: str, attempt: int) -> str:
-    """Return the name of a job's attempt, counted from 1.
-
-    Example:
-        >>> attempt_name("train-mnist", 1), attempt_name("train-mnist", 2)
-        ('train-mnist', 'train-mnist-a2')
-    """
-    return name if attempt <= 1 else f"{name}-a{attempt}"
-
-
-def slug(name: str) -> str:
-    """Return a name as jobs may have it.
-
-    Example:
-        >>> slug("my run, 2")
-        'my-run-2'
-    """
-    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-")[:60]
 
 
 Name = Annotated[str, Field(max_length=1000)]
@@ -81,26 +56,6 @@ class Work:
     command: tuple[str, ...]
     result: str = ""
     priority: Finite = 0.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the cluster says of a job.
-
-    Attributes:
-        status: ``PENDING``, ``RUNNING``, ``SUCCEEDED``, ``FAILED`` or ``STOPPED``.
-        message: why it ended.
-        started: whether it ever ran.
-    """
-
-    status: str
-    message: str = ""
-    started: bool = True
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it will change no more."""
-        return self.status in ENDED
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pcl import submission
+from pcl.cluster import submission
 from pcl.cluster.submission import Cluster, ClusterError
 
 

@@ -31,7 +31,7 @@ def model_of(run, step):
 @pytest.fixture
 def refusing(monkeypatch):
     """Make pcl.storage.place refuse as often as a list has entries."""
-    from pcl.train import files
+    from pcl.cluster import files
 
     refusals, write, said = [], files.write_bytes, []
 
@@ -117,7 +117,7 @@ def test_storage_that_refuses_for_too_long_is_a_failure_of_its_own(tmp_path, ref
 def test_the_number_of_workers_is_the_largest_that_divides_the_lanes(monkeypatch, free, own, num_workers):
     import ray.train
 
-    from pcl.train import elastic
+    from pcl.cluster import elastic
 
     config = ray.train.ScalingConfig(num_workers=(1, 8), resources_per_worker={"CPU": 1})
     policy = elastic.LaneScalingPolicy(config, [1, 2, 4, 8], 10)

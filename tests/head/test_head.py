@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pcl import runs
+from pcl.cluster.jobs import Job
 from pcl.config.load import load_config
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.evaluation.evaluate import format_table
 from pcl.head.head import Head, Options
 from pcl.head.status import Status, describe, table
 from pcl.head.watch import Theory
-from pcl.head.work import Job, Rules
+from pcl.head.work import Rules
 from pcl.storage.stored import read_json, write_json
+from pcl.train import runs
 from pcl.train.runs import claim
 from pcl.train.tensorboard import PatientWriter
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcl.head.work import DONE, GIVEN_UP, GONE, RUNNING, WAITING, Job, Record, Rules, Work, choose, settle
+from pcl.cluster.jobs import Job
+from pcl.head.work import DONE, GIVEN_UP, GONE, RUNNING, WAITING, Record, Rules, Work, choose, settle
 
 RULES = Rules({"evaluation": 2, "theory": 1}, attempts=3, backoff_s=10.0, timeout_s=100.0)
 
