@@ -26,6 +26,7 @@ from pcl.head.work import Rules
 from pcl.storage.lease import Lease
 from pcl.storage.place import Place, place
 from pcl.storage.stored import read_json
+from pcl.theory.store import code_version
 from pcl.train.tensorboard import PatientWriter
 
 
@@ -34,7 +35,9 @@ def theory_of(config: HeadConfig) -> list[Theory]:
     quick = f"theory.quick={str(config.theory.quick).lower()}"
     overrides = (quick, f"theory.num_tasks={config.theory.num_tasks}")
     loaded = [(file, load_config(file, overrides)) for file in config.theory.files]
-    return [Theory(run.name, file, experiment(run) | {"quick": quick}, overrides) for file, run in loaded]
+    code_version.cache_clear()  # the code may change where it is not a copy
+    version = code_version()
+    return [Theory(run.name, file, experiment(run) | {"quick": quick}, version, overrides) for file, run in loaded]
 
 
 def lease_of(folder: Place, config: HeadConfig) -> Lease:

@@ -17,9 +17,7 @@ from pcl.errors import DamagedDataError
 from pcl.head.work import Work
 from pcl.storage.place import Place
 from pcl.storage.stored import read_json
-from pcl.theory.store import code_version
-from pcl.train.checkpoint import FILE_NAME
-from pcl.train.runs import checkpoints
+from pcl.train.runs import commit_times
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Metrics = TypedDict(
@@ -50,25 +48,25 @@ class Theory:
         name: of its configuration: it reports to ``<storage>/<name>_theory``.
         file: the run file, as the job will find it.
         identity: all that its result is a function of, but for the code.
+        version: of the code that its result is a function of.
         overrides: of the run file.
     """
 
     name: str
     file: str
     identity: Mapping[str, Any]
+    version: str
     overrides: Sequence[str]
 
 
 def theory_checks(storage: Place, checks: Sequence[Theory]) -> Iterator[Work]:
     """Yield a theory check for every configuration; another configuration or another code gives another work."""
-    code_version.cache_clear()  # the code may change where it is not a copy
-    version = code_version()
     for check in checks:
-        about = _hash([str(storage), dict(check.identity), version])
+        about = _hash([str(storage), dict(check.identity), check.version])
         command = ["python", "jobs/check_theory.py", check.file, _override("storage", storage), *check.overrides]
         name = f"theory-{slug(check.name)}-{about}"
         result = f"{check.name}_theory/metrics.json"
-        yield Work(name, "theory", f"{check.name}, code {version[:8]}", tuple(command), result)
+        yield Work(name, "theory", f"{check.name}, code {check.version[:8]}", tuple(command), result)
 
 
 def evaluations(storage: Place) -> Iterator[Work]:
@@ -82,10 +80,10 @@ def evaluations(storage: Place) -> Iterator[Work]:
             if provenance is None:
                 continue
             about = [str(run), experiment_hash(provenance["experiment"]), provenance["started"]]
-            found = [(path.name, (path / FILE_NAME).stat().st_mtime) for path in checkpoints(run)]
+            found = commit_times(run)
         except (DamagedDataError, FileNotFoundError, PermissionError):
             continue
-        for checkpoint, committed in found:
+        for checkpoint, committed in found.items():
             # the run's own settings, but for what would leave the evaluation elsewhere
             overrides = (
                 _override("storage", storage),

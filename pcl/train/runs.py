@@ -16,6 +16,7 @@ __all__ = [
     "check_name",
     "checkpoints",
     "claim",
+    "commit_times",
     "load",
     "lost_checkpoints",
     "mend_record",
@@ -175,6 +176,18 @@ def checkpoints(run: Place) -> list[Place]:
     elif (run / PROVENANCE).is_file() or (run / SNAPSHOT).exists():
         found = [path for path in found if is_whole(path)]
     return found
+
+
+def commit_times(run: Place) -> dict[str, float]:
+    """Return when each committed checkpoint of a run was written, by its name, oldest first.
+
+    Returns:
+        Seconds of the clock on the wall.
+
+    Raises:
+        OSError: storage refuses.
+    """
+    return {path.name: (path / FILE_NAME).stat().st_mtime for path in checkpoints(run)}
 
 
 def lost_checkpoints(run: Place) -> list[str]:

@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -395,8 +395,9 @@ def test_half_written_runs_and_checkpoints_are_left_alone(world):
     assert list(world.states()) == ["mnist checkpoint_00000100"]
 
 
-def test_theory_is_checked_anew_when_its_configuration_or_the_code_changes(world, monkeypatch):
-    world.theory = [Theory("gaussian", "configs/gaussian.yaml", {"seed": 0}, ("theory.quick=true",))]
+def test_theory_is_checked_anew_when_its_configuration_or_the_code_changes(world):
+    check = Theory("gaussian", "configs/gaussian.yaml", {"seed": 0}, "one code", ("theory.quick=true",))
+    world.theory = [check]
     world.step()
     (first,) = world.jobs.running
     assert shlex.split(world.jobs.commands[first])[1:] == [
@@ -415,24 +416,19 @@ def test_theory_is_checked_anew_when_its_configuration_or_the_code_changes(world
     assert world.status["works"][0]["message"] == "1 of 2 checks passed"
     world.step()
     assert world.jobs.running == []
-    world.theory = [Theory("gaussian", "configs/gaussian.yaml", {"seed": 1}, ("theory.quick=true",))]
+    world.theory = [replace(check, identity={"seed": 1})]
     world.step()
     (second,) = world.jobs.running
     world.jobs.jobs[second] = Job("SUCCEEDED")
     world.step()
-
-    def version():
-        return "another code"
-
-    version.cache_clear = lambda: None
-    monkeypatch.setattr("pcl.head.watch.code_version", version)
+    world.theory = [replace(check, identity={"seed": 1}, version="another code")]
     world.step()
     (third,) = world.jobs.running
     assert len({first, second, third}) == 3
 
 
 def test_a_configuration_that_cannot_be_read_for_a_while_changes_nothing(world):
-    world.theory = [Theory("gaussian", "configs/gaussian.yaml", {"seed": 0}, ())]
+    world.theory = [Theory("gaussian", "configs/gaussian.yaml", {"seed": 0}, "", ())]
     world.step()
 
     def mistake():
