@@ -1,29 +1,17 @@
 """A model of pairs: two encoders, a tilting and a temperature."""
 
-__all__ = ["ModelSpec", "PairModel", "build_model"]
+__all__ = ["PairModel"]
 
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pcl.conditional import Conditional
-from pcl.encoders import make_encoder
 from pcl.entrance import Items, as_tensor
 from pcl.tilting import TILTINGS, Temperature, feature_maps, log_tilting
 
 BLOCK_ITEMS, BLOCK_BYTES = 1024, 4_000_000  # of references encoded at a time: layers hold many times as much
-
-
-class ModelSpec(TypedDict):
-    """Everything needed to build a model again: plain numbers and strings, saved in every checkpoint."""
-
-    embedding_dim: int
-    encoder_u: dict[str, Any]
-    encoder_v: dict[str, Any]
-    tilting: str
-    temperature: dict[str, Any]
-    dtype: str
 
 
 class PairModel(nn.Module):
@@ -116,29 +104,3 @@ class PairModel(nn.Module):
     def log_tilting(self, u: Any, v: Any) -> Tensor:
         """Return s(u, v) of every u against every v, shape (len(u), len(v))."""
         return log_tilting(self.encode_u(u), self.encode_v(v), self.tilting, self.temperature())
-
-
-def build_model(spec: ModelSpec, seed: int = 0) -> PairModel:
-    """Build a model in its dtype with weights drawn from a seed; the global generator is left as it was.
-
-    Example:
-        >>> linear = {"kind": "linear", "shape": [3]}
-        >>> tau = {"initial": 1.0, "learned": False, "minimum": 0.1, "maximum": 10.0}
-        >>> model = build_model({"embedding_dim": 2, "encoder_u": linear, "encoder_v": linear,
-        ...     "tilting": "cosine", "temperature": tau, "dtype": "float64"})
-        >>> model.log_tilting(torch.ones(1, 3), torch.ones(4, 3)).shape
-        torch.Size([1, 4])
-    """
-    default = torch.get_default_dtype()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        torch.set_default_dtype(getattr(torch, spec["dtype"]))
-        try:
-            return PairModel(
-                make_encoder(embedding_dim=spec["embedding_dim"], **spec["encoder_u"]),
-                make_encoder(embedding_dim=spec["embedding_dim"], **spec["encoder_v"]),
-                spec["tilting"],
-                Temperature(**spec["temperature"]),
-            )
-        finally:
-            torch.set_default_dtype(default)

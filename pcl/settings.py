@@ -2,8 +2,7 @@
 
 __all__ = ["check_settings", "setting"]
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, field, fields, is_dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ def setting(
     choices: Sequence[str] = (),
     is_place: bool = False,
     is_identity: bool = True,
+    factory: Callable[[], Any] | None = None,
 ) -> Any:
     """Field of a settings dataclass, with what a value means and which values are possible.
 
@@ -34,6 +34,7 @@ def setting(
         choices: the texts that are possible, if they are few.
         is_place: a path, or a list of them, that is made absolute.
         is_identity: whether results depend on it: another place of the same files gives the same pairs.
+        factory: makes the default, of settings within settings.
 
     Example:
         >>> from dataclasses import dataclass
@@ -51,8 +52,9 @@ def setting(
         "is_identity": is_identity,
         "bounds": {name: bound for name, bound in bounds.items() if bound is not None},
     }
-    if isinstance(default, list | dict):
-        return field(default_factory=default.copy, metadata=metadata)
+    factory = default.copy if isinstance(default, list | dict) else factory
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -67,8 +69,12 @@ def check_settings(settings: Any, prefix: str = "") -> None:
         BadInputError: a value is impossible; the message names its key, the value and the rule.
     """
     for part in fields(settings):
+        if part.name == "sections":
+            for name, section in settings.sections.items():
+                check_settings(section, f"{prefix}{name}.")
+            continue
         key, value = f"{prefix}{part.name}", getattr(settings, part.name)
-        if is_dataclass(value):
+        if is_dataclass(value) and not isinstance(value, type):
             check_settings(value, f"{key}.")
             continue
         choices = part.metadata.get("choices", ())
@@ -79,8 +85,6 @@ def check_settings(settings: Any, prefix: str = "") -> None:
 
 
 def _check_bounds(key: str, value: Any, bounds: dict[str, float]) -> None:
-    if math.isnan(value) if bounds and isinstance(value, float) else False:
-        raise BadInputError(f"{key}={value}: it must be a number")
     if not value >= bounds.get("at_least", value):
         raise BadInputError(f"{key}={value}: it must be at least {bounds['at_least']}")
     if not value <= bounds.get("at_most", value):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from pcl import model as of_models
+from pcl.encoders.build import build_model
 from pcl.errors import BadInputError
-from pcl.model import PairModel, build_model
+from pcl.model import PairModel
 from pcl.tilting import TILTINGS
 
 SPEC = {

@@ -33,8 +33,9 @@ from pcl.theory.experiments import Task
 from pcl.theory.store import Store
 from pcl.train.checkpoint import checkpoint_name, save_checkpoint
 from pcl.train.follow import follow
-from pcl.train.runs import check_name, checkpoints, claim, mend_record
-from pcl.train.session import Session, full_experiment
+from pcl.train.parts import full_experiment
+from pcl.train.runs import checkpoints, claim, mend_record, recorded_experiment
+from pcl.train.session import Session
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = (BadInputError, DamagedDataError, RunFailedError)
@@ -210,7 +211,7 @@ def read_snapshot(root):
 
 
 def read_provenance(root):
-    return check_name(root / "runs" / "run", full_experiment(config_of(root)))
+    return recorded_experiment(root / "runs" / "run", full_experiment(config_of(root)))
 
 
 def read_yaml(root):

@@ -29,6 +29,8 @@ from pcl.errors import BadInputError, RunFailedError
 from pcl.storage.place import Place
 from pcl.train.checkpoint import FILE_NAME, checkpoint_name, save_checkpoint
 from pcl.train.loop import Scalars
+from pcl.train.parts import full_experiment
+from pcl.train.runs import recorded_experiment
 from pcl.train.session import Session
 
 ASK_EVERY_S = 0.5
@@ -43,7 +45,8 @@ def train_function(arguments: dict[str, Any]) -> None:
     run: Place = arguments["run"]
     checkpoint = ray.train.get_checkpoint()
     asked = Asked()
-    session = Session(config, get_device(), run / Path(checkpoint.path).name if checkpoint else None)
+    recorded = recorded_experiment(run, full_experiment(config))
+    session = Session(config, get_device(), run / Path(checkpoint.path).name if checkpoint else None, recorded)
     storage = ray.train.get_context().get_storage()
 
     def commit(step: int, scalars: Scalars, content: Mapping[str, Any] | None) -> None:

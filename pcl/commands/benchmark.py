@@ -15,7 +15,8 @@ from pcl.cluster.worker import fit
 from pcl.commands.command_line import job
 from pcl.config.load import Config
 from pcl.data.loader import iterate_split
-from pcl.train.session import Session, load_shards, make_loader
+from pcl.train.parts import load_shards, make_loader
+from pcl.train.session import Session
 
 ROUNDS = 3  # bare loop and whole path in turn: the speed of a shared machine drifts
 

@@ -18,7 +18,7 @@ from pcl.config.identity import experiment
 from pcl.config.load import HEAD_DEFAULTS, load_config, load_head_config
 from pcl.config.schema import HeadConfig
 from pcl.errors import BadInputError, RunFailedError, printable
-from pcl.evaluation.evaluate import format_table
+from pcl.evaluation.tables import format_table
 from pcl.head.head import Head, Options
 from pcl.head.status import Status, describe, table
 from pcl.head.watch import Theory

@@ -6,38 +6,35 @@ damaged.
 --dry-run, the same as build.dry_run=true, prints pairs, bytes and memory, and writes nothing.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pcl.cluster.connection import check_shared, connected, run_tasks
 from pcl.commands.command_line import job, progress, progress_of_many
-from pcl.config.identity import data_identity
+from pcl.config.identity import data_identity, differing
 from pcl.config.load import Config
 from pcl.data.manifest import load_manifest
-from pcl.data.shards import Source, begin_build, build_shard, claimed, finish_build, plan_shards, to_write
+from pcl.data.shards import begin_build, build_shard, claimed, finish_build, plan_shards, to_write
+from pcl.data.source import Source, SourceContext
 from pcl.data.summary import describe_needs, describe_statistics, format_sizes, planned_sizes, written_sizes
 from pcl.errors import printable
-from pcl.problems.gaussian_process.source import GaussianProcessSource, process_of
-from pcl.problems.mnist.source import MnistSource
-from pcl.problems.ocean.source import ocean_source
-from pcl.problems.streamfunction.source import streamfunction_source
+from pcl.problems.problem import problem
+from pcl.storage.stored import differing_keys
 
 
 def make_source(config: Config) -> Source:
     """Return the source that a configuration names."""
-    if config.data.source == "mnist":
-        return MnistSource(Path(config.data.root))
-    if config.data.source == "ocean":
-        data, memory_mb = config.data, config.build.memory_mb
-        return ocean_source(vars(data.ocean), vars(data.drifters), data.seed, memory_mb, progress_of_many)
-    if config.data.source == "streamfunction":
-        flows, difference = streamfunction_source(vars(config.data.streamfunction), config.data.seed)
-        step = flows.law.time_step / flows.substeps
-        print(f"step {step:.3g}, {flows.substeps} a position: {difference:.1e} widths from half of it", flush=True)
-        return flows
-    settings = config.data.gaussian_process
-    process = process_of(vars(settings))
-    return GaussianProcessSource(settings.num_train, settings.num_test, config.data.seed, process)
+    chosen, data = problem(config.data.source), config.data
+    context = SourceContext(data.seed, Path(data.root), config.build.memory_mb, progress_of_many)
+    return chosen.source(data.sections.get(chosen.name, chosen.settings()), context)
+
+
+def differing_identity(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return the keys in which shards differ from those of a configuration."""
+    config = differing({"data": recorded["config"]}, {"data": wanted["config"]})
+    return config + differing_keys({"source": recorded["source"]}, {"source": wanted["source"]})
 
 
 def main(config: Config) -> None:
@@ -51,14 +48,16 @@ def main(config: Config) -> None:
     if config.build.dry_run:
         print(*format_sizes(planned_sizes(source, plans, record_pairs)), sep="\n")
         print(*map(printable, describe_needs(source, plans, record_pairs)), sep="\n")
-        begin_build(root, whole, claim=False)
+        begin_build(root, whole, claim=False, differing=differing_identity)
         print(f"dry run: nothing was written to {root}")
         return
-    missing = to_write(root, whole, plans)
+    missing = to_write(root, whole, plans, differing_identity)
     print(f"{len(plans) - len(missing)} of {len(plans)} shards verified, {len(missing)} to write", flush=True)
     if missing:
-        with claimed(root, whole):
-            missing = to_write(root, whole, missing)  # again: another process may just have written them
+        with claimed(root, whole, differing_identity):
+            missing = to_write(
+                root, whole, missing, differing_identity
+            )  # again: another process may just have written them
             build = partial(build_shard, root=root, record_pairs=record_pairs)
             with connected(num_cpus=1):
                 tasks = run_tasks(build, source, missing, config.build.num_tasks, timeout_s=wait_s)
@@ -66,9 +65,8 @@ def main(config: Config) -> None:
             finish_build(root, source, identity, record_pairs, built)
     manifest = load_manifest(root)
     print(*format_sizes(written_sizes(manifest)), sep="\n")
-    if config.data.source == "ocean":
-        lines = *describe_needs(source, plans, record_pairs), *describe_statistics(manifest)
-        print(*map(printable, lines), sep="\n")
+    for line in (*source.notes(record_pairs), *describe_statistics(manifest)):
+        print(printable(line))
     print(f"shards: {root}")
 
 

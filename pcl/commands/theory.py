@@ -11,7 +11,7 @@ from pcl.cluster.connection import check_shared, connected, run_tasks
 from pcl.commands.command_line import job, progress
 from pcl.config.load import Config
 from pcl.errors import BadInputError, RunFailedError
-from pcl.evaluation.evaluate import format_table
+from pcl.evaluation.tables import format_table
 from pcl.problems.gaussian_process.source import process_of
 from pcl.storage.place import patiently, place
 from pcl.theory.checks import judge
@@ -24,7 +24,7 @@ def main(config: Config) -> None:
     """Run what is not finished, judge, and report."""
     if config.data.source != "gaussian_process":
         raise BadInputError(f"data.source={config.data.source}: theory is known for gaussian_process only")
-    process = process_of(vars(config.data.gaussian_process))
+    process = process_of(vars(config.data.sections["gaussian_process"]))
     try:
         law = process.law()
     except ValueError as error:

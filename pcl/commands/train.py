@@ -13,8 +13,8 @@ from pcl.storage.lease import Lease
 from pcl.storage.place import Place, place
 from pcl.train.checkpoint import checkpoint_name, is_whole
 from pcl.train.follow import follow
-from pcl.train.runs import check_name, checkpoints, claim, mend_record, sweep
-from pcl.train.session import full_experiment, num_steps, prepare
+from pcl.train.parts import full_experiment, num_steps, prepare
+from pcl.train.runs import checkpoints, claim, mend_record, recorded_experiment, sweep
 
 END_S = 5  # of the time to stop in, for Ray to end
 
@@ -25,7 +25,7 @@ def main(config: Config) -> None:
     allowed = allowed_workers(config)
     manifest, loader = prepare(config, allowed[-1])
     steps, run = num_steps(config, loader), place(config.storage) / config.name
-    check_name(run, full_experiment(config))
+    recorded_experiment(run, full_experiment(config))
     used = loader.steps_per_epoch * config.train.global_batch
     print(
         f"training {config.name}: {steps} steps = {config.train.epochs} epochs of {loader.steps_per_epoch} steps of "

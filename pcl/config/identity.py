@@ -1,14 +1,23 @@
-"""What results are a function of: the identity of shards and of runs, key by key, and its hash."""
+"""What results are a function of: the identity of shards and of runs, key by key, and how records of it are compared.
 
-__all__ = ["data_identity", "experiment", "experiment_hash"]
+Records outlive code: a key that a record lacks counts as its default, and a key that has another name by now counts as
+that. Keys that change no number are no part of an identity, whatever a record says of them.
+"""
+
+__all__ = ["data_identity", "differing", "experiment", "experiment_hash", "flatten", "renamed"]
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
-from pcl.config.schema import Config
+from pcl.config.layers import DEFAULTS, decoded, defaults_of
+from pcl.config.schema import Config, is_section, kinds_of
+from pcl.encoders.registry import ENCODERS
+
+RENAMED = {"data.drifters": "data.ocean.drifters", "evaluation.fields": "evaluation.ocean"}
+ABSENT = object()
 
 
 def experiment_hash(experiment: Mapping[str, Any]) -> str:
@@ -21,47 +30,116 @@ def experiment_hash(experiment: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(experiment, sort_keys=True).encode()).hexdigest()[:16]
 
 
-SECTIONS_OF_SOURCE = {
-    "gaussian_process": {"gaussian_process"},
-    "streamfunction": {"streamfunction"},
-    "ocean": {"ocean", "drifters"},
-}
-NEUTRAL_OCEAN = {"group": "", "max_gap_hours": None}
-SECTIONS_OF_ENCODER = {
-    "transformer": {"transformer"},
-    "linear_inverse": {"linear_inverse"},
-    "field": {"field_network"},
-    "drifter_set": {"field_network"},
-}
-
-
-def _used(content: dict[Any, Any], sections: dict[str, set[str]], chosen: Iterable[str]) -> dict[str, Any]:
-    """Leave out the sections of what is not chosen: they do not matter."""
-    unused = set().union(*sections.values()) - set().union(*(sections.get(name, set()) for name in chosen))
-    return {key: value for key, value in content.items() if key not in unused}
-
-
 def data_identity(config: Config) -> dict[str, Any]:
     """Return what the shards are a function of: the data but not where they lie."""
-    used = _used(asdict(config.data), SECTIONS_OF_SOURCE, [config.data.source])
-    ocean = used.get("ocean", {})
-    ocean.pop("paths", None)  # where files lie does not matter: their names and sizes do, as provenance
-    for key, neutral in NEUTRAL_OCEAN.items():
-        if ocean.get(key) == neutral:
-            ocean.pop(key, None)  # shards that were written without the key are the same
-    return {key: value for key, value in used.items() if key not in {"root", "shards"}}
+    return _identity(config.data, {config.data.source})
 
 
 def experiment(config: Config) -> dict[str, Any]:
-    """Return, flat, what a run is a function of: everything but where it runs, lies and is evaluated."""
-    content = asdict(config)
-    parts = {key: content[key] for key in ("seed", "loss", "train")}
-    model = _used(content["model"], SECTIONS_OF_ENCODER, [config.model.encoder_u, config.model.encoder_v])
-    return _flatten(parts | {"data": data_identity(config), "model": model})
+    """Return, flat, what a run is a function of: everything but where it runs, lies, is logged and is evaluated."""
+    chosen = (config.model.encoder_u, config.model.encoder_v)
+    used = {ENCODERS[name].section or name for name in chosen if name in ENCODERS}
+    parts = {"seed": config.seed, "loss": _identity(config.loss), "train": _identity(config.train)}
+    return flatten(parts | {"data": data_identity(config), "model": _identity(config.model, used)})
 
 
-def _flatten(content: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
+def _identity(section: Any, used: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
+    """Return what of a section results depend on, of registered sections within it those that are used."""
+    content: dict[str, Any] = {}
+    for part in fields(section):
+        value = getattr(section, part.name)
+        if part.name == "sections":
+            content |= {name: _identity(one) for name, one in value.items() if name in used}
+        elif part.metadata.get("is_identity", True):
+            content[part.name] = _identity(value) if is_dataclass(value) else value
+    return content
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, whose keys are joined by dots.
+
+    Example:
+        >>> flatten({"train": {"epochs": 3}, "seed": 0})
+        {'train.epochs': 3, 'seed': 0}
+    """
     flat: dict[str, Any] = {}
     for key, value in content.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
+
+
+def renamed(given: Any) -> Any:
+    """Return nested keys by their present names.
+
+    Example:
+        >>> renamed({"data": {"drifters": {"noise_m": 1.0}}})
+        {'data': {'ocean': {'drifters': {'noise_m': 1.0}}}}
+    """
+    for old, name in RENAMED.items():
+        *outer, last = old.split(".")
+        holder = given
+        for part in outer:
+            holder = holder.get(part) if isinstance(holder, dict) else None
+        if not isinstance(holder, dict) or last not in holder:
+            continue
+        kept = {key: value for key, value in holder.items() if key != last}
+        moved = holder[last]
+        for part in reversed(name.split(".")[len(outer) :]):
+            moved = {part: moved}
+        given = _put(given, outer, _merged(kept, moved))
+    return given
+
+
+def _put(content: Any, path: list[str], value: Any) -> Any:
+    return value if not path else content | {path[0]: _put(content[path[0]], path[1:], value)}
+
+
+def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return two nested mappings as one; what both give is that of the first."""
+    merged = dict(one)
+    for key, value in other.items():
+        if isinstance(merged.get(key), dict) and isinstance(value, dict):
+            merged[key] = _merged(merged[key], value)
+        else:
+            merged.setdefault(key, value)
+    return merged
+
+
+def differing(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return the keys in which a recorded identity differs from that of a configuration, each nested or flat.
+
+    Args:
+        recorded: as some version of this program wrote it.
+        wanted: of today's configuration.
+
+    Example:
+        >>> differing({"train.epochs": 3, "train.log_every": 5}, {"train.epochs": 4, "loss.mode": "auto"})
+        ['train.epochs']
+    """
+    given: dict[str, Any] = {}
+    for key, value in flatten(recorded).items():
+        *outer, last = key.split(".")
+        inner: dict[str, Any] = {last: value}
+        for part in reversed(outer):
+            inner = {part: inner}
+        given = _merged(given, inner)
+    unimportant, defaults = _unimportant(Config), _default_values()
+    found, wanted = flatten(renamed(given)), flatten(wanted)
+    return [
+        key
+        for key in sorted({*found, *wanted} - unimportant)
+        if found.get(key, defaults.get(key, ABSENT)) != wanted.get(key, defaults.get(key, ABSENT))
+    ]
+
+
+def _default_values() -> dict[str, Any]:
+    return flatten(decoded(defaults_of(Config, DEFAULTS)))
+
+
+def _unimportant(schema: type, prefix: str = "") -> set[str]:
+    """Return the keys on which no result depends, among those of the sections that are part of an identity."""
+    keys = {f"{prefix}{part.name}" for part in fields(schema) if not part.metadata.get("is_identity", True)}
+    for name, kind in kinds_of(schema).items():
+        if is_section(kind):
+            keys |= _unimportant(kind, f"{prefix}{name}.")
+    return keys

@@ -1,31 +1,24 @@
 """Configuration: merge, check, save. Values and their meaning are in ``pcl/config/default.yaml``."""
 
-__all__ = [
-    "Config",
-    "load_config",
-    "load_head_config",
-    "resolved_yaml",
-]
+__all__ = ["DEFAULTS", "HEAD_DEFAULTS", "Config", "load_config", "load_head_config", "page_of_keys", "resolved_yaml"]
 
-import difflib
-import functools
 from collections.abc import Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
-from urllib.parse import quote, unquote
+from typing import Any
 
 import yaml
-from omegaconf import MISSING, OmegaConf
+from omegaconf import OmegaConf
 
-from pcl.config.checks import HEAD_AT_LEAST, HEAD_AT_MOST, check, check_bounds, check_name
-from pcl.config.schema import Config, HeadConfig
-from pcl.config.values import MOST_BYTES, Given, parse, read_yaml, short
+from pcl.config.checks import check, check_head
+from pcl.config.identity import renamed
+from pcl.config.layers import DEFAULTS, HEAD_DEFAULTS, content, decoded, defaults_of, keys_of, nested, parsed
+from pcl.config.schema import Config, HeadConfig, Open, is_section, kinds_of, sections_of, tree
+from pcl.config.values import read_yaml
 from pcl.errors import BadInputError, printable
-from pcl.storage.place import Place, absolute, place
+from pcl.storage.place import absolute, place
 
-DEFAULTS = Path(__file__).with_name("default.yaml")
-HEAD_DEFAULTS = DEFAULTS.with_name("head.yaml")
+KEYS_SHOWN_BY = "every key is explained by pcl config"
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -44,10 +37,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     config: Config = _merge(path, overrides, Config, DEFAULTS)
     check(config)
-    config.storage = _address("storage", config.storage, place)
-    config.data.root = _address("data.root", config.data.root, place)
-    config.data.shards = _address("data.shards", config.data.shards, place)
-    config.data.ocean.paths = [_address("data.ocean.paths", path, absolute) for path in config.data.ocean.paths]
+    _make_absolute(config, "")
     return config
 
 
@@ -58,120 +48,67 @@ def load_head_config(path: str | Path, overrides: Sequence[str] = ()) -> HeadCon
         BadInputError: see ``load_config``.
     """
     config: HeadConfig = _merge(path, overrides, HeadConfig, HEAD_DEFAULTS)
-    check_bounds(config, HEAD_AT_LEAST, HEAD_AT_MOST)
-    check_name(config.name, config.storage)
-    config.storage = _address("storage", config.storage, place)
+    check_head(config)
+    _make_absolute(config, "")
     return config
 
 
 def _merge(path: str | Path, overrides: Sequence[str], schema: type, defaults: Path) -> Any:
     """Merge the layers of a configuration, each parsed by the schema."""
-    file, layers = place(str(path)), [_defaults(schema, defaults)]
+    file, layers = place(str(path)), [defaults_of(schema, defaults)]
     for name, layer in ((f"{path}: ", file), *(("", override) for override in overrides)):
         try:
-            given = _nested(layer) if isinstance(layer, str) else read_yaml(_content(layer))
-            layers.append(_parsed(given, schema))
+            given = nested(layer) if isinstance(layer, str) else read_yaml(content(layer))
+            layers.append(parsed(renamed(given) if schema is Config else given, schema))
         except BadInputError:
             raise
         except ValueError as error:
-            about = f"{name}{error}; every key is explained in configs/{defaults.name}"
-            raise BadInputError(printable(about)) from error
-    merged = OmegaConf.merge(OmegaConf.structured(schema), *layers)
-    missing = sorted(OmegaConf.missing_keys(merged))
-    if missing:
+            raise BadInputError(printable(f"{name}{error}; {KEYS_SHOWN_BY}")) from error
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(*layers))
+    if missing := [key for key in keys_of(schema) if _is_missing(merged, key)]:
         raise BadInputError(
             f"{printable(path)} does not give {', '.join(missing)}: add them, or give {missing[0]}=... after the file"
         )
-    return _plain(OmegaConf.to_object(merged))
+    return _built(merged, schema)
 
 
-@functools.cache
-def _defaults(schema: type, file: Path) -> dict[str, Any]:
-    return _parsed(read_yaml(_content(file)), schema, is_defaults=True)
+def _is_missing(content: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(content, dict) or part not in content:
+            return True
+        content = content[part]
+    return False
 
 
-def _content(file: Place) -> bytes:
-    """Return what a run file holds, or as much of it as says that it is too large."""
-    try:
-        if not file.is_file():
-            raise BadInputError(f"{printable(file)} does not exist: give a run file such as configs/gaussian.yaml")
-        with file.open("rb") as stream:
-            return bytes(stream.read(MOST_BYTES + 1))
-    except OSError as error:
-        if not isinstance(file, Path):
-            raise
-        raise BadInputError(f"{printable(file)} cannot be read: {error.strerror}") from error
+def _built(content: dict[str, Any], schema: type) -> Any:
+    """Return a section as its dataclass."""
+    opened, kinds = sections_of(schema), kinds_of(schema)
+    values = {
+        name: _built(value, kinds[name]) if is_section(kinds[name]) else decoded(value)
+        for name, value in content.items()
+    }
+    own = {name: value for name, value in values.items() if name not in opened}
+    return (
+        schema(**own, sections={name: values[name] for name in opened}) if issubclass(schema, Open) else schema(**own)
+    )
 
 
-def _nested(override: str) -> Given:
-    """Return an override as the file would be that holds it alone."""
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise ValueError(f"{short(override)!r} is not an override: write key=value, such as train.epochs=3")
-    given: Given = text
-    for part in reversed(key.split(".")):
-        given = {part: given}
-    return given
-
-
-def _kinds(schema: type) -> dict[str, Any]:
-    """Return the types of a section's keys."""
-    hints = get_type_hints(schema, include_extras=True)
-    return {key: get_args(kind)[1] if get_origin(kind) is Annotated else kind for key, kind in hints.items()}
-
-
-def _is_section(kind: Any) -> bool:
-    return is_dataclass(kind)
-
-
-def _keys(schema: type, prefix: str = "") -> list[str]:
-    """Return all keys below a section."""
-    keys: list[str] = []
-    for key, kind in _kinds(schema).items():
-        keys += _keys(kind, f"{prefix}{key}.") if _is_section(kind) else [f"{prefix}{key}"]
-    return keys
-
-
-def _parsed(given: Given, schema: type, prefix: str = "", *, is_defaults: bool = False) -> dict[str, Any]:
-    """Parse what a layer gives by the types of its keys; in the defaults ``???`` is no value."""
-    section = prefix.rstrip(".")
-    if not isinstance(given, dict):
-        example = f", such as {_keys(schema, prefix)[0]}" if section else ""
-        raise ValueError(f"{section or 'the file'} holds {short(given)}: it must be a mapping of keys{example}")
-    kinds, values = _kinds(schema), dict[str, Any]()
-    for key, value in given.items():
-        name = f"{prefix}{key}"
-        if key not in kinds:
-            raise ValueError(f"{short(name)!r} is not a key{_nearest(name, schema, prefix)}")
-        if _is_section(kinds[key]):
-            values[key] = _parsed(value, kinds[key], f"{name}.", is_defaults=is_defaults)
-        elif not (is_defaults and value == MISSING):
-            try:
-                values[key] = _encoded(parse(value, kinds[key]))
-            except ValueError as error:
-                raise ValueError(f"{name}={short(value)}: {error}") from error
-    return values
-
-
-def _nearest(name: str, schema: type, prefix: str) -> str:
-    near = difflib.get_close_matches(name[:100], _keys(schema, prefix), 1, 0.5)
-    return f": the nearest is {near[0]}" if near else ""
-
-
-def _encoded(value: Any) -> Any:
-    """Encode texts for OmegaConf, which would take ``???`` for a value that is missing and ``${`` for a reference."""
-    if isinstance(value, list):
-        return [_encoded(item) for item in value]
-    return quote(value) if isinstance(value, str) else value
-
-
-def _plain(content: Any) -> Any:
-    """Undo ``_encoded`` in a configuration."""
-    if is_dataclass(content) and not isinstance(content, type):
-        return replace(content, **{part.name: _plain(getattr(content, part.name)) for part in fields(content)})
-    if isinstance(content, list):
-        return [_plain(item) for item in content]
-    return unquote(content) if isinstance(content, str) else content
+def _make_absolute(section: Any, prefix: str) -> None:
+    """Make the places that a section and those within it name absolute."""
+    for name, inner in section.sections.items() if isinstance(section, Open) else ():
+        _make_absolute(inner, f"{prefix}{name}.")
+    for part in fields(section):
+        value, key = getattr(section, part.name), f"{prefix}{part.name}"
+        if is_dataclass(value):
+            _make_absolute(value, f"{key}.")
+        elif part.metadata.get("is_place"):
+            setattr(
+                section,
+                part.name,
+                [_address(key, one, absolute) for one in value]
+                if isinstance(value, list)
+                else _address(key, value, place),
+            )
 
 
 def _address(key: str, address: str, place_of: Any) -> str:
@@ -183,4 +120,34 @@ def _address(key: str, address: str, place_of: Any) -> str:
 
 def resolved_yaml(config: Config) -> str:
     """Return the whole configuration as YAML."""
-    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(tree(config), sort_keys=False, allow_unicode=True)
+
+
+def page_of_keys() -> str:
+    """Return every key with its default, its meaning and its unit, those of registered sections too, as YAML."""
+    lines: list[str] = []
+    sections = {f"{name}:": kind for name, kind in kinds_of(Config).items() if is_section(kind)}
+    under: type | None = None
+    for line in [*DEFAULTS.read_text().splitlines(), ""]:
+        if under is not None and not line.startswith(" "):
+            lines += [text for name, kind in sections_of(under).items() for text in _section_lines(name, kind, 2)]
+            under = None
+        if line and not line.startswith((" ", "#")):
+            under = sections.get(line.split("#")[0].strip())
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _section_lines(name: str, kind: Any, indent: int) -> list[str]:
+    """Return a registered section as the page shows it."""
+    lines, default = [f"{' ' * indent}{name}:"], kind()
+    for part in fields(kind):
+        value = getattr(default, part.name)
+        if is_dataclass(value):
+            lines += _section_lines(part.name, type(value), indent + 2)
+            continue
+        shown = yaml.safe_dump(value, default_flow_style=True, width=1000).split("\n")[0]
+        meaning, choices = part.metadata["meaning"], " | ".join(part.metadata["choices"])
+        about = "; ".join(filter(None, (choices, meaning)))
+        lines.append(f"{' ' * (indent + 2)}{part.name}: {shown}".ljust(29) + f" # {about}")
+    return lines

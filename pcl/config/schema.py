@@ -1,294 +1,230 @@
-"""The configuration's sections and types; values and their meaning are in ``pcl/config/default.yaml``."""
+"""Sections and types of the configuration, with bounds and choices; values and their meaning are in ``default.yaml``.
 
-__all__ = ["Config", "HeadConfig"]
+Three sections are open: ``data`` holds a section for every kind of pairs, ``evaluation`` one for what a kind adds to an
+evaluation, ``model`` one for every kind of encoder that has settings.
+"""
 
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+__all__ = ["Config", "HeadConfig", "Open", "is_section", "kinds_of", "sections_of", "tree"]
 
-from omegaconf import MISSING
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeGuard, get_type_hints
 
+from pcl.encoders.registry import ENCODERS
+from pcl.objective import KERNELS, LOSSES
+from pcl.problems.problem import PROBLEMS
+from pcl.scores import MODES
+from pcl.settings import setting
+from pcl.tilting import TILTINGS
 
-@dataclass
-class GaussianProcessConfig:
-    """``data.gaussian_process``."""
-
-    num_train: int = MISSING
-    num_test: int = MISSING
-    num_points: int = MISSING
-    num_coefficients: int = MISSING
-    noise_std: float = MISSING
-    inverse_length: float = MISSING
-    smoothness: float = MISSING
-    num_modes: int = MISSING
+MOST_STEPS = 10**9
+MOST_SEED = 2**63 - 1
+LARGEST = 10**9  # of a number without a bound of its own: finite
 
 
-@dataclass
-class StreamfunctionConfig:
-    """``data.streamfunction``."""
+@dataclass(kw_only=True)
+class Open:
+    """A section that holds others, which are registered: by name, in ``sections``."""
 
-    num_train: int = MISSING
-    num_test: int = MISSING
-    num_modes: int = MISSING
-    decay: float = MISSING
-    mean_path: float = MISSING
-    frequency_std: float = MISSING
-    law_seed: int = MISSING
-    start: list[float] = MISSING
-    duration: float = MISSING
-    num_positions: int = MISSING
-    tolerance: float = MISSING
+    sections: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
-class OceanConfig:
-    """``data.ocean``."""
-
-    paths: list[str] = MISSING
-    eastward: str = MISSING
-    northward: str = MISSING
-    group: str = MISSING
-    units: str = MISSING
-    mask: str = MISSING
-    depth_m: float | None = MISSING
-    tile_points: int = MISSING
-    tile_stride: int = MISSING
-    minimum_wet: float = MISSING
-    window_steps: int = MISSING
-    window_stride: int = MISSING
-    test_fraction: float = MISSING
-    gap_days: float = MISSING
-    max_gap_hours: float | None = MISSING
-
-
-@dataclass
-class DriftersConfig:
-    """``data.drifters``."""
-
-    num_drifters: int = MISSING
-    num_releases: int = MISSING
-    record_s: float = MISSING
-    step_s: float = MISSING
-    land: str = MISSING
-    halo_degrees: float = MISSING
-    noise_m: float = MISSING
-
-
-@dataclass
-class DataConfig:
+class DataConfig(Open):
     """``data``."""
 
-    source: str = MISSING
-    seed: int = MISSING
-    root: str = MISSING
-    shards: str = MISSING
-    num_shards: int = MISSING
-    record_pairs: int = MISSING
-    gaussian_process: GaussianProcessConfig = field(default_factory=GaussianProcessConfig)
-    streamfunction: StreamfunctionConfig = field(default_factory=StreamfunctionConfig)
-    ocean: OceanConfig = field(default_factory=OceanConfig)
-    drifters: DriftersConfig = field(default_factory=DriftersConfig)
+    source: str = setting()
+    seed: int = setting(at_least=0, at_most=MOST_SEED)
+    root: str = setting(is_place=True, is_identity=False)
+    shards: str = setting(is_place=True, is_identity=False)
+    num_shards: int = setting(at_least=1, at_most=999999)
+    record_pairs: int = setting(at_least=1, at_most=10**7)
 
 
 @dataclass
 class TemperatureConfig:
     """``model.temperature``."""
 
-    initial: float = MISSING
-    learned: bool = MISSING
-    minimum: float = MISSING
-    maximum: float = MISSING
+    initial: float = setting()
+    learned: bool = setting()
+    minimum: float = setting()
+    maximum: float = setting()
 
 
 @dataclass
-class TransformerConfig:
-    """``model.transformer``."""
-
-    lift: str = MISSING
-    positions_per_token: int = MISSING
-    width: int = MISSING
-    depth: int = MISSING
-    num_heads: int = MISSING
-    dropout: float = MISSING
-
-
-@dataclass
-class LinearInverseConfig:
-    """``model.linear_inverse``."""
-
-    position_stride: int = MISSING
-    noise: float = MISSING
-    whiten: bool = MISSING
-    learned_map: str = MISSING
-
-
-@dataclass
-class FieldConfig:
-    """``model.field_network``."""
-
-    width: int = MISSING
-    depth: int = MISSING
-
-
-@dataclass
-class ModelConfig:
+class ModelConfig(Open):
     """``model``."""
 
-    embedding_dim: int = MISSING
-    encoder_u: str = MISSING
-    encoder_v: str = MISSING
-    standardise: bool = MISSING
-    tilting: str = MISSING
-    temperature: TemperatureConfig = field(default_factory=TemperatureConfig)
-    transformer: TransformerConfig = field(default_factory=TransformerConfig)
-    linear_inverse: LinearInverseConfig = field(default_factory=LinearInverseConfig)
-    field_network: FieldConfig = field(default_factory=FieldConfig)
+    embedding_dim: int = setting(at_least=1, at_most=10**5)
+    encoder_u: str = setting()
+    encoder_v: str = setting()
+    standardise: bool = setting()
+    tilting: str = setting(choices=tuple(TILTINGS))
+    temperature: TemperatureConfig = setting()
 
 
 @dataclass
 class KernelConfig:
     """``loss.kernel``."""
 
-    kind: str = MISSING
-    bandwidth_u: float = MISSING
-    bandwidth_v: float = MISSING
-    degree: int = MISSING
-    offset: float = MISSING
-    statistic: str = MISSING
+    kind: str = setting(choices=KERNELS)
+    bandwidth_u: float = setting(at_least=0)
+    bandwidth_v: float = setting(at_least=0)
+    degree: int = setting(at_least=1, at_most=100)
+    offset: float = setting(at_least=0)
+    statistic: str = setting(choices=("v", "u"))
 
 
 @dataclass
 class LossConfig:
     """``loss``."""
 
-    kind: str = MISSING
-    weight_u_given_v: float = MISSING
-    weight_v_given_u: float = MISSING
-    exclude_positive: bool = MISSING
-    exact_normaliser: bool = MISSING
-    mode: str = MISSING
-    kernel: KernelConfig = field(default_factory=KernelConfig)
+    kind: str = setting(choices=LOSSES)
+    weight_u_given_v: float = setting(at_least=0)
+    weight_v_given_u: float = setting(at_least=0)
+    exclude_positive: bool = setting()
+    exact_normaliser: bool = setting()
+    mode: str = setting(choices=MODES)
+    kernel: KernelConfig = setting()
 
 
 @dataclass
 class TrainConfig:
     """``train``."""
 
-    epochs: int = MISSING
-    global_batch: int = MISSING
-    num_lanes: int = MISSING
-    shuffle_pairs: int = MISSING
-    learning_rate: float = MISSING
-    weight_decay: float = MISSING
-    warmup_steps: int = MISSING
-    schedule: str = MISSING
-    final_factor: float = MISSING
-    gradient_clip: float = MISSING
-    precision: str = MISSING
-    log_every: int = MISSING
-    checkpoint_every: int = MISSING
+    epochs: int = setting(at_least=1, at_most=10**7)
+    global_batch: int = setting(at_least=2, at_most=10**7)
+    num_lanes: int = setting(at_least=1, at_most=2**16)
+    shuffle_pairs: int = setting(at_least=1, at_most=MOST_STEPS)
+    learning_rate: float = setting(above=0, at_most=LARGEST)
+    weight_decay: float = setting(at_least=0, at_most=LARGEST)
+    warmup_steps: int = setting(at_least=0, at_most=MOST_STEPS)
+    schedule: str = setting(choices=("cosine", "constant"))
+    final_factor: float = setting(at_least=0, at_most=1)
+    gradient_clip: float = setting(at_least=0)
+    precision: str = setting(choices=("float32", "bf16", "float64"))
+    log_every: int = setting(at_least=1, at_most=MOST_STEPS, is_identity=False)
+    checkpoint_every: int = setting(at_least=1, at_most=MOST_STEPS, is_identity=False)
 
 
 @dataclass
 class WorkersConfig:
     """``workers``."""
 
-    num_workers: Annotated[Any, int | list[int]] = MISSING  # OmegaConf knows no such type
-    cpus_per_worker: int = MISSING
-    use_gpu: bool | None = MISSING
-    num_checkpoints: int = MISSING
-    max_failures: int = MISSING
-    resources_timeout_s: int = MISSING
-    start_timeout_s: int = MISSING
-    collective_timeout_s: int = MISSING
-    stop_timeout_s: int = MISSING
-    storage_timeout_s: int = MISSING
-    profile_steps: list[int] = MISSING
+    num_workers: int | list[int] = setting()
+    cpus_per_worker: int = setting(at_least=1, at_most=10**4)
+    use_gpu: bool | None = setting()
+    num_checkpoints: int = setting(at_least=1, at_most=10**6)
+    max_failures: int = setting(at_least=0, at_most=10**6)
+    resources_timeout_s: int = setting(at_least=0, at_most=10**8)
+    start_timeout_s: int = setting(at_least=1, at_most=10**8)
+    collective_timeout_s: int = setting(at_least=1, at_most=10**8)
+    stop_timeout_s: int = setting(at_least=1, at_most=10**8)
+    storage_timeout_s: int = setting(at_least=1, at_most=10**8)
+    profile_steps: list[int] = setting()
 
 
 @dataclass
-class FieldsConfig:
-    """``evaluation.fields``."""
-
-    references: str = MISSING
-    num_members: int = MISSING
-    num_examples: int = MISSING
-    seed: int = MISSING
-
-
-@dataclass
-class EvaluationConfig:
+class EvaluationConfig(Open):
     """``evaluation``."""
 
-    checkpoint: str = MISSING
-    split: str = MISSING
-    recall_at: list[int] = MISSING
-    block_pairs: int = MISSING
-    max_pairs: int = MISSING
-    num_examples: int = MISSING
-    num_embeddings: int = MISSING
-    fields: FieldsConfig = field(default_factory=FieldsConfig)
+    checkpoint: str = setting()
+    split: str = setting(choices=("train", "test"))
+    recall_at: list[int] = setting()
+    block_pairs: int = setting(at_least=1, at_most=10**6)
+    max_pairs: int = setting(at_least=0, at_most=10**10)
+    num_examples: int = setting(at_least=0, at_most=1000)
+    num_embeddings: int = setting(at_least=0, at_most=10**6)
 
 
 @dataclass
 class BuildConfig:
     """``build``."""
 
-    dry_run: bool = MISSING
-    num_tasks: int = MISSING
-    memory_mb: float = MISSING
+    dry_run: bool = setting()
+    num_tasks: int = setting(at_least=0, at_most=10**5)
+    memory_mb: float = setting()
 
 
 @dataclass
 class TheoryConfig:
     """``theory``."""
 
-    quick: bool = MISSING
-    num_tasks: int = MISSING
+    quick: bool = setting()
+    num_tasks: int = setting(at_least=0, at_most=10**5)
 
 
 @dataclass
 class Config:
     """The whole configuration."""
 
-    name: str = MISSING
-    storage: str = MISSING
-    seed: int = MISSING
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    workers: WorkersConfig = field(default_factory=WorkersConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    build: BuildConfig = field(default_factory=BuildConfig)
-    theory: TheoryConfig = field(default_factory=TheoryConfig)
+    name: str = setting()
+    storage: str = setting(is_place=True)
+    seed: int = setting(at_least=0, at_most=MOST_SEED)
+    data: DataConfig = setting()
+    model: ModelConfig = setting()
+    loss: LossConfig = setting()
+    train: TrainConfig = setting()
+    workers: WorkersConfig = setting()
+    evaluation: EvaluationConfig = setting()
+    build: BuildConfig = setting()
+    theory: TheoryConfig = setting()
 
 
 @dataclass
 class HeadTheoryConfig:
     """``theory`` of the head."""
 
-    files: list[str] = MISSING
-    quick: bool = MISSING
-    num_tasks: int = MISSING
+    files: list[str] = setting()
+    quick: bool = setting()
+    num_tasks: int = setting(at_least=0, at_most=10**5)
 
 
 @dataclass
 class HeadEvaluationConfig:
     """``evaluation`` of the head."""
 
-    at_once: int = MISSING
+    at_once: int = setting(at_least=0, at_most=10**4)
 
 
 @dataclass
 class HeadConfig:
     """The configuration of the head; values and their meaning are in ``pcl/config/head.yaml``."""
 
-    name: str = MISSING
-    storage: str = MISSING
-    poll_s: float = MISSING
-    attempts: int = MISSING
-    backoff_s: float = MISSING
-    timeout_s: float = MISSING
-    status: bool = MISSING
-    theory: HeadTheoryConfig = field(default_factory=HeadTheoryConfig)
-    evaluation: HeadEvaluationConfig = field(default_factory=HeadEvaluationConfig)
+    name: str = setting()
+    storage: str = setting(is_place=True)
+    poll_s: float = setting(at_least=0.1, at_most=10**6)
+    attempts: int = setting(at_least=1, at_most=1000)
+    backoff_s: float = setting(at_least=0, at_most=10**6)
+    timeout_s: float = setting(at_least=1, at_most=10**8)
+    status: bool = setting()
+    theory: HeadTheoryConfig = setting()
+    evaluation: HeadEvaluationConfig = setting()
+
+
+def sections_of(schema: type) -> dict[str, type]:
+    """Return the registered sections of an open section: their dataclasses by name."""
+    if schema is DataConfig:
+        return {name: one.settings for name, one in PROBLEMS.items() if fields(one.settings)}
+    if schema is EvaluationConfig:
+        return {name: one.evaluation for name, one in PROBLEMS.items() if one.evaluation is not None}
+    if schema is ModelConfig:
+        return {kind.section or name: kind.settings for name, kind in ENCODERS.items() if kind.settings is not None}
+    return {}
+
+
+def is_section(kind: Any) -> TypeGuard[type]:
+    """Return whether the type of a key is that of a section."""
+    return isinstance(kind, type) and is_dataclass(kind)
+
+
+def kinds_of(schema: type) -> dict[str, Any]:
+    """Return the types of a section's keys, those of registered sections too."""
+    kinds = {name: kind for name, kind in get_type_hints(schema).items() if name != "sections"}
+    return kinds | sections_of(schema)
+
+
+def tree(section: Any) -> dict[str, Any]:
+    """Return a section as nested mappings of plain values, registered sections among its keys."""
+    own = {part.name: getattr(section, part.name) for part in fields(section) if part.name != "sections"}
+    registered = section.sections if isinstance(section, Open) else {}
+    return {name: tree(value) if is_dataclass(value) else value for name, value in (own | registered).items()}

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from pcl.data.manifest import Manifest, ShardEntry
-from pcl.data.shards import Arrays, read_records, verify
+from pcl.data.shards import read_records, verify
+from pcl.data.source import Arrays
 from pcl.errors import BadInputError
 
 DEAL, SHUFFLE = 0, 1  # streams of random numbers

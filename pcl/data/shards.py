@@ -7,7 +7,6 @@ tasks in any order, and a build that was cut off continues.
 
 __all__ = [
     "ShardPlan",
-    "Source",
     "abandon_build",
     "begin_build",
     "build_shard",
@@ -24,10 +23,10 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import webdataset
@@ -43,6 +42,7 @@ from pcl.data.manifest import (
     bytes_per_pair,
     read_manifest,
 )
+from pcl.data.source import Arrays, Source
 from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.storage.lease import Holder, Lease
 from pcl.storage.place import is_empty
@@ -50,32 +50,8 @@ from pcl.storage.stored import differing_keys, read_array, read_json, read_seale
 
 BUILD_FILE = "build.json"
 LEASE = ".lease"
+Differing = Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]]
 LONGEST_HEADER = 1 << 14  # bytes of a .npy file before its values
-
-Arrays = dict[str, np.ndarray]
-
-
-class Source(Protocol):
-    """Where pairs come from."""
-
-    arrays: dict[str, ArrayInfo]
-    split_rule: str
-
-    def provenance(self) -> dict[str, Any]:
-        """Return name, hash and licence of the source."""
-        ...
-
-    def num_pairs(self, split: str) -> int:
-        """Return the number of pairs of a split."""
-        ...
-
-    def pairs(self, split: str, start: int, stop: int) -> Arrays:
-        """Return pairs start .. stop - 1 as stored arrays: a pure function of its arguments."""
-        ...
-
-    def statistics(self) -> dict[str, dict[str, Any]]:
-        """Return mean and standard deviation, over the training split, of the arrays that keep them by channel."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -116,13 +92,16 @@ def plan_shards(source: Source, num_shards: int) -> list[ShardPlan]:
     return plans
 
 
-def begin_build(root: Path, identity: Mapping[str, Any], *, claim: bool = True) -> bool:
+def begin_build(
+    root: Path, identity: Mapping[str, Any], *, claim: bool = True, differing: Differing = differing_keys
+) -> bool:
     """Claim a folder for the shards of one configuration.
 
     Args:
         root: the folder, created if needed.
         identity: what the shards are a function of; JSON.
         claim: False only tells whether the folder could be claimed.
+        differing: returns the keys in which what is recorded differs from an identity.
 
     Returns:
         Whether the build is to begin or to go on: False when the folder has the manifest of this very configuration.
@@ -138,10 +117,9 @@ def begin_build(root: Path, identity: Mapping[str, Any], *, claim: bool = True) 
     for name in (FILE_NAME, BUILD_FILE):
         found = read_sealed(root / name, Identity, f"delete the folder {root} and write the shards again")
         if found is not None:
-            differing = printable(", ".join(differing_keys(vars(found[0]), identity)))
-            if differing:
+            if keys := printable(", ".join(differing(vars(found[0]), identity))):
                 raise BadInputError(
-                    f"{root} holds shards of another configuration (differing: {differing[:500]}): "
+                    f"{root} holds shards of another configuration (differing: {keys[:500]}): "
                     "choose another data.shards or delete that folder"
                 )
             return name == BUILD_FILE
@@ -163,13 +141,16 @@ class Identity:
     source: dict[str, Any]
 
 
-def to_write(root: Path, identity: Mapping[str, Any], plans: Sequence[ShardPlan]) -> list[ShardPlan]:
+def to_write(
+    root: Path, identity: Mapping[str, Any], plans: Sequence[ShardPlan], differing: Differing = differing_keys
+) -> list[ShardPlan]:
     """Return the shards that a folder lacks; every shard of a finished build is read to compare its SHA-256.
 
     Args:
         root: the folder.
         identity: what the shards are a function of; JSON.
         plans: all of its shards.
+        differing: see ``begin_build``.
 
     Returns:
         All of them while there is no manifest, else those that are missing or damaged.
@@ -178,7 +159,7 @@ def to_write(root: Path, identity: Mapping[str, Any], plans: Sequence[ShardPlan]
         BadInputError: see ``begin_build``.
         DamagedDataError: the manifest cannot be read.
     """
-    if begin_build(root, identity, claim=False):
+    if begin_build(root, identity, claim=False, differing=differing):
         return [*plans]
     entries = _entries(read_manifest(root))
     return [plan for plan in plans if plan.name not in entries or not _is_whole(root / plan.name, entries[plan.name])]
@@ -207,7 +188,7 @@ def abandon_build(root: Path) -> None:
 
 
 @contextlib.contextmanager
-def claimed(root: Path, identity: Mapping[str, Any]) -> Iterator[bool]:
+def claimed(root: Path, identity: Mapping[str, Any], differing: Differing = differing_keys) -> Iterator[bool]:
     """Hold the claim on a folder, and a lease of it, while its shards are written.
 
     An error before the first shard gives the claim up. Nothing of the lease is left in the folder.
@@ -215,6 +196,7 @@ def claimed(root: Path, identity: Mapping[str, Any]) -> Iterator[bool]:
     Args:
         root: the folder, created if needed.
         identity: what the shards are a function of; JSON.
+        differing: see ``begin_build``.
 
     Yields:
         Whether the build is to begin or to go on, see ``begin_build``.
@@ -222,10 +204,10 @@ def claimed(root: Path, identity: Mapping[str, Any]) -> Iterator[bool]:
     Raises:
         BadInputError: see ``begin_build``, or another process writes there.
     """
-    begin_build(root, identity, claim=False)
+    begin_build(root, identity, claim=False, differing=differing)
     try:
         with Lease(root / LEASE, f"the folder {root}", "wait until it ends, or choose another data.shards"):
-            to_build = begin_build(root, identity)
+            to_build = begin_build(root, identity, differing=differing)
             try:
                 yield to_build
             except BaseException:

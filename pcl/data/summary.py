@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pcl.data.manifest import SPLITS, ArrayInfo, Manifest
-from pcl.data.shards import ShardPlan, Source
-from pcl.problems.ocean.source import MEGABYTE, OceanSource
+from pcl.data.shards import ShardPlan
+from pcl.data.source import Source
 
+MEGABYTE = 1e6
 TAR_BLOCK, TAR_RECORD = 512, 10_240  # bytes: a member is whole blocks, a file whole records
 MEMBER_HEADERS = 3  # blocks: webdataset gives the time in an extended header of two
 
@@ -75,7 +76,7 @@ def format_sizes(sizes: Sizes) -> list[str]:
 
 
 def describe_needs(source: Source, plans: Sequence[ShardPlan], record_pairs: int) -> list[str]:
-    """Return the memory of a task and, of ocean fields, what they are and whether their chunks suit.
+    """Return the memory that the pairs of a task take, and what the source notes of itself.
 
     Args:
         source: where the pairs come from.
@@ -86,15 +87,7 @@ def describe_needs(source: Source, plans: Sequence[ShardPlan], record_pairs: int
     counted = {name: info for name, info in source.arrays.items() if info.has_moments}
     # a record is written, and read back, at a time; of what has moments the whole shard is held, and joined
     shard = 2 * _record_bytes(source.arrays, min(record_pairs, largest)) + 2 * _record_bytes(counted, largest)
-    if not isinstance(source, OceanSource):
-        return [f"memory of a task: {shard / MEGABYTE:.1f} MB"]
-    fields = source.memory_of_task(record_pairs)
-    return [
-        f"memory of a task: {fields / MEGABYTE:.1f} MB of fields (at most build.memory_mb={source.memory_mb:g}), "
-        f"{shard / MEGABYTE:.1f} MB of its pairs",
-        source.chunk_advice(),
-        *source.describe(),
-    ]
+    return [f"memory of a task: {shard / MEGABYTE:.1f} MB of its pairs", *source.notes(record_pairs)]
 
 
 def describe_statistics(manifest: Manifest) -> list[str]:

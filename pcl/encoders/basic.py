@@ -3,7 +3,7 @@
 Shapes: B pairs, E embedding; ``shape`` is the shape of one item of the modality.
 """
 
-__all__ = ["Identity", "LeNet", "Linear", "OneHot", "Standardise"]
+__all__ = ["Identity", "Linear", "OneHot", "Standardise"]
 
 import math
 from collections.abc import Sequence
@@ -56,34 +56,6 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, *shape) to (B, E)."""
         embedding: Tensor = self.map(x.flatten(1) if x.ndim > 1 else x[:, None])
-        return embedding
-
-
-class LeNet(nn.Module):
-    """LeNet-5 with rectifiers and max pooling for 28 x 28 images (LeCun et al. 1998)."""
-
-    def __init__(self, shape: Sequence[int], embedding_dim: int) -> None:
-        super().__init__()
-        if tuple(shape) != (28, 28):
-            raise BadInputError(f"the lenet encoder takes 28 x 28 images, not items of shape {tuple(shape)}")
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 6, 5, padding=2),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(6, 16, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(400, 120),
-            nn.ReLU(),
-            nn.Linear(120, 84),
-            nn.ReLU(),
-            nn.Linear(84, embedding_dim),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, 28, 28) to (B, E)."""
-        embedding: Tensor = self.layers(x[:, None])
         return embedding
 
 

@@ -1,31 +1,56 @@
-"""The encoders by name, and how one is built from plain numbers and strings."""
+"""Encoders by name, open to those of a kind of pairs, and how one is built from plain numbers and strings."""
 
-__all__ = ["ENCODERS", "make_encoder"]
+__all__ = ["ENCODERS", "EncoderKind", "make_encoder", "register_encoder"]
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from pcl.encoders.basic import Identity, LeNet, Linear, OneHot, Standardise
+from pcl.encoders.basic import Identity, Linear, OneHot, Standardise
 from pcl.entrance import Items
 from pcl.errors import BadInputError
-from pcl.problems.ocean.field import DrifterSet, Field
-from pcl.problems.streamfunction.linear_inverse import LinearInverse
-from pcl.problems.streamfunction.transformer import Transformer
 
 GREY_LEVEL = 1 / 255  # per stored unit: only integers are stored so
 
-ENCODERS: dict[str, Callable[..., nn.Module]] = {
-    "linear": Linear,
-    "lenet": LeNet,
-    "one_hot": OneHot,
-    "identity": Identity,
-    "field": Field,
-    "drifter_set": DrifterSet,
-    "transformer": Transformer,
-    "linear_inverse": LinearInverse,
+
+@dataclass(frozen=True)
+class EncoderKind:
+    """A kind of encoder.
+
+    Attributes:
+        build: makes the network of ``(shape, embedding_dim, **settings, **facts)``.
+        settings: a dataclass of its settings (``pcl.settings``), or None.
+        section: of the configuration that holds them, ``model.<section>``; kinds that share it share the settings.
+        facts: names of what it must know of the data, in the source of the manifest.
+        takes_missing_values: whether items may hold NaN.
+    """
+
+    build: Callable[..., nn.Module]
+    settings: type | None = None
+    section: str = ""
+    facts: tuple[str, ...] = ()
+    takes_missing_values: bool = False
+
+
+ENCODERS: dict[str, EncoderKind] = {
+    "linear": EncoderKind(Linear),
+    "one_hot": EncoderKind(OneHot),
+    "identity": EncoderKind(Identity),
 }
+"""Kinds of encoders by name."""
+
+
+def register_encoder(name: str, kind: EncoderKind) -> None:
+    """Register a kind of encoder, so that a configuration can name it.
+
+    Raises:
+        BadInputError: another kind has the name.
+    """
+    if ENCODERS.get(name, kind) is not kind:
+        raise BadInputError(f"two kinds of encoders are named {name!r}: give one another name")
+    ENCODERS[name] = kind
 
 
 def make_encoder(
@@ -63,7 +88,7 @@ def make_encoder(
     """
     if kind not in ENCODERS:
         raise BadInputError(f"encoder {kind!r} is not known; choose one of {', '.join(ENCODERS)}")
-    network = ENCODERS[kind](shape, embedding_dim, **options)
+    network = ENCODERS[kind].build(shape, embedding_dim, **options)
     takes_integers = getattr(network, "integer_input", False)
     encoder: Any = network if takes_integers else nn.Sequential(Standardise(scale_factor, mean, std), network)
     encoder.items = Items(

@@ -3,7 +3,7 @@
 Shapes: N items.
 """
 
-__all__ = ["LINE", "Drawing", "draw_tracks", "images", "numbers", "paths", "vectors"]
+__all__ = ["PLAIN", "Drawing", "draw_tracks", "images", "numbers", "paths", "vectors"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -3,11 +3,13 @@
 __all__ = ["Evaluation", "Table"]
 
 from dataclasses import dataclass, field
-
-import xarray as xr
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from pcl.evaluation.embeddings import Embeddings
+
+if TYPE_CHECKING:  # neither is needed before there is something to draw or to write
+    import xarray as xr
+    from matplotlib.figure import Figure
 
 Table = list[list[str]]
 
@@ -21,6 +23,6 @@ class Evaluation:
 
     metrics: dict[str, float] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
-    figures: dict[str, Figure] = field(default_factory=dict)
-    datasets: dict[str, xr.Dataset] = field(default_factory=dict)
+    figures: dict[str, "Figure"] = field(default_factory=dict)
+    datasets: dict[str, "xr.Dataset"] = field(default_factory=dict)
     embeddings: Embeddings | None = None

@@ -9,13 +9,32 @@ and **ties count against the model**:
 Shapes: N pairs, F features.
 """
 
-__all__ = ["identity_of", "retrieval_metrics", "retrieval_ranks"]
+__all__ = ["RETRIEVALS", "head_of", "identity_of", "retrieval_metrics", "retrieval_ranks", "row_of"]
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+RETRIEVALS = {"v_given_u": (0, 1), "u_given_v": (1, 0)}
+"""The places of the query and of the candidates in (u, v), by direction."""
+
+
+def head_of(title: str, recall_at: Sequence[int]) -> list[str]:
+    """Return the head of a table of retrieval."""
+    return [title, *(f"R@{k}" for k in recall_at), "median rank"]
+
+
+def row_of(name: str, metrics: Mapping[str, float], recall_at: Sequence[int]) -> list[str]:
+    """Return the row of a table of retrieval, of what ``retrieval_metrics`` gives.
+
+    Example:
+        >>> row_of("v_given_u", {"recall@1": 0.5, "median_rank": 1.5}, [1])
+        ['v given u', '0.5000', '1.5']
+    """
+    recalls = [f"{metrics[f'recall@{k}']:.4f}" for k in recall_at]
+    return [name.replace("_given_", " given "), *recalls, f"{metrics['median_rank']:g}"]
 
 
 def identity_of(items: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pcl.encoders.build import ModelSpec, build_model
 from pcl.gaussian import (
     DIRECTIONS,
     AffineMap,
@@ -28,7 +29,7 @@ from pcl.gaussian import (
 )
 from pcl.kernels import gaussian_kernel
 from pcl.losses import Diagnostics
-from pcl.model import ModelSpec, PairModel, build_model
+from pcl.model import PairModel
 from pcl.objective import Loss, make_loss
 from pcl.train.loop import Optimisation, TrainingState, make_optimizer, train
 from pcl.workers import OneWorker

@@ -28,8 +28,9 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from pcl.encoders import ENCODERS, make_encoder
+from pcl.encoders.build import ModelSpec, build_model
 from pcl.errors import BadInputError, DamagedDataError, printable
-from pcl.model import ModelSpec, PairModel, build_model
+from pcl.model import PairModel
 from pcl.storage.place import Place, read_bytes, write_bytes
 from pcl.storage.stored import Count
 from pcl.tilting import TILTINGS
@@ -255,7 +256,7 @@ def _check_known(spec: Mapping[str, Any]) -> None:
         if kind not in ENCODERS:
             unknown.append(f"the encoder {kind!r} is")
             continue
-        options = inspect.signature(ENCODERS[kind]).parameters
+        options = inspect.signature(ENCODERS[kind].build).parameters
         known = {*inspect.signature(make_encoder).parameters, *options}
         if all(option.kind is not option.VAR_KEYWORD for option in options.values()):
             unknown += [f"the key {key!r} of the encoder {kind!r} is" for key in spec[name] if key not in known]

@@ -13,13 +13,13 @@
 """
 
 __all__ = [
-    "check_name",
     "checkpoints",
     "claim",
     "commit_times",
     "load",
     "lost_checkpoints",
     "mend_record",
+    "recorded_experiment",
     "sweep",
 ]
 
@@ -38,10 +38,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from pcl.config.identity import differing
 from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.model import PairModel
 from pcl.storage.place import Place, create, is_empty, is_local, names, place, remove_temporaries, write_bytes
-from pcl.storage.stored import Count, differing_keys, read_json, write_json
+from pcl.storage.stored import Count, read_json, write_json
 from pcl.train.checkpoint import FILE_NAME, NAME, is_whole, load_model
 
 PROVENANCE = "provenance.json"
@@ -85,12 +86,12 @@ class Record:
         return [result.checkpoint_dir_name for result in self.checkpoint_results]
 
 
-def check_name(run: Place, experiment: Mapping[str, Any]) -> bool:
-    """Return whether a run exists, and refuse a name that belongs to another experiment.
+def recorded_experiment(run: Place, experiment: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the experiment of a run as it was recorded, None where there is no run; refuse a name of another one.
 
     Args:
         run: the run's directory.
-        experiment: all that the run is a function of, flat.
+        experiment: all that the run is a function of, flat, by today's configuration.
 
     Raises:
         BadInputError: the name is in use by another experiment (the message lists the keys), or the directory exists
@@ -100,19 +101,18 @@ def check_name(run: Place, experiment: Mapping[str, Any]) -> bool:
     """
     found = read_json(run / PROVENANCE, Provenance, "choose another name=... or delete that folder")
     if found is not None:
-        differing = differing_keys(found.experiment, experiment)
-        if differing:
+        if keys := differing(found.experiment, experiment):
             raise BadInputError(
-                f"the run in {run} has another configuration (differing: {', '.join(differing)}): "
+                f"the run in {run} has another configuration (differing: {printable(', '.join(keys))[:500]}): "
                 "choose another name=... or delete that folder"
             )
-        return True
+        return found.experiment
     if run.exists() and not is_empty(run):
         raise BadInputError(f"{run} exists and is not a run: choose another name=... or another storage=...")
-    return False
+    return None
 
 
-def claim(run: Place, experiment: Mapping[str, Any], config_yaml: str) -> None:
+def claim(run: Place, experiment: Mapping[str, Any], config_yaml: str) -> dict[str, Any]:
     """Give a run its directory with ``config.yaml`` and ``provenance.json``; an existing run keeps its own.
 
     Args:
@@ -120,16 +120,22 @@ def claim(run: Place, experiment: Mapping[str, Any], config_yaml: str) -> None:
         experiment: all that the run is a function of, flat.
         config_yaml: the resolved configuration.
 
+    Returns:
+        The experiment as it is recorded.
+
     Raises:
-        BadInputError: see ``check_name``.
+        BadInputError: see ``recorded_experiment``.
         OSError: storage refuses.
     """
-    if not check_name(run, experiment):
+    recorded = recorded_experiment(run, experiment)
+    if recorded is None:
         content = _provenance() | {"experiment": dict(experiment)}
+        recorded = dict(experiment)
         if not create(run / PROVENANCE, json.dumps(content, indent=2, sort_keys=True).encode()):
-            check_name(run, experiment)  # another job was quicker
+            recorded = recorded_experiment(run, experiment) or recorded  # another job was quicker
     if not (run / "config.yaml").is_file():
         write_bytes(run / "config.yaml", config_yaml.encode())
+    return recorded
 
 
 def _provenance() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.gaussian.process import GaussianProcessPair
 from pcl.problems.gaussian_process.source import GaussianProcessSource
-from pcl.train.session import kernels_of
+from pcl.train.parts import kernels_of
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_PAIRS = 330

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcl.encoders import Identity, LeNet, Linear, OneHot, Standardise, make_encoder
+from pcl.encoders import Identity, Linear, OneHot, Standardise, make_encoder
 from pcl.errors import BadInputError
+from pcl.problems.mnist.lenet import LeNet
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from pcl.encoders.build import build_model
 from pcl.evaluation.calibration import Calibration, calibrate, calibration_ranks, gaussian_samples
 from pcl.evaluation.calibration_figure import _binomial_band, calibration_figure
 from pcl.gaussian import AffineMap, GaussianPair, model_conditional, optimal_encoders
-from pcl.model import build_model
 
 LEVELS = (0.2, 0.5, 0.9, 0.99)
 ONE_SIDED = ("squared_distance", (2, 0))

@@ -7,12 +7,12 @@ from pcl.config.load import load_config
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
+from pcl.encoders.build import build_model
 from pcl.evaluation.evaluate import evaluate
 from pcl.gaussian import GaussianProcessPair, optimal_encoders, relative_error
-from pcl.model import build_model
 from pcl.problems.gaussian_process.theory_gap import closed_form_means
 from pcl.problems.mnist.source import MnistSource
-from pcl.train.session import model_spec
+from pcl.train.parts import model_spec
 from tests.train.test_session import ROOT
 
 SETTINGS = {"split": "test", "loss": "conditional", "recall_at": [1, 5], "block_pairs": 64}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pcl.evaluation.evaluate import format_table
+from pcl.evaluation.tables import format_table
 
 
 def test_the_first_column_is_text_and_the_others_are_numbers():

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pcl.cluster.jobs import Job
 from pcl.config.load import load_config
 from pcl.errors import BadInputError, DamagedDataError
-from pcl.evaluation.evaluate import format_table
+from pcl.evaluation.tables import format_table
 from pcl.head.head import Head, Options
 from pcl.head.status import Status, describe, table
 from pcl.head.watch import Theory

@@ -6,7 +6,7 @@ from itertools import count, pairwise
 import pytest
 import torch
 
-from pcl.model import build_model
+from pcl.encoders.build import build_model
 from pcl.objective import make_loss
 from pcl.train.clock import COLLECTIVES, PARTS, Clock
 from pcl.train.collectives import make_workers

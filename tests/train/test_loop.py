@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pcl.model import build_model
+from pcl.encoders.build import build_model
 from pcl.objective import make_loss
 from pcl.train.clock import Clock
 from pcl.train.loop import Optimisation, TrainingState, learning_rate_factor, make_optimizer, train, train_step

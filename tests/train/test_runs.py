@@ -16,12 +16,13 @@ from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import _Chec
 import pcl
 from pcl.config.identity import experiment_hash
 from pcl.encoders import ENCODERS
+from pcl.encoders.build import ModelSpec, build_model
 from pcl.errors import BadInputError, DamagedDataError
-from pcl.model import ModelSpec, PairModel, build_model
+from pcl.model import PairModel
 from pcl.storage.place import Place, names, place, read_bytes, write_bytes
 from pcl.train.checkpoint import checkpoint_content, load_checkpoint, restore, save_checkpoint
 from pcl.train.loop import Optimisation, TrainingState, make_optimizer
-from pcl.train.runs import check_name, checkpoints, claim, lost_checkpoints, mend_record, sweep
+from pcl.train.runs import checkpoints, claim, lost_checkpoints, mend_record, recorded_experiment, sweep
 from tests.modest import modest
 from tests.s3 import S3, SLOW_DOWN, s3_server
 
@@ -38,7 +39,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def test_a_new_run_gets_its_configuration_and_provenance(tmp_path):
     run = tmp_path / "storage" / "run"
-    assert check_name(run, EXPERIMENT) is False
+    assert recorded_experiment(run, EXPERIMENT) is False
     assert not run.exists()
     claim(run, EXPERIMENT, "seed: 0\n")
     assert sorted(contents(run)) == ["config.yaml", "provenance.json"]
@@ -51,7 +52,7 @@ def test_a_new_run_gets_its_configuration_and_provenance(tmp_path):
 def test_the_same_experiment_is_accepted_again_and_keeps_its_files(tmp_path):
     claim(tmp_path, EXPERIMENT, "seed: 0\n")
     before = contents(tmp_path)
-    assert check_name(tmp_path, EXPERIMENT) is True
+    assert recorded_experiment(tmp_path, EXPERIMENT) is True
     claim(tmp_path, EXPERIMENT, "seed: 0\nworkers: {num_workers: 8}\n")
     assert contents(tmp_path) == before
 
@@ -60,7 +61,7 @@ def test_another_experiment_is_refused_with_the_differing_keys(tmp_path):
     claim(tmp_path, EXPERIMENT, "seed: 0\n")
     before = contents(tmp_path)
     other = EXPERIMENT | {"seed": 1, "train.epochs": 4, "new": 0}
-    for use in (lambda: check_name(tmp_path, other), lambda: claim(tmp_path, other, "seed: 1\n")):
+    for use in (lambda: recorded_experiment(tmp_path, other), lambda: claim(tmp_path, other, "seed: 1\n")):
         with pytest.raises(BadInputError, match=r"differing: new, seed, train\.epochs\): choose another name"):
             use()
     assert contents(tmp_path) == before
@@ -633,7 +634,7 @@ def run(s3, request) -> Place:
 
 
 def test_a_name_in_s3_belongs_to_one_experiment(run):
-    assert check_name(run, EXPERIMENT) is False
+    assert recorded_experiment(run, EXPERIMENT) is False
     claim(run, EXPERIMENT, "seed: 0\n")
     assert names(run) == ["config.yaml", "provenance.json"]
     assert read_bytes(run / "config.yaml") == b"seed: 0\n"
@@ -703,7 +704,7 @@ def test_storage_that_refuses_is_neither_a_new_name_nor_damage(s3, run, tmp_path
     s3.refusal = SLOW_DOWN
     try:
         for use in (
-            lambda: check_name(run, EXPERIMENT),
+            lambda: recorded_experiment(run, EXPERIMENT),
             lambda: claim(run, EXPERIMENT, ""),
             lambda: checkpoints(run),
             lambda: pcl.load(run),

@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import pcl
 from pcl.config.load import load_config
+from pcl.encoders.build import build_model
 from pcl.errors import BadInputError, DamagedDataError
-from pcl.model import build_model
 from pcl.objective import FiniteModality, make_loss
 from pcl.train.checkpoint import checkpoint_content, load_checkpoint, save_checkpoint
 from pcl.train.collectives import mean_over_workers

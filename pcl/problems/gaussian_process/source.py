@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pcl.data.manifest import SPLITS, ArrayInfo
-from pcl.data.shards import Arrays
+from pcl.data.source import Arrays, Source
 from pcl.errors import BadInputError
 from pcl.gaussian.process import GaussianProcessPair
 
@@ -35,7 +35,7 @@ def process_of(settings: Mapping[str, Any]) -> GaussianProcessPair:
 
 
 @dataclass(frozen=True)
-class GaussianProcessSource:
+class GaussianProcessSource(Source):
     """Pairs drawn from a Gaussian process; the law is known exactly.
 
     Attributes:
@@ -86,7 +86,3 @@ class GaussianProcessSource:
         generator = np.random.default_rng([self.seed, SPLITS.index(split), start])
         u, v = self.process.sample(stop - start, generator)
         return {"u": u.astype(np.float32), "v": v.astype(np.float32)}
-
-    def statistics(self) -> dict[str, dict[str, Any]]:
-        """Return nothing: all statistics follow from the shards."""
-        return {}

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pcl.data.manifest import ArrayInfo
-from pcl.data.shards import Arrays
+from pcl.data.source import Arrays, Source
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.storage.stored import unzipped
 
@@ -104,7 +104,7 @@ def _download(root: Path, name: str, mirrors: tuple[str, ...]) -> None:
     raise BadInputError(f"MNIST is not in {root} and could not be downloaded: put there {wanted}")
 
 
-class MnistSource:
+class MnistSource(Source):
     """The 60,000 training and 10,000 test pairs (image, label).
 
     Args:
@@ -119,10 +119,6 @@ class MnistSource:
     split_rule = "the original split: 60,000 training and 10,000 test pairs, in the order of the files"
 
     def __init__(self, root: Path, mirrors: tuple[str, ...] = MIRRORS) -> None:
-        self.arrays = {
-            "u": ArrayInfo("uint8", (28, 28), "1", "grey level of a digit", 1 / 255, "scalar"),
-            "v": ArrayInfo("uint8", (), "1", "label of the digit", 1.0, "counts"),
-        }
         self.images: dict[str, np.ndarray] = {}
         self.labels: dict[str, np.ndarray] = {}
         for name in FILES:
@@ -133,6 +129,14 @@ class MnistSource:
                 assert content is not None
             split = "train" if name.startswith("train") else "test"
             (self.images if "images" in name else self.labels)[split] = parse_idx(content)
+
+    @property
+    def arrays(self) -> dict[str, ArrayInfo]:
+        """The arrays of a pair."""
+        return {
+            "u": ArrayInfo("uint8", (28, 28), "1", "grey level of a digit", 1 / 255, "scalar"),
+            "v": ArrayInfo("uint8", (), "1", "label of the digit", 1.0, "counts"),
+        }
 
     def provenance(self) -> dict[str, Any]:
         """Return name, hashes and licence of the files."""
@@ -149,7 +153,3 @@ class MnistSource:
     def pairs(self, split: str, start: int, stop: int) -> Arrays:
         """Return the pairs of a range."""
         return {"u": self.images[split][start:stop], "v": self.labels[split][start:stop]}
-
-    def statistics(self) -> dict[str, dict[str, Any]]:
-        """Return nothing: all statistics follow from the shards."""
-        return {}

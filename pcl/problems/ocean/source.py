@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from pcl.data.manifest import SPLITS, ArrayInfo
-from pcl.data.shards import Arrays
+from pcl.data.source import Arrays
 from pcl.errors import BadInputError
 from pcl.problems.ocean.archive import list_files, product_of
 from pcl.problems.ocean.checks import check_regular, check_speeds

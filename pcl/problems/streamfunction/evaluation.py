@@ -3,9 +3,9 @@
 Shapes: N pairs, M modes, P positions, F features.
 """
 
-__all__ = ["evaluate_flows", "flows_figure", "oracle_features"]
+__all__ = ["add_flows", "flows_figure", "oracle_features"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pcl.evaluation.result import Evaluation
-from pcl.evaluation.retrieval import identity_of, retrieval_metrics, retrieval_ranks
+from pcl.evaluation.retrieval import RETRIEVALS, head_of, identity_of, retrieval_metrics, retrieval_ranks, row_of
+from pcl.evaluation.splits import Splits
 from pcl.problems.streamfunction.law import StreamfunctionLaw
 from pcl.problems.streamfunction.linear_inverse import oracle
 
@@ -41,40 +42,27 @@ def oracle_features(source: Mapping[str, Any], u: Tensor, v: Tensor, block_pairs
     return torch.nn.functional.normalize(u / deviations), torch.nn.functional.normalize(means)
 
 
-def evaluate_flows(
-    result: Evaluation,
-    source: Mapping[str, Any],
-    items: tuple[Tensor, Tensor],
-    features: tuple[Tensor, Tensor],
-    recall_at: Sequence[int],
-    block_pairs: int,
-) -> None:
+def add_flows(result: Evaluation, splits: Splits) -> None:
     """Add to an evaluation: the oracle's retrieval, the learned one's share of it, and a picture of flows.
 
     Args:
         result: with the learned retrieval in ``metrics``.
-        source: of the manifest, with ``law`` and ``time_step``.
-        items: stored u, (N, 2 M), and v, (N, P, 2).
-        features: learned feature maps of both, (N, F).
-        recall_at: K of R@K.
-        block_pairs: pairs encoded and scored at a time.
+        splits: the pairs that are judged.
     """
-    known = oracle_features(source, *items, block_pairs)
-    ids = [identity_of(part) for part in items]
-    table = [["beside the encoder that knows the physics", *(f"R@{k}" for k in recall_at), "median rank"]]
-    for query, candidate, name in ((0, 1, "u_to_v"), (1, 0, "v_to_u")):
+    recall_at, block_pairs = splits.options.recall_at, splits.options.block_pairs
+    known = oracle_features(splits.source, *splits.items, block_pairs)
+    ids = [identity_of(part) for part in splits.items]
+    table = [head_of("beside the encoder that knows the physics", recall_at)]
+    for name, (query, candidate) in RETRIEVALS.items():
         ranks = retrieval_ranks(known[query], known[candidate], ids[query], ids[candidate], block_pairs)
         best = retrieval_metrics(ranks, recall_at)
         learned = {key: result.metrics[f"{name}_{key}"] for key in best}
         result.metrics |= {f"oracle_{name}_{key}": value for key, value in best.items()}
-        arrow = name.replace("_to_", " -> ")
-        for row, metrics in (("learned", learned), ("oracle", best)):
-            recalls = [f"{metrics[f'recall@{k}']:.4f}" for k in recall_at]
-            table.append([f"{arrow}, {row}", *recalls, f"{metrics['median_rank']:g}"])
+        table += [row_of(f"{name}, {row}", found, recall_at) for row, found in (("learned", learned), ("oracle", best))]
         shares = [learned[f"recall@{k}"] / max(best[f"recall@{k}"], 1 / len(ranks)) for k in recall_at]
-        table.append([f"{arrow}, learned / oracle", *(f"{share:.4f}" for share in shares), ""])
+        table.append([f"{table[-1][0].split(',')[0]}, learned / oracle", *(f"{share:.4f}" for share in shares), ""])
     result.tables.append(table)
-    result.figures["lagrangian.png"] = flows_figure(source, items, features)
+    result.figures["lagrangian.png"] = flows_figure(splits.source, splits.items, splits.features)
 
 
 def flows_figure(source: Mapping[str, Any], items: tuple[Tensor, Tensor], features: tuple[Tensor, Tensor]) -> Figure:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pcl.data.manifest import SPLITS, ArrayInfo
-from pcl.data.shards import Arrays
+from pcl.data.source import Arrays, Source
 from pcl.errors import BadInputError
 from pcl.problems.streamfunction.law import StreamfunctionLaw
 
@@ -27,23 +27,20 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(num_threads)
 
 
-def streamfunction_source(settings: Mapping[str, Any], seed: int) -> tuple["StreamfunctionSource", float]:
+def streamfunction_source(settings: Mapping[str, Any], seed: int) -> "StreamfunctionSource":
     """Return the source that settings describe, with the step that their tolerance needs.
 
     Args:
         settings: the section ``data.streamfunction`` of a configuration.
         seed: of the draws.
 
-    Returns:
-        The source, and the largest difference found between its step and half of it, widths of the domain.
-
     Raises:
         BadInputError: a number is impossible, or no step reaches the tolerance.
 
     Example:
         >>> small = {"num_train": 5, "num_test": 3, "num_modes": 4, "num_positions": 101, "tolerance": 1e-3}
-        >>> source, difference = streamfunction_source(small, seed=0)
-        >>> source.substeps, difference < 1e-3
+        >>> source = streamfunction_source(small, seed=0)
+        >>> source.substeps, source.difference < 1e-3
         (1, True)
     """
     names = {field.name for field in fields(StreamfunctionLaw)}
@@ -53,11 +50,11 @@ def streamfunction_source(settings: Mapping[str, Any], seed: int) -> tuple["Stre
             substeps, difference = law.choose_substeps(settings["tolerance"])
     except BadInputError as error:
         raise BadInputError(f"data.streamfunction: {error}") from error
-    return StreamfunctionSource(settings["num_train"], settings["num_test"], seed, law, substeps), difference
+    return StreamfunctionSource(settings["num_train"], settings["num_test"], seed, law, substeps, difference)
 
 
 @dataclass(frozen=True)
-class StreamfunctionSource:
+class StreamfunctionSource(Source):
     """Flows drawn from a law, each with the path of one particle.
 
     Attributes:
@@ -66,6 +63,7 @@ class StreamfunctionSource:
         seed: of the draws.
         law: of the flows and paths.
         substeps: steps of the integrator between two recorded positions.
+        difference: largest one found between such a step and half of it, widths of the domain.
 
     Raises:
         BadInputError: a count is not positive.
@@ -81,6 +79,7 @@ class StreamfunctionSource:
     seed: int
     law: StreamfunctionLaw = field(default_factory=StreamfunctionLaw)
     substeps: int = 1
+    difference: float = 0.0
 
     split_rule = "independent draws: each pair of a split has a seed of its own"
 
@@ -134,6 +133,7 @@ class StreamfunctionSource:
             v = self.law.paths(torch.from_numpy(u), self.substeps)
         return {"u": u.astype(np.float32), "v": np.ascontiguousarray(v.numpy(), np.float32)}
 
-    def statistics(self) -> dict[str, dict[str, Any]]:
-        """Return nothing: all statistics follow from the shards."""
-        return {}
+    def notes(self, record_pairs: int) -> list[str]:
+        """Return the step of the integrator, and how far it is from half of it."""
+        step = self.law.time_step / self.substeps
+        return [f"step {step:.3g}, {self.substeps} a position: {self.difference:.1e} widths from half of it"]

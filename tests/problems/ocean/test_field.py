@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from pcl.encoders import DrifterSet, Field, make_encoder
+from pcl.encoders import make_encoder
 from pcl.errors import BadInputError
+from pcl.problems.ocean.field import DrifterSet, Field
 from pcl.problems.ocean.tracks import DrifterRaster, track_segments
 
 HOUR = 3600.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcl.encoders import DrifterSet
+from pcl.problems.ocean.field import DrifterSet
 from pcl.problems.ocean.tracks import DrifterRaster, track_segments, within_half_turn
 
 ABOUT = {

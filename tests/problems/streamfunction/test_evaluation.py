@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pcl.encoders import oracle
 from pcl.evaluation.result import Evaluation
 from pcl.problems.streamfunction.evaluation import evaluate_flows, flows_figure, oracle_features
 from pcl.problems.streamfunction.law import StreamfunctionLaw
+from pcl.problems.streamfunction.linear_inverse import oracle
 
 LAW = StreamfunctionLaw(num_modes=6, num_positions=101)
 SOURCE = {

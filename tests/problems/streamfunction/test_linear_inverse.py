@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pcl.encoders import LinearInverse, make_encoder, oracle
+from pcl.encoders import make_encoder
 from pcl.errors import BadInputError
 from pcl.problems.streamfunction.law import StreamfunctionLaw
+from pcl.problems.streamfunction.linear_inverse import LinearInverse, oracle
 
 LAW = {"num_modes": 8, "num_positions": 201, "mean_path": 3.0}
 TIME_STEP = StreamfunctionLaw(**LAW).time_step

@@ -8,9 +8,9 @@ import torch
 
 from pcl.data.manifest import SPLITS, load_manifest
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
-from pcl.encoders import oracle
 from pcl.errors import BadInputError
 from pcl.problems.streamfunction.law import StreamfunctionLaw
+from pcl.problems.streamfunction.linear_inverse import oracle
 from pcl.problems.streamfunction.source import StreamfunctionSource, streamfunction_source
 
 LAW = StreamfunctionLaw(num_modes=6, num_positions=41, mean_path=1.0, start=[0.75, 0.75])

@@ -9,15 +9,15 @@ import torch
 import xarray as xr
 
 from pcl.config.load import load_config
+from pcl.encoders.build import build_model
 from pcl.errors import BadInputError
 from pcl.evaluation.evaluate import evaluate
-from pcl.model import build_model
 from pcl.problems.ocean.evaluation.baselines import measure
 from pcl.problems.ocean.evaluation.drift import drift, fastest_current, release_points, unknown_current
 from pcl.problems.ocean.evaluation.evaluate import FieldOptions
 from pcl.problems.ocean.evaluation.fields import Estimate, FieldPosterior, completed, summarise, to_dataset
 from pcl.problems.ocean.evaluation.windows import Geometry, read_windows
-from pcl.train.session import loss_of, model_spec
+from pcl.train.parts import loss_of, model_spec
 from tests.problems.ocean.evaluation.ocean_pairs import HOUR_S, ROOT, MadePairs, make_ocean_shards, write_pairs
 
 SETTINGS = {"split": "test", "loss": "conditional", "weights": (1, 1), "recall_at": [1, 5], "block_pairs": 7}

@@ -1,0 +1,102 @@
+"""Layers of a configuration: the defaults, a run file, an override; each read and parsed by the types of its keys."""
+
+__all__ = ["DEFAULTS", "HEAD_DEFAULTS", "content", "decoded", "defaults_of", "encoded", "keys_of", "nested", "parsed"]
+
+import difflib
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from omegaconf import MISSING
+
+from pcl.config.schema import is_section, kinds_of, sections_of, tree
+from pcl.config.values import MOST_BYTES, Given, parse, read_yaml, short
+from pcl.errors import BadInputError, printable
+from pcl.storage.place import Place
+
+DEFAULTS = Path(__file__).with_name("default.yaml")
+HEAD_DEFAULTS = DEFAULTS.with_name("head.yaml")
+
+
+def defaults_of(schema: type, file: Path) -> dict[str, Any]:
+    """Return the values of the page, and those of registered sections."""
+    return parsed(read_yaml(content(file)), schema, is_defaults=True)
+
+
+def _registered(schema: type) -> dict[str, Any]:
+    """Return the defaults of a section's registered sections."""
+    return {name: encoded(tree(kind())) for name, kind in sections_of(schema).items()}
+
+
+def content(file: Place) -> bytes:
+    """Return what a run file holds, or as much of it as says that it is too large."""
+    try:
+        if not file.is_file():
+            raise BadInputError(f"{printable(file)} does not exist: give a run file such as configs/gaussian.yaml")
+        with file.open("rb") as stream:
+            return bytes(stream.read(MOST_BYTES + 1))
+    except OSError as error:
+        if not isinstance(file, Path):
+            raise
+        raise BadInputError(f"{printable(file)} cannot be read: {error.strerror}") from error
+
+
+def nested(override: str) -> Given:
+    """Return an override as the file would be that holds it alone."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ValueError(f"{short(override)!r} is not an override: write key=value, such as train.epochs=3")
+    given: Given = text
+    for part in reversed(key.split(".")):
+        given = {part: given}
+    return given
+
+
+def keys_of(schema: type, prefix: str = "") -> list[str]:
+    """Return all keys below a section."""
+    keys: list[str] = []
+    for key, kind in kinds_of(schema).items():
+        keys += keys_of(kind, f"{prefix}{key}.") if is_section(kind) else [f"{prefix}{key}"]
+    return keys
+
+
+def parsed(given: Given, schema: type, prefix: str = "", *, is_defaults: bool = False) -> dict[str, Any]:
+    """Parse what a layer gives by the types of its keys; in the defaults ``???`` is no value."""
+    section = prefix.rstrip(".")
+    if not isinstance(given, dict):
+        example = f", such as {keys_of(schema, prefix)[0]}" if section else ""
+        raise ValueError(f"{section or 'the file'} holds {short(given)}: it must be a mapping of keys{example}")
+    kinds, values = kinds_of(schema), _registered(schema) if is_defaults else dict[str, Any]()
+    for key, value in given.items():
+        name = f"{prefix}{key}"
+        if key not in kinds:
+            raise ValueError(f"{short(name)!r} is not a key{_nearest(name, schema, prefix)}")
+        if is_section(kinds[key]):
+            values[key] = parsed(value, kinds[key], f"{name}.", is_defaults=is_defaults)
+        elif not (is_defaults and value == MISSING):
+            try:
+                values[key] = encoded(parse(value, kinds[key]))
+            except ValueError as error:
+                raise ValueError(f"{name}={short(value)}: {error}") from error
+    return values
+
+
+def _nearest(name: str, schema: type, prefix: str) -> str:
+    near = difflib.get_close_matches(name[:100], keys_of(schema, prefix), 1, 0.5)
+    return f": the nearest is {near[0]}" if near else ""
+
+
+def encoded(value: Any) -> Any:
+    """Encode texts for OmegaConf, which would take ``???`` for a value that is missing and ``${`` for a reference."""
+    if isinstance(value, dict):
+        return {key: encoded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [encoded(item) for item in value]
+    return quote(value) if isinstance(value, str) else value
+
+
+def decoded(value: Any) -> Any:
+    """Undo ``encoded``."""
+    if isinstance(value, list):
+        return [decoded(item) for item in value]
+    return unquote(value) if isinstance(value, str) else value
