@@ -1,6 +1,6 @@
 """Signals that tell a job to end: SIGINT, SIGTERM, SIGHUP."""
 
-__all__ = ["SIGNALS", "Interrupted", "Stopping", "interruptible"]
+__all__ = ["SIGNALS", "Interrupted", "Stopping", "handled", "interruptible"]
 
 import os
 import signal
@@ -38,7 +38,7 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _handled(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+def handled(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
     """Handle the signals in a block, but for those that are ignored, as nohup has it; only the main thread can."""
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -56,7 +56,7 @@ def _handled(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Raise ``Interrupted`` in a block when a signal comes."""
-    with _handled(_raise):
+    with handled(_raise):
         yield
 
 
@@ -77,7 +77,7 @@ class Stopping:
         self.number: int | None = None
         self._ask, self._patience_s = ask, patience_s
         self._since, self._insists = 0.0, False
-        self._handled = _handled(self._handle)
+        self._handled = handled(self._handle)
         self._timer = threading.Timer(patience_s, self.insist)
         self._timer.daemon = True
 

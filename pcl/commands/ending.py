@@ -1,14 +1,17 @@
 """How a command ends: one clear line for every mistake, and exit codes."""
 
-__all__ = ["finish"]
+__all__ = ["finish", "imported"]
 
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from importlib import import_module
+from types import FrameType
+from typing import Any, NoReturn
 
-from pcl.cluster.signals import SIGNALS, Interrupted, interruptible
+from pcl.cluster.signals import SIGNALS, Interrupted, handled, interruptible
+from pcl.commands.required import lacks
 from pcl.errors import BadInputError, DamagedDataError, RunFailedError, printable
 
 
@@ -25,15 +28,38 @@ def finish(main: Callable[[], object]) -> None:
         _leave(error, error.exit_code)
     except FloatingPointError as error:
         _leave(error, 1)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "pcl":
+            raise
+        _leave(lacks([error.name]), 1)
     except OSError as error:  # no permission, no space, no storage: what the machine says is the clearest
         _leave(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
     except KeyboardInterrupt as error:
-        ended = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
-        _leave(f"{signal.Signals(ended.number).name}: {ended}", ended.exit_code)
+        _leave_told(error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT))
     except Exception as error:
         if type(error).__module__.split(".")[0] != "botocore":
             raise
         _leave(f"storage in S3: {error}", 1)  # from TensorBoard's own access to it
+
+
+def imported(name: str) -> Any:
+    """Return a module; a signal that comes while it is imported ends the process at once.
+
+    Torch alone takes seconds. What is raised inside an extension module may come out of it as an error of another kind.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        try:
+            _leave_told(Interrupted(number))
+        finally:
+            os._exit(128 + number)
+
+    with handled(leave):
+        return import_module(name)
+
+
+def _leave_told(ended: Interrupted) -> NoReturn:
+    _leave(f"{signal.Signals(ended.number).name}: {ended}", ended.exit_code)
 
 
 def _leave(message: object, exit_code: int) -> NoReturn:

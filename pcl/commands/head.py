@@ -7,9 +7,9 @@ every checkpoint that any run in the storage commits, the newest first. It may b
 """
 
 import shlex
-import sys
 import time
 from datetime import datetime
+from functools import partial
 
 from pcl.cluster.background import jobs_here
 from pcl.cluster.connection import check_shared, connected
@@ -58,8 +58,8 @@ def say(line: str) -> None:
     print(f"{datetime.now():%H:%M:%S} {printable(line)}", flush=True)
 
 
-def main(config: HeadConfig) -> None:
-    """Work until stopped."""
+def main(config: HeadConfig, status: str) -> None:
+    """Work until stopped, or show what the head does; ``status`` is the command that does."""
     folder = place(config.storage) / config.name
     if config.status:
         show_status(folder, lease_of(folder, config))
@@ -71,7 +71,6 @@ def main(config: HeadConfig) -> None:
     with (lease := lease_of(folder, config)), connected(num_cpus=1, dashboard=True):
         draw = PatientWriter(folder / "tensorboard").draw
         head = Head(folder, jobs_here(), lambda: theory_of(config), options, say=say, draw=draw)
-        status = shlex.join(["python", *sys.argv, "--status"])
         say(f"watching {config.storage}, {len(head.records)} works known; {status} shows them, as {folder} does")
         while not lease.is_lost:
             head.step()
@@ -81,4 +80,5 @@ def main(config: HeadConfig) -> None:
 
 def command(program: str, given: list[str]) -> None:
     """Start the head, or show what it does, as a command line says."""
-    job(main, __doc__, program, given, flags={"--status": "status=true"}, load=load_head_config, defaults=HEAD_DEFAULTS)
+    work = partial(main, status=f"{program} {shlex.join([*given, '--status'])}")
+    job(work, __doc__, program, given, flags={"--status": "status=true"}, load=load_head_config, defaults=HEAD_DEFAULTS)

@@ -27,6 +27,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 from typing_extensions import TypedDict
 
+import pcl.problems.problem  # noqa: F401  a checkpoint may name an encoder of a kind of pairs
 from pcl.encoders import ENCODERS, make_encoder
 from pcl.encoders.build import ModelSpec, build_model
 from pcl.errors import BadInputError, DamagedDataError, printable
