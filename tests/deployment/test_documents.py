@@ -1,4 +1,4 @@
-"""Pages that would drift: commands that name files, and the numbers of SCALING.md."""
+"""Pages that would drift: commands that name files, and the numbers of docs/scaling.md."""
 
 import math
 import re
@@ -8,7 +8,7 @@ import pytest
 from deployment.pins import FILES, ROOT
 
 PAGES = [path for path in FILES if path.suffix == ".md"]
-SCALING = (ROOT / "cluster" / "SCALING.md").read_text()
+SCALING = (ROOT / "docs" / "scaling.md").read_text()
 
 
 @pytest.fixture(scope="module")
