@@ -169,7 +169,7 @@ class NoJobs:
         return None
 
     def submit(self, name, command):
-        assert command.startswith("python jobs/")
+        assert command.startswith("python -m pcl ")
 
     stop = look
 
@@ -247,7 +247,7 @@ def read_head(root):
 
 def read_watch(root):
     for work in evaluations(root / "runs"):
-        assert work.command[:2] == ("python", "jobs/evaluate.py")
+        assert work.command[:4] == ("python", "-m", "pcl", "evaluate")
 
 
 def read_status(root):

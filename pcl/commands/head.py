@@ -13,6 +13,7 @@ from functools import partial
 
 from pcl.cluster.background import jobs_here
 from pcl.cluster.connection import check_shared, connected
+from pcl.cluster.package import sent
 from pcl.commands.command_line import job
 from pcl.config.identity import experiment
 from pcl.config.load import HEAD_DEFAULTS, load_config, load_head_config
@@ -68,9 +69,13 @@ def main(config: HeadConfig, status: str) -> None:
     theory_of(config)  # a mistake in it is met at once
     at_once = {"theory": 1, "evaluation": config.evaluation.at_once}
     options = Options(Rules(at_once, config.attempts, config.backoff_s, config.timeout_s), config.poll_s)
-    with (lease := lease_of(folder, config)), connected(num_cpus=1, dashboard=True):
+    with (
+        sent(config.theory.files) as code,
+        lease_of(folder, config) as lease,
+        connected(num_cpus=1, dashboard=True),
+    ):
         draw = PatientWriter(folder / "tensorboard").draw
-        head = Head(folder, jobs_here(), lambda: theory_of(config), options, say=say, draw=draw)
+        head = Head(folder, jobs_here(code), lambda: theory_of(config), options, say=say, draw=draw)
         say(f"watching {config.storage}, {len(head.records)} works known; {status} shows them, as {folder} does")
         while not lease.is_lost:
             head.step()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pcl
 from pcl.commands.ending import finish, imported
 from pcl.commands.required import check_job
-from pcl.errors import BadInputError, printable
+from pcl.errors import BadInputError
 
 COMMANDS = ("shards", "train", "evaluate", "theory", "head", "submit", "config", "benchmark", "benchmark-losses")
 
@@ -39,7 +39,7 @@ def _choose(program: str, given: Sequence[str]) -> None:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name[:100], COMMANDS, 1, 0.5)
         nearest = f": the nearest is {near[0]}" if near else ""
-        raise BadInputError(f"{printable(name)[:100]!r} is not a command{nearest}; {program} --help lists them all")
+        raise BadInputError(f"{name[:100]!r} is not a command{nearest}; {program} --help lists them all")
     _run(name, f"{program} {name}", arguments)
 
 

@@ -22,7 +22,13 @@ from pcl.train.runs import commit_times
 Share = Annotated[float, Field(ge=0, le=1)]
 Metrics = TypedDict(
     "Metrics",
-    {"checks": list["Check"], "u_to_v_recall@1": Share, "v_to_u_recall@1": Share},
+    {
+        "checks": list["Check"],
+        "u_given_v_recall@1": Share,
+        "v_given_u_recall@1": Share,
+        "u_to_v_recall@1": Share,  # of evaluations that version 0.1 wrote, and the next
+        "v_to_u_recall@1": Share,
+    },
     total=False,
 )
 
@@ -63,7 +69,7 @@ def theory_checks(storage: Place, checks: Sequence[Theory]) -> Iterator[Work]:
     """Yield a theory check for every configuration; another configuration or another code gives another work."""
     for check in checks:
         about = _hash([str(storage), dict(check.identity), check.version])
-        command = ["python", "jobs/check_theory.py", check.file, _override("storage", storage), *check.overrides]
+        command = ["python", "-m", "pcl", "theory", check.file, _override("storage", storage), *check.overrides]
         name = f"theory-{slug(check.name)}-{about}"
         result = f"{check.name}_theory/metrics.json"
         yield Work(name, "theory", f"{check.name}, code {check.version[:8]}", tuple(command), result)
@@ -96,7 +102,7 @@ def evaluations(storage: Place) -> Iterator[Work]:
                 f"evaluate-{slug(run.name)}-{checkpoint.removeprefix('checkpoint_')}-{_hash(about)}",
                 "evaluation",
                 f"{run.name} {checkpoint}",
-                ("python", "jobs/evaluate.py", str(run / "config.yaml"), *overrides),
+                ("python", "-m", "pcl", "evaluate", str(run / "config.yaml"), *overrides),
                 f"{run.name}/evaluations/{checkpoint}/metrics.json",
                 committed,
             )

@@ -65,11 +65,7 @@ def drivers(job):
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if (
-            any(word.endswith(f"jobs/{job}.py") for word in words)
-            and "python" in words[0]
-            and "jobs/submit.py" not in words
-        ):
+        if words[1:4] == ["-m", "pcl", job] and "python" in words[0]:
             found.append(process)
     return found
 

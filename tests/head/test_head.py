@@ -401,7 +401,9 @@ def test_theory_is_checked_anew_when_its_configuration_or_the_code_changes(world
     world.step()
     (first,) = world.jobs.running
     assert shlex.split(world.jobs.commands[first])[1:] == [
-        "jobs/check_theory.py",
+        "-m",
+        "pcl",
+        "theory",
         "configs/gaussian.yaml",
         f"storage={world.storage}",
         "theory.quick=true",
@@ -493,11 +495,11 @@ def test_a_command_that_somebody_stored_is_never_run(world):
     world.step()
     (name,) = world.jobs.running
     path = world.storage / "head" / "state.json"
-    path.write_text(path.read_text().replace("jobs/evaluate.py", "/tmp/evil.py"))
+    path.write_text(path.read_text().replace('"pcl"', '"evil"'))
     world.new_head()
     world.succeed(name)
     world.step()
-    assert [shlex.split(command)[1] for command in world.jobs.commands.values()] == ["jobs/evaluate.py"] * 2
+    assert [shlex.split(command)[2:4] for command in world.jobs.commands.values()] == [["pcl", "evaluate"]] * 2
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"experiment": 1, "started": "x"}', "{}", '{"experiment": {}}'])
