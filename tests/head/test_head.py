@@ -112,7 +112,7 @@ class World:
 
     def config_of(self, name):
         """Return the configuration with which a job evaluates."""
-        _, _, path, *overrides = shlex.split(self.jobs.commands[name])
+        path, *overrides = shlex.split(self.jobs.commands[name])[4:]
         assert path == str(self.storage / load_config(path, overrides).name / "config.yaml")
         return load_config(path, overrides)
 
