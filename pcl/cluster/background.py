@@ -3,49 +3,55 @@
 __all__ = ["BackgroundJobs", "jobs_here"]
 
 import shlex
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import ray
-from ray.dashboard.utils import ray_address_to_api_server_url
 
 from pcl.cluster.jobs import Job
-from pcl.cluster.submission import NEVER_STARTED, ROOT, Cluster, needs_of
+from pcl.cluster.submission import NEVER_STARTED, JobServer, needs_of
+
+CODE = ("working_dir", "pip")
 
 
 class BackgroundJobs:
     """Jobs that take of the nodes what ``needs_of`` says.
 
     Args:
-        cluster: where they run.
-        working_dir: folder or address of the code.
+        server: of the cluster where they run.
+        code: what they are sent: ``working_dir`` and ``pip`` of ``JobServer.submit``.
     """
 
-    def __init__(self, cluster: Cluster, working_dir: str) -> None:
-        self.cluster, self.working_dir = cluster, working_dir
+    def __init__(self, server: JobServer, code: Mapping[str, Any]) -> None:
+        self.server, self.code = server, code
 
     def look(self, name: str) -> Job | None:
         """Return what is known of a job."""
-        details = self.cluster.job(name)
+        details = self.server.job(name)
         if details is None:
             return None
         started = str(details.error_type or "").rsplit(".", 1)[-1] not in NEVER_STARTED
         return Job(str(details.status), _reason(details.message or ""), started)
 
     def submit(self, name: str, command: str) -> None:
-        """Start a job, ``python jobs/<job>.py ...``."""
-        job = Path(shlex.split(command)[1]).stem
-        self.cluster.submit(name, command, self.working_dir, needs_of(job, self.cluster.resources()))
+        """Start a job, ``python -m pcl <job> ...``."""
+        job = shlex.split(command)[3]
+        self.server.submit(name, command, self.code, needs_of(job, self.server.resources()))
 
     def stop(self, name: str) -> None:
         """End a job."""
-        self.cluster.stop(name)
+        self.server.stop(name)
 
 
-def jobs_here() -> BackgroundJobs:
-    """Return the jobs of the cluster that this process is connected to, with the code that this process runs."""
+def jobs_here(folder: str) -> BackgroundJobs:
+    """Return the jobs of the cluster that this process is connected to, with the code that this process runs.
+
+    Args:
+        folder: of the code, where this process is no job of a cluster itself.
+    """
     context = ray.get_runtime_context()
-    address = ray_address_to_api_server_url(context.gcs_address)
-    return BackgroundJobs(Cluster(address), context.runtime_env.get("working_dir") or str(ROOT))
+    code = {"working_dir": folder} | {key: context.runtime_env[key] for key in CODE if context.runtime_env.get(key)}
+    return BackgroundJobs(JobServer(context.gcs_address), code)
 
 
 def _reason(message: str) -> str:

@@ -6,14 +6,11 @@ when imported.
 
 __all__ = [
     "IS_LOCAL",
-    "ask_to_stop",
     "check_shared",
     "connected",
     "fitting",
-    "is_asked_to_stop",
+    "interface_of",
     "logs",
-    "notice",
-    "notices",
     "private_folder",
     "room_for",
     "run_tasks",
@@ -49,12 +46,11 @@ if IS_LOCAL:
     if ADDRESS in ("auto", "local"):
         del os.environ["RAY_ADDRESS"]
 
-import grpc  # type: ignore[import-untyped]  # noqa: E402
+import psutil  # type: ignore[import-untyped]  # noqa: E402 - Ray brings it
 import ray  # noqa: E402
-from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled  # noqa: E402
-from ray.experimental import internal_kv  # noqa: E402
 
 from pcl.cluster.own_ray import keep_logs, own_ray, private_folder, signals_wait  # noqa: E402
+from pcl.cluster.ray_insides import takes_token  # noqa: E402
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -117,18 +113,7 @@ def _check_reachable() -> None:
             f"no Ray cluster answers at RAY_ADDRESS={ADDRESS} ({error}): start it, or unset RAY_ADDRESS to run on this "
             "machine alone"
         ) from error
-    try:
-        headers = get_auth_headers_if_auth_enabled({})
-        with grpc.insecure_channel(f"{host}:{port}") as channel:
-            check = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
-            check(b"", timeout=CONNECT_TIMEOUT_S, metadata=[(name.lower(), text) for name, text in headers.items()])
-    except grpc.RpcError as error:
-        refused = error.code() == grpc.StatusCode.UNAUTHENTICATED  # of all else Ray has more to say
-    except (RuntimeError, ray.exceptions.RayError):  # there is no token
-        refused = True
-    else:
-        refused = False
-    if refused:
+    if not takes_token(f"{host}:{port}"):
         raise RunFailedError(
             f"Ray at {ADDRESS} refuses the token of this process: give the cluster's, with RAY_AUTH_MODE=token and the "
             "file of the token in RAY_AUTH_TOKEN_PATH"
@@ -158,34 +143,6 @@ def check_shared(**places: str) -> None:
             )
 
 
-def notice(line: str) -> None:
-    """Say a line, from any process of this job, to the people who watch the job."""
-    job = ray.get_runtime_context().get_job_id()
-    internal_kv._internal_kv_put(f"{job}:{time.time_ns()}", line, namespace="pcl")
-
-
-def notices() -> list[str]:
-    """Return what the processes of this job said since this was last called."""
-    keys = sorted(internal_kv._internal_kv_list(f"{ray.get_runtime_context().get_job_id()}:", namespace="pcl"))
-    lines = [internal_kv._internal_kv_get(key, namespace="pcl").decode() for key in keys]
-    for key in keys:
-        internal_kv._internal_kv_del(key, namespace="pcl")
-    return lines
-
-
-def ask_to_stop() -> None:
-    """Ask all processes of this job to stop, from one of them."""
-    internal_kv._internal_kv_put(ray.get_runtime_context().get_job_id(), "stop", namespace="pcl-stop")
-
-
-def is_asked_to_stop() -> bool:
-    """Return whether the processes of this job are asked to stop; a cluster that does not answer asks for nothing."""
-    try:
-        return bool(internal_kv._internal_kv_exists(ray.get_runtime_context().get_job_id(), namespace="pcl-stop"))
-    except (RuntimeError, ray.exceptions.RayError):
-        return False
-
-
 def room_for(each: Mapping[str, float]) -> int:
     """Return how many workers the nodes of the cluster have room for, whatever runs there now.
 
@@ -203,6 +160,16 @@ def fitting(node: Mapping[str, float], each: Mapping[str, float]) -> int:
         (2, 0)
     """
     return int(min(node.get(resource, 0) // amount for resource, amount in each.items()))
+
+
+def interface_of(address: str) -> str | None:
+    """Return the name of this machine's network interface with an address, None where there is none.
+
+    Example:
+        >>> interface_of("203.0.113.1")
+    """
+    interfaces = psutil.net_if_addrs().items()
+    return next((name for name, found in interfaces if address in [one.address for one in found]), None)
 
 
 def wait_for_room(each: Mapping[str, float], num_workers: int, timeout_s: float, what: str = "workers") -> None:

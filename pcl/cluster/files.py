@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import fsspec  # type: ignore[import-untyped]
 import pyarrow.fs  # type: ignore[import-untyped]
 
-from pcl.cluster.connection import notice
+from pcl.cluster.board import notice
 from pcl.errors import RunFailedError
 from pcl.storage.place import Place, patiently, place, write_bytes
 
@@ -44,6 +44,12 @@ class PatientFiles(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]
     def __init__(self, fs: Any, scheme: str, timeout_s: float) -> None:
         super().__init__(fs)
         self.scheme, self.timeout_s = scheme, timeout_s
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PatientFiles) and other.scheme == self.scheme  # those of fsspec differ by thread
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
     def create_dir(self, path: str, recursive: bool) -> None:
         """Make a folder; there are none in S3."""

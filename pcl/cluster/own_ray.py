@@ -24,8 +24,8 @@ from typing import NoReturn
 
 import psutil  # type: ignore[import-untyped]  # Ray brings it
 import ray
-from ray._private import parameter
 
+from pcl.cluster.ray_insides import free_agent_port, kill_at_once, say_no_logs
 from pcl.cluster.signals import SIGNALS
 from pcl.errors import RunFailedError, printable
 
@@ -193,26 +193,23 @@ def _start(num_cpus: int, *, dashboard: bool) -> None:
     if space < LEAST_SPACE:  # Ray would abort this process
         raise MemoryError(f"each of its processes takes up to {LEAST_SPACE:,} bytes of address space")
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # python of jobs
-    ray._private.worker.print_to_stdstream = lambda *_, **__: None  # pages of logs, when a part of it is killed
+    say_no_logs()
     temporary = os.environ.get("TMPDIR")
     if private_folder().parent == Path(tempfile.gettempdir()):  # else there may not be room
         (private_folder() / "tmp").mkdir(exist_ok=True)
         os.environ["TMPDIR"] = str(private_folder() / "tmp")  # Ray's processes leave files of torch and others
-    parameters = parameter.RayParams
-    # ray.init has no argument for this port, which is the same for all: only one of them could run jobs
-    parameter.RayParams = functools.partial(parameters, dashboard_agent_listen_port=0)
     try:
-        ray.init(
-            address="local",
-            num_cpus=max(num_cpus, os.cpu_count() or 1),
-            include_dashboard=dashboard,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=None if space == math.inf else int(space) // 8,  # every process maps it
-            _temp_dir=str(private_folder() / "ray"),
-        )
+        with free_agent_port():
+            ray.init(
+                address="local",
+                num_cpus=max(num_cpus, os.cpu_count() or 1),
+                include_dashboard=dashboard,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=None if space == math.inf else int(space) // 8,  # every process maps it
+                _temp_dir=str(private_folder() / "ray"),
+            )
     finally:
-        parameter.RayParams = parameters
         if temporary is None:
             os.environ.pop("TMPDIR", None)
         else:
@@ -317,9 +314,7 @@ def _exit(line: str, started: Iterable[psutil.Process]) -> NoReturn:
 def _end(started: Iterable[psutil.Process]) -> None:
     """End Ray's processes with all that they started."""
     left = [process for root in started for process in (root, *_descendants(root))]
-    node = ray._private.worker._global_node
-    kill = node.kill_all_processes  # it would ask each by a SIGTERM, which none gets, and wait a second for it
-    node.kill_all_processes = lambda **_: kill(check_alive=False, allow_graceful=False)
+    kill_at_once()
     ray.shutdown()
     _kill(left)
 

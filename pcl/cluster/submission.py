@@ -1,27 +1,25 @@
 """Jobs of a Ray cluster: submitted under names that stay the same, followed, and ended."""
 
-__all__ = ["ROOT", "Cluster", "ClusterError", "needs_of"]
+__all__ = ["JobServer", "JobServerError", "needs_of"]
 
 import asyncio
 import logging
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import requests
 from ray.exceptions import RayError
-from ray.job_submission import JobDetails, JobSubmissionClient
+from ray.job_submission import JobDetails
 from ray.util.state import list_nodes
 from ray.util.state.exception import RayStateApiException
 
 from pcl.cluster.jobs import ENDED, attempt_name
+from pcl.cluster.ray_insides import TIMEOUT_S, job_client
 from pcl.errors import BadInputError, RunFailedError, printable
 
-ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT_S = 20  # of one request
 STOP_S = 60  # for a job that is told to stop, before it is killed: Ray's own 3 s are too few to commit a checkpoint
 LOST_S = 60  # without an answer, after which a job is followed no longer
 SILENT_S = 60  # without a line of a job, after which the connection is made anew
@@ -34,16 +32,8 @@ NEVER_STARTED = (
 )
 
 
-class ClusterError(RunFailedError):
+class JobServerError(RunFailedError):
     """The cluster does not answer, or not as it should."""
-
-
-class _Client(JobSubmissionClient):  # type: ignore[misc]
-    """A client whose requests end: Ray's own would wait for ever for a server that is silent."""
-
-    def _do_request(self, method: str, endpoint: str, **options: Any) -> requests.Response:
-        response: requests.Response = super()._do_request(method, endpoint, timeout=TIMEOUT_S, **options)
-        return response
 
 
 def needs_of(job: str, resources: Mapping[str, float]) -> dict[str, float]:
@@ -52,7 +42,7 @@ def needs_of(job: str, resources: Mapping[str, float]) -> dict[str, float]:
     An evaluation works in its own process: beside training, where the cluster has the resource ``background``.
 
     Args:
-        job: name of a file of ``jobs/``.
+        job: name of its command.
         resources: of the cluster.
 
     Raises:
@@ -69,23 +59,23 @@ def needs_of(job: str, resources: Mapping[str, float]) -> dict[str, float]:
     return {}
 
 
-class Cluster:
-    """The jobs of a cluster.
+class JobServer:
+    """The server of a cluster's jobs.
 
     Args:
-        address: ``http://host:port`` of its dashboard.
+        address: ``http://host:port`` of its dashboard, or ``host:port`` of the cluster itself.
 
     Raises:
         BadInputError: nothing answers there, or it refuses the token.
     """
 
     def __init__(self, address: str) -> None:
-        self.address = address
         self._shown: dict[str, int] = {}  # characters of a job's log that were printed
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # it would win over what Ray's clients are given
         _silence()
         try:
-            self._client = _Client(address)
+            self._client = job_client(address)
+            self.address: str = self._client.get_address()
         except (RayError, requests.HTTPError) as error:
             raise BadInputError(
                 f"the cluster at {address} refuses the token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=<file> must "
@@ -101,14 +91,14 @@ class Cluster:
         """Return what the cluster says of a job, None where it knows of none.
 
         Raises:
-            ClusterError: it does not answer.
+            JobServerError: it does not answer.
         """
         try:
             return self._client.get_job_info(name)
         except REFUSALS as error:
             if "status code 404" in str(error):
                 return None
-            raise ClusterError(f"{self.address} does not answer: {_first_line(error)}") from error
+            raise JobServerError(f"{self.address} does not answer: {_first_line(error)}") from error
 
     def newest(self, name: str) -> tuple[int, JobDetails | None]:
         """Return the number of a name's attempts, and the newest."""
@@ -123,24 +113,25 @@ class Cluster:
         try:
             nodes = list_nodes(address=self.address, limit=10_000, timeout=TIMEOUT_S, raise_on_missing_output=False)
         except REFUSALS as error:
-            raise ClusterError(f"{self.address} does not tell its resources: {_first_line(error)}") from error
+            raise JobServerError(f"{self.address} does not tell its resources: {_first_line(error)}") from error
         for node in nodes:
             if node.state == "ALIVE":
                 for name, amount in node.resources_total.items():
                     total[name] = total.get(name, 0.0) + amount
         return total
 
-    def submit(self, name: str, command: str, working_dir: str, needs: dict[str, float]) -> None:
+    def submit(self, name: str, command: str, code: Mapping[str, Any], needs: Mapping[str, float]) -> None:
         """Submit a job.
 
         Args:
             name: that no job has.
             command: of a shell.
-            working_dir: a folder that is sent along, or the address of one that was.
+            code: ``working_dir``, a folder that is sent along, or the address of one that was; and ``pip``, packages
+                that are installed for this job alone.
             needs: resources of the node where it runs; none: it runs on the head node.
 
         Raises:
-            ClusterError: the cluster does not take it.
+            JobServerError: the cluster does not take it.
         """
         needs = dict(needs)
         cpus = needs.pop("CPU", None)
@@ -148,25 +139,25 @@ class Cluster:
             self._client.submit_job(
                 entrypoint=command,
                 submission_id=name,
-                runtime_env={"working_dir": working_dir, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}},
+                runtime_env=dict(code) | {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}},
                 entrypoint_num_cpus=cpus,
                 entrypoint_resources=needs or None,
             )
         except (*REFUSALS, ValueError) as error:
-            raise ClusterError(f"{self.address} does not take the job {name}: {_first_line(error)}") from error
+            raise JobServerError(f"{self.address} does not take the job {name}: {_first_line(error)}") from error
 
     def stop(self, name: str) -> None:
         """End a job, if it runs."""
         try:
             self._client.stop_job(name)
         except REFUSALS as error:
-            raise ClusterError(f"{self.address} does not stop {name}: {_first_line(error)}") from error
+            raise JobServerError(f"{self.address} does not stop {name}: {_first_line(error)}") from error
 
     def follow(self, name: str) -> int:
         """Print what a job prints until it ends, and return its exit code.
 
         Raises:
-            ClusterError: the cluster has not answered for a minute.
+            JobServerError: the cluster has not answered for a minute.
         """
         answered = time.monotonic()
         while True:
@@ -175,14 +166,14 @@ class Cluster:
                 job = self.job(name)
             except (*REFUSALS, aiohttp.ClientError) as error:
                 if time.monotonic() - answered > LOST_S:
-                    raise ClusterError(
+                    raise JobServerError(
                         f"{self.address} no longer answers ({_first_line(error)}): {name} may go on"
                     ) from error
                 time.sleep(2)
                 continue
             answered = time.monotonic()
             if job is None:
-                raise ClusterError(f"{self.address} knows no job {name}: the cluster may have been started again")
+                raise JobServerError(f"{self.address} knows no job {name}: the cluster may have been started again")
             if str(job.status) in ENDED:
                 return self._exit_code(name, job)
             time.sleep(1)
@@ -205,9 +196,9 @@ class Cluster:
         if str(job.status) == "SUCCEEDED":
             return 0
         if str(job.status) == "STOPPED":
-            raise ClusterError(f"{name} was stopped")
+            raise JobServerError(f"{name} was stopped")
         if job.driver_exit_code is None:
-            raise ClusterError(f"{name} failed: {' '.join((job.message or '').split())[:500]}")
+            raise JobServerError(f"{name} failed: {' '.join((job.message or '').split())[:500]}")
         return int(job.driver_exit_code)
 
 

@@ -2,27 +2,27 @@
 
 __all__ = ["check_resources", "fit", "train_function"]
 
+import math
 import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import psutil  # type: ignore[import-untyped]  # Ray brings it
 import ray
 import ray.train
 import torch
 from ray.train import CheckpointUploadMode
-from ray.train.torch import TorchConfig, get_device
-from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from pcl.cluster.connection import IS_LOCAL, is_asked_to_stop, logs, private_folder, room_for, wait_for_room
-from pcl.cluster.elastic import LaneScalingPolicy, LaneTrainer, Watcher, final_error, last_line
+from pcl.cluster.board import is_asked_to_stop, open_board
+from pcl.cluster.connection import IS_LOCAL, interface_of, logs, private_folder, room_for, wait_for_room
+from pcl.cluster.failures import final_error, last_line
 from pcl.cluster.files import patient_files, until_it_works
+from pcl.cluster.ray_insides import IS_WRITTEN_FOR, missing
 from pcl.config.checks import allowed_workers
 from pcl.config.load import Config
 from pcl.errors import BadInputError, RunFailedError
@@ -47,14 +47,14 @@ def train_function(arguments: dict[str, Any]) -> None:
     asked = Asked()
     recorded = recorded_experiment(run, full_experiment(config))
     session = Session(config, get_device(), run / Path(checkpoint.path).name if checkpoint else None, recorded)
-    storage = ray.train.get_context().get_storage()
+    files, path = patient_files(run, config.workers.storage_timeout_s)
 
     def commit(step: int, scalars: Scalars, content: Mapping[str, Any] | None) -> None:
         name, kept = checkpoint_name(step), None
         if content is not None:
             write = partial(save_checkpoint, run / name, content)
             until_it_works(write, f"{name}/{FILE_NAME}", config.workers.storage_timeout_s)
-            kept = ray.train.Checkpoint(storage.build_checkpoint_path_from_name(name), storage.storage_filesystem)
+            kept = ray.train.Checkpoint(f"{path}/{name}", files)
         ray.train.report(
             {"step": step, **scalars},
             checkpoint=kept,
@@ -82,60 +82,6 @@ class Asked:
         self.to_stop.set()
 
 
-class NodeBackend(_TorchBackend):  # type: ignore[misc]
-    """Lets the workers talk by the addresses that Ray gave their nodes, and not by what a host name stands for.
-
-    Workers of one machine meet in a file: the store of Ray Train's backend listens on every interface.
-    """
-
-    def on_start(self, worker_group: Any, backend_config: "NodeConfig") -> None:
-        """Form the process group."""
-        worker_group.execute(_use_interface_of_node)
-        if not backend_config.folder:
-            super().on_start(worker_group, backend_config)
-            return
-        file = Path(backend_config.folder) / f"group-{uuid4().hex}"
-        worker_group.execute(_set_torch_distributed_env_vars)
-        started = [
-            worker_group.execute_single_async(
-                rank,
-                _setup_torch_process_group,
-                backend="nccl" if worker_group.get_resources_per_worker().get("GPU") else "gloo",
-                world_rank=rank,
-                world_size=len(worker_group),
-                init_method=file.as_uri(),
-                timeout_s=backend_config.timeout_s,
-            )
-            for rank in range(len(worker_group))
-        ]
-        ray.get(started)
-
-
-@dataclass
-class NodeConfig(TorchConfig):  # type: ignore[misc]
-    """Process groups by the addresses of the nodes.
-
-    Args:
-        folder: where workers of one machine meet; empty: they are on several.
-    """
-
-    folder: str = ""
-
-    @property
-    def backend_cls(self) -> type:
-        """The backend."""
-        return NodeBackend
-
-
-def _use_interface_of_node() -> None:
-    address = ray.util.get_node_ip_address()
-    for name, found in psutil.net_if_addrs().items():
-        if address in [one.address for one in found]:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
-            if address.startswith("127."):
-                os.environ["NCCL_SOCKET_IFNAME"] = name
-
-
 def fit(config: Config, run: Place, step: int = 0) -> None:
     """Train a run with Ray Train on the cluster this process is connected to.
 
@@ -149,36 +95,11 @@ def fit(config: Config, run: Place, step: int = 0) -> None:
         RunFailedError: workers died more often than ``workers.max_failures``, could not start in time, or storage
             refused for longer than ``workers.storage_timeout_s``.
     """
-    workers, allowed = config.workers, allowed_workers(config)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_TIMEOUT_S))
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
-    scaling = ray.train.ScalingConfig(
-        num_workers=(allowed[0], allowed[-1]),
-        use_gpu=bool(workers.use_gpu),
-        resources_per_worker=worker_resources(config),
-        elastic_resize_monitor_interval_s=0,  # the policy looks after every checkpoint
-    )
-    has_ray_name = run.name.isascii()  # Ray's metrics cannot have another, and "." is the run's own folder
-    files, path = patient_files(run.parent if has_ray_name else run, workers.storage_timeout_s)
-    folder = str(private_folder()) if IS_LOCAL else ""
-    trainer = LaneTrainer(
-        train_function,
-        policy=LaneScalingPolicy(scaling, allowed, workers.start_timeout_s + workers.resources_timeout_s),
-        train_loop_config={"config": config, "run": run},
-        torch_config=NodeConfig(timeout_s=workers.collective_timeout_s, folder=folder),
-        scaling_config=scaling,
-        run_config=ray.train.RunConfig(
-            name=run.name if has_ray_name else ".",
-            storage_path=path,
-            storage_filesystem=files,
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=workers.num_checkpoints),
-            # the policy limits the time without workers, so there is no need to count what keeps them from starting
-            failure_config=ray.train.FailureConfig(max_failures=workers.max_failures, controller_failure_limit=-1),
-            callbacks=[Watcher(step)],
-        ),
-    )
+    open_board()
     try:
-        trainer.fit()
+        (_elastic if IS_WRITTEN_FOR else _fixed)(config, run, step).fit()
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:  # the latter: the controller died
         if (final := final_error(error)) is not None:
             raise final from error
@@ -187,6 +108,76 @@ def fit(config: Config, run: Place, step: int = 0) -> None:
             f"training ended early ({last_line([*failures, error][0])}): Ray's logs, in {logs()}, "
             "hold the traceback; the same command goes on from the newest checkpoint"
         ) from error
+
+
+def _elastic(config: Config, run: Place, step: int) -> TorchTrainer:
+    """Return the trainer that all is known of: the number of workers follows the nodes."""
+    from pcl.cluster.ray_insides.train import LaneScalingPolicy, LaneTrainer, NodeConfig, Watcher
+
+    workers, allowed = config.workers, allowed_workers(config)
+    scaling = ray.train.ScalingConfig(
+        num_workers=(allowed[0], allowed[-1]),
+        elastic_resize_monitor_interval_s=0,  # the policy looks after every checkpoint
+        **_resources(config),
+    )
+    return LaneTrainer(
+        train_function,
+        policy=LaneScalingPolicy(scaling, allowed, workers.start_timeout_s + workers.resources_timeout_s),
+        train_loop_config={"config": config, "run": run},
+        torch_config=NodeConfig(
+            timeout_s=workers.collective_timeout_s, folder=str(private_folder()) if IS_LOCAL else ""
+        ),
+        scaling_config=scaling,
+        # the policy limits the time without workers, so there is no need to count what keeps them from starting
+        run_config=_run_config(config, run, callbacks=[Watcher(step)], controller_failure_limit=-1),
+    )
+
+
+def _fixed(config: Config, run: Place, step: int) -> TorchTrainer:
+    """Return a trainer by the public interface: as many of the allowed workers as there is room for, until the end."""
+    from pcl.cluster.public_train import PublicTrainer, PublicWatcher
+
+    workers, allowed = config.workers, allowed_workers(config)
+    room = room_for(worker_resources(config))
+    num_workers = max((number for number in allowed if number <= room), default=allowed[0])
+    print(missing(num_workers), flush=True)  # noqa: T201
+    patience_s = workers.start_timeout_s + workers.resources_timeout_s
+    loopback = interface_of("127.0.0.1") if IS_LOCAL else None
+    return PublicTrainer(
+        train_function,
+        train_loop_config={"config": config, "run": run},
+        torch_config=TorchConfig(timeout_s=workers.collective_timeout_s),
+        scaling_config=ray.train.ScalingConfig(num_workers=num_workers, **_resources(config)),
+        run_config=_run_config(
+            config,
+            run,
+            callbacks=[PublicWatcher(step)],
+            controller_failure_limit=math.ceil(patience_s / PLACEMENT_TIMEOUT_S),
+            worker_runtime_env={"env_vars": {"GLOO_SOCKET_IFNAME": loopback}} if loopback else None,
+        ),
+    )
+
+
+def _resources(config: Config) -> dict[str, Any]:
+    """Return what both trainers ask for each worker."""
+    return {"use_gpu": bool(config.workers.use_gpu), "resources_per_worker": worker_resources(config)}
+
+
+def _run_config(config: Config, run: Place, *, controller_failure_limit: int, **other: Any) -> ray.train.RunConfig:
+    """Return what both trainers are told of the run."""
+    workers, has_ray_name = config.workers, run.name.isascii()
+    # Ray's metrics cannot have another name, and "." is the run's own folder
+    files, path = patient_files(run.parent if has_ray_name else run, workers.storage_timeout_s)
+    return ray.train.RunConfig(
+        name=run.name if has_ray_name else ".",
+        storage_path=path,
+        storage_filesystem=files,
+        checkpoint_config=ray.train.CheckpointConfig(num_to_keep=workers.num_checkpoints),
+        failure_config=ray.train.FailureConfig(
+            max_failures=workers.max_failures, controller_failure_limit=controller_failure_limit
+        ),
+        **other,
+    )
 
 
 def worker_resources(config: Config) -> dict[str, int]:

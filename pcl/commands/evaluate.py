@@ -11,7 +11,6 @@ from pcl.config.identity import experiment_hash
 from pcl.config.load import Config
 from pcl.errors import BadInputError, RunFailedError
 from pcl.evaluation.evaluate import evaluate
-from pcl.evaluation.memory import describe_memory
 from pcl.evaluation.record import save_evaluation
 from pcl.evaluation.splits import EvaluationOptions
 from pcl.evaluation.tables import format_table
@@ -30,9 +29,9 @@ def main(config: Config) -> None:
         raise BadInputError(f"{run} holds no checkpoint: train first, with pcl train and the same config")
     name = chosen_checkpoint(run, [*found], config.evaluation.checkpoint)
     about = {"experiment": experiment_hash(recorded or {}), "run": config.name, "checkpoint": name}
-    for line in describe_memory(manifest, config.evaluation.split, config.evaluation.max_pairs):
-        print(line, flush=True)
     kind, root, options = problem(config.data.source), Path(config.data.shards), options_of(config, about)
+    for line in kind.describe_needs(manifest, config.evaluation.split, config.evaluation.max_pairs):
+        print(line, flush=True)
     model = pcl.load(found[name])
     result = evaluate(model, root, manifest, config.evaluation.split, options, kind.drawings, kind.evaluate)
     if not all(map(math.isfinite, result.metrics.values())):

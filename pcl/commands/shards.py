@@ -55,9 +55,8 @@ def main(config: Config) -> None:
     print(f"{len(plans) - len(missing)} of {len(plans)} shards verified, {len(missing)} to write", flush=True)
     if missing:
         with claimed(root, whole, differing_identity):
-            missing = to_write(
-                root, whole, missing, differing_identity
-            )  # again: another process may just have written them
+            # again: another process may just have written them
+            missing = to_write(root, whole, missing, differing_identity)
             build = partial(build_shard, root=root, record_pairs=record_pairs)
             with connected(num_cpus=1):
                 tasks = run_tasks(build, source, missing, config.build.num_tasks, timeout_s=wait_s)

@@ -18,7 +18,7 @@ from pcl.tilting import TILTINGS
 
 MOST_STEPS = 10**9
 MOST_SEED = 2**63 - 1
-LARGEST = 10**9  # of a number without a bound of its own: finite
+LARGEST = 1e300  # of a number without a bound of its own: finite
 
 
 @dataclass(kw_only=True)

@@ -52,7 +52,7 @@ def encoded(encode: Callable[[Tensor], Tensor], items: Tensor, block_pairs: int,
         encode: from (n, ...) to (n, F).
         items: shape (N, ...).
         block_pairs: most items at a time.
-        pair_bytes: of a field, whose grid drifters are brought to as well.
+        pair_bytes: of the larger item of a pair: the smaller may be brought to its size.
     """
     at_once = min(block_pairs, num_at_once(pair_bytes, ENCODED_BYTES))
     return torch.cat([encode(block) for block in torch.split(items, at_once)])

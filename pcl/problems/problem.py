@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pcl.data.manifest import Manifest
 from pcl.data.source import Source, SourceContext
 from pcl.encoders.registry import EncoderKind, register_encoder
 from pcl.errors import BadInputError, printable
@@ -32,10 +33,10 @@ class Problem:
         evaluation: a dataclass of settings of what it adds to an evaluation: the section ``evaluation.<name>``.
         evaluate: adds to the general evaluation: metrics, tables, figures, datasets.
         drawings: how u and v are drawn.
+        describe_needs: says, in lines, what an evaluation of a split and of so many pairs (0: all) will take.
         has_missing_values: whether items may hold NaN, so that only encoders that know them fit.
 
     Example:
-        >>> from pcl.problems import registry
         >>> problem("mnist").name
         'mnist'
     """
@@ -47,6 +48,7 @@ class Problem:
     evaluation: type | None = None
     evaluate: Callable[[Evaluation, PairModel, Splits], None] | None = None
     drawings: Callable[[Splits], tuple[Drawing, Drawing]] = as_vectors
+    describe_needs: Callable[[Manifest, str, int], list[str]] = lambda manifest, split, max_pairs: []
     has_missing_values: bool = False
 
 

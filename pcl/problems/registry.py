@@ -2,10 +2,13 @@
 
 __all__ = ["OURS"]
 
-from pcl.problems import gaussian_process, mnist, ocean, streamfunction
+from pcl.problems.gaussian_process import PROBLEM as GAUSSIAN_PROCESS
+from pcl.problems.mnist import PROBLEM as MNIST
+from pcl.problems.ocean import PROBLEM as OCEAN
 from pcl.problems.problem import register
+from pcl.problems.streamfunction import PROBLEM as STREAMFUNCTION
 
-OURS = (gaussian_process.PROBLEM, mnist.PROBLEM, streamfunction.PROBLEM, ocean.PROBLEM)
+OURS = (GAUSSIAN_PROCESS, MNIST, STREAMFUNCTION, OCEAN)
 
 for one in OURS:
     register(one)

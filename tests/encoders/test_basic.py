@@ -125,7 +125,7 @@ def test_lenet_has_the_layers_of_lenet_5():
         (lambda: OneHot((1,), 10), "one label per pair"),
         (lambda: Identity((5,), 4), "keeps 5 numbers but model.embedding_dim is 4"),
         (lambda: Identity((), 2), "keeps 1 numbers"),
-        (lambda: make_encoder("resnet", (28, 28), 10), "'resnet' is not known; choose one of linear, lenet"),
+        (lambda: make_encoder("resnet", (28, 28), 10), "'resnet' is not known; choose one of linear, one_hot"),
     ],
 )
 def test_an_encoder_that_does_not_fit_is_refused(make, message):

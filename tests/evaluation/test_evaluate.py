@@ -9,13 +9,22 @@ from pcl.data.manifest import load_manifest
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
 from pcl.encoders.build import build_model
 from pcl.evaluation.evaluate import evaluate
+from pcl.evaluation.splits import EvaluationOptions
 from pcl.gaussian import GaussianProcessPair, optimal_encoders, relative_error
 from pcl.problems.gaussian_process.theory_gap import closed_form_means
 from pcl.problems.mnist.source import MnistSource
+from pcl.problems.problem import problem
 from pcl.train.parts import model_spec
 from tests.train.test_session import ROOT
 
-SETTINGS = {"split": "test", "loss": "conditional", "recall_at": [1, 5], "block_pairs": 64}
+SETTINGS = {"loss": "conditional", "recall_at": [1, 5], "block_pairs": 64}
+
+
+def evaluated(kind, model, root, manifest, **settings):
+    """Evaluate on the test split with what a kind of pairs adds."""
+    chosen = problem(kind)
+    options = EvaluationOptions(**SETTINGS | settings)
+    return evaluate(model, root, manifest, "test", options, chosen.drawings, chosen.evaluate)
 
 
 class FewDigits(MnistSource):
@@ -34,7 +43,7 @@ def test_digits_have_labels_retrieval_and_a_figure(mnist_root, tmp_path):
     overrides = (f"data.shards={tmp_path}", f"data.root={mnist_root}")
     config = load_config(ROOT / "configs" / "mnist.yaml", overrides)
     model = build_model(model_spec(config, manifest)).eval()
-    result = evaluate(model, tmp_path, manifest, weights=(0, 2), **SETTINGS)
+    result = evaluated("mnist", model, tmp_path, manifest, weights=(0, 2))
     u = torch.tensor(source.images["test"][:200])
     labels = torch.tensor(source.labels["test"][:200]).long()
     prior = torch.bincount(torch.tensor(source.labels["train"][:400]).long()) / 400
@@ -45,8 +54,8 @@ def test_digits_have_labels_retrieval_and_a_figure(mnist_root, tmp_path):
     assert result.metrics["label_accuracy"] == pytest.approx(accuracy)
     assert result.metrics["label_negative_log_likelihood"] == pytest.approx(nll, rel=1e-5)
     assert set(result.figures) == {"labels.png"}
-    few = evaluate(model, tmp_path, manifest, weights=(0, 2), max_pairs=3, num_examples=2, num_embeddings=2, **SETTINGS)
-    assert 0 <= few.metrics["u_to_v_recall@1"] <= 1
+    few = evaluated("mnist", model, tmp_path, manifest, max_pairs=3, num_examples=2, num_embeddings=2)
+    assert 0 <= few.metrics["v_given_u_recall@1"] <= 1
     assert set(few.figures) == {"labels.png", "retrieved.png"}
     numbers = [str(label) for label in labels[:2].tolist()]
     head, *rows = few.embeddings.metadata
@@ -73,8 +82,8 @@ def test_gaussian_pairs_are_compared_with_what_is_known(make_shards, loss, tilti
     root, manifest = make_shards(num_train=160, num_test=40)
     config = load_config(ROOT / "configs" / "gaussian.yaml", (f"data.shards={root}", f"model.tilting={tilting}"))
     model = build_model(model_spec(config, manifest)).eval()
-    settings = SETTINGS | {"loss": loss, "max_pairs": 2, "num_embeddings": 2}
-    result = evaluate(model, root, manifest, weights=weights, **settings)
+    settings = {"loss": loss, "weights": weights, "max_pairs": 2, "num_embeddings": 2}
+    result = evaluated("gaussian_process", model, root, manifest, **settings)
     u, v = (part[:2] for part in next(iterate_split(root, manifest, "test")))
     with torch.no_grad():
         points = torch.cat([model.encode_u(u), model.encode_v(v)])

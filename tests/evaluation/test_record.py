@@ -118,7 +118,7 @@ def test_storage_that_refuses_leaves_the_earlier_evaluation_as_it_was(tmp_path, 
 
     with monkeypatch.context() as patch:
         patch.setattr(record, "write_bytes", write)
-        patch.setattr("pcl.data.manifest.write_bytes", write)
+        patch.setattr("pcl.storage.stored.write_bytes", write)
         patch.setattr("pcl.storage.events.write_bytes", write)
         patch.setattr("pcl.storage.events._create", lambda path, content: write(path, content) or True)
         with pytest.raises(OSError, match="No space"):

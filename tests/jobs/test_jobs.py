@@ -86,10 +86,10 @@ def test_evaluation_agrees_with_what_it_prints(run, arguments):
     assert f"{learned[0]:.5f}  {learned[1]:.5f}" in output
     assert max(learned) < 0.05
     assert metrics["closed_form_relative_error_v_given_u"] < 1e-20 < metrics["plug_in_relative_error_v_given_u"] < 0.003
-    assert metrics["u_to_v_recall@10"] > 5 * 10 / 10_000
+    assert metrics["v_given_u_recall@10"] > 5 * 10 / 10_000
     assert (run / "evaluations" / LAST / "conditional_means.png").stat().st_size > 10_000
     tags = EventAccumulator(str(run / "tensorboard" / "evaluation")).Reload().Tags()
-    assert "eval/v_to_u_recall@5" in tags["scalars"]
+    assert "eval/u_given_v_recall@5" in tags["scalars"]
     assert {"eval/conditional_means", "eval/retrieved"} <= set(tags["images"])
     assert (run / "tensorboard" / "evaluation" / "projector_config.pbtxt").is_file()
     assert (metrics["checkpoint"], metrics["step"]) == (LAST, 120)
@@ -106,7 +106,7 @@ def test_an_evaluation_is_of_the_checkpoint_that_is_named(monkeypatch, capsys, r
     assert code == 0, errors
     metrics = json.loads((run / "evaluations" / earlier / "metrics.json").read_text())
     assert metrics["checkpoint"] == earlier
-    events = EventAccumulator(str(run / "tensorboard" / "evaluation")).Reload().Scalars("eval/v_to_u_recall@5")
+    events = EventAccumulator(str(run / "tensorboard" / "evaluation")).Reload().Scalars("eval/u_given_v_recall@5")
     assert [event.step for event in events] == [metrics["step"], 120]
 
 

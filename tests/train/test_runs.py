@@ -15,7 +15,7 @@ from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import _Chec
 
 import pcl
 from pcl.config.identity import experiment_hash
-from pcl.encoders import ENCODERS
+from pcl.encoders import ENCODERS, EncoderKind
 from pcl.encoders.build import ModelSpec, build_model
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.model import PairModel
@@ -39,7 +39,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def test_a_new_run_gets_its_configuration_and_provenance(tmp_path):
     run = tmp_path / "storage" / "run"
-    assert recorded_experiment(run, EXPERIMENT) is False
+    assert recorded_experiment(run, EXPERIMENT) is None
     assert not run.exists()
     claim(run, EXPERIMENT, "seed: 0\n")
     assert sorted(contents(run)) == ["config.yaml", "provenance.json"]
@@ -52,7 +52,7 @@ def test_a_new_run_gets_its_configuration_and_provenance(tmp_path):
 def test_the_same_experiment_is_accepted_again_and_keeps_its_files(tmp_path):
     claim(tmp_path, EXPERIMENT, "seed: 0\n")
     before = contents(tmp_path)
-    assert recorded_experiment(tmp_path, EXPERIMENT) is True
+    assert recorded_experiment(tmp_path, EXPERIMENT) == EXPERIMENT
     claim(tmp_path, EXPERIMENT, "seed: 0\nworkers: {num_workers: 8}\n")
     assert contents(tmp_path) == before
 
@@ -530,7 +530,7 @@ class Measured(torch.nn.Linear):
 
 
 def test_an_encoder_that_cannot_be_built_without_memory_is_built_with_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(ENCODERS, "measured", Measured)
+    monkeypatch.setitem(ENCODERS, "measured", EncoderKind(Measured))
     spec = make_spec()
     spec["encoder_u"] = {"kind": "measured", "shape": [3]}
     saved = save(tmp_path, spec, seed=8)
@@ -634,7 +634,7 @@ def run(s3, request) -> Place:
 
 
 def test_a_name_in_s3_belongs_to_one_experiment(run):
-    assert recorded_experiment(run, EXPERIMENT) is False
+    assert recorded_experiment(run, EXPERIMENT) is None
     claim(run, EXPERIMENT, "seed: 0\n")
     assert names(run) == ["config.yaml", "provenance.json"]
     assert read_bytes(run / "config.yaml") == b"seed: 0\n"

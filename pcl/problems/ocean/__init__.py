@@ -8,6 +8,7 @@ from pcl.evaluation.drawing import Drawing
 from pcl.evaluation.result import Evaluation
 from pcl.evaluation.splits import Splits
 from pcl.model import PairModel
+from pcl.problems.ocean.evaluation.memory import describe_memory
 from pcl.problems.ocean.field import DrifterSet, Field
 from pcl.problems.ocean.settings import FieldNetworkSettings, OceanSettings, PosteriorSettings
 from pcl.problems.problem import Problem
@@ -19,7 +20,7 @@ def source(settings: OceanSettings, context: SourceContext) -> Source:
     """Return tiles and windows of the archive that settings name, with drifters."""
     from pcl.problems.ocean.source import ocean_source
 
-    return ocean_source(vars(settings), vars(settings.drifters), context.seed, context.memory_mb, context.progress)
+    return ocean_source(settings, context)
 
 
 def evaluate(evaluation: Evaluation, model: PairModel, splits: Splits) -> None:
@@ -50,5 +51,6 @@ PROBLEM = Problem(
     evaluation=PosteriorSettings,
     evaluate=evaluate,
     drawings=drawings,
+    describe_needs=describe_memory,
     has_missing_values=True,
 )

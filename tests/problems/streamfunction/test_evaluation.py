@@ -1,11 +1,15 @@
 """The oracle beside the learned encoder: its ranks against brute force, the table and the figure."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from pcl.evaluation.result import Evaluation
-from pcl.problems.streamfunction.evaluation import evaluate_flows, flows_figure, oracle_features
+from pcl.evaluation.splits import EvaluationOptions, Splits
+from pcl.problems.streamfunction.evaluation import add_flows, flows_figure, oracle_features
 from pcl.problems.streamfunction.law import StreamfunctionLaw
 from pcl.problems.streamfunction.linear_inverse import oracle
 
@@ -33,14 +37,16 @@ def test_the_oracle_finds_the_flow_of_a_path_and_blocks_do_not_matter(pairs):
 def test_the_table_holds_learned_oracle_and_their_ratio(pairs):
     known = oracle_features(SOURCE, *pairs, 16)
     scores = known[0] @ known[1].T
-    ranks = {"u_to_v": (scores >= scores.diag()[:, None]).sum(1), "v_to_u": (scores >= scores.diag()).sum(0)}
-    learned = {"u_to_v": 0.25, "v_to_u": 0.5}
+    ranks = {"v_given_u": (scores >= scores.diag()[:, None]).sum(1), "u_given_v": (scores >= scores.diag()).sum(0)}
+    learned = {"v_given_u": 0.25, "u_given_v": 0.5}
     result = Evaluation()
     for name, value in learned.items():
         result.metrics |= {f"{name}_recall@1": value, f"{name}_median_rank": 3.0}
-    evaluate_flows(result, SOURCE, pairs, known, [1], 16)
+    options = EvaluationOptions(recall_at=[1], block_pairs=16)
+    manifest = SimpleNamespace(source=SOURCE)
+    add_flows(result, Splits(Path(), manifest, "test", dict(zip("uv", pairs, strict=True)), known, options))
     (table,) = result.tables
-    assert [row[0] for row in table[1:4]] == ["u -> v, learned", "u -> v, oracle", "u -> v, learned / oracle"]
+    assert [row[0] for row in table[1:4]] == ["v given u, learned", "v given u, oracle", "v given u, learned / oracle"]
     for rows, (name, found) in zip((table[1:4], table[4:]), ranks.items(), strict=True):
         recall = (found == 1).double().mean().item()
         assert result.metrics[f"oracle_{name}_recall@1"] == pytest.approx(recall)

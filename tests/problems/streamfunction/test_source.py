@@ -54,10 +54,10 @@ def test_shards_hold_what_the_physics_needs(tmp_path):
 
 def test_the_step_is_chosen_by_the_tolerance():
     settings = {"num_train": 2, "num_test": 1, "num_modes": 6, "num_positions": 41, "mean_path": 1.0}
-    coarse, difference = streamfunction_source(settings | {"tolerance": 1e-3}, seed=0)
-    fine, smaller = streamfunction_source(settings | {"tolerance": 1e-6}, seed=0)
+    coarse = streamfunction_source(settings | {"tolerance": 1e-3}, seed=0)
+    fine = streamfunction_source(settings | {"tolerance": 1e-6}, seed=0)
     assert coarse.substeps < fine.substeps
-    assert smaller <= 1e-6 < difference <= 1e-3
+    assert fine.difference <= 1e-6 < coarse.difference <= 1e-3
     assert fine.provenance()["integrator"]["steps_between_positions"] == fine.substeps
     with pytest.raises(BadInputError, match=r"data\.streamfunction: .* steps between two records"):
         streamfunction_source(settings | {"tolerance": 1e-17}, seed=0)

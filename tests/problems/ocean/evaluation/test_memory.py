@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from pcl.evaluation.memory import describe_memory, memory_needed
+from pcl.problems.ocean.evaluation.memory import describe_memory, memory_needed
 from tests.problems.ocean.evaluation.ocean_pairs import HOUR_S, ROOT, MadePairs, write_pairs
 
 MEASURE = """
@@ -17,10 +17,12 @@ from pathlib import Path
 import torch
 from pcl.config.load import load_config
 from pcl.data.manifest import load_manifest
-from pcl.problems.ocean.evaluation.evaluate import FieldOptions
+from pcl.encoders.build import build_model
 from pcl.evaluation.evaluate import evaluate
-from pcl.model import build_model
-from pcl.train.session import model_spec
+from pcl.evaluation.splits import EvaluationOptions
+from pcl.problems.ocean.settings import PosteriorSettings
+from pcl.problems.problem import problem
+from pcl.train.parts import model_spec
 torch.set_num_threads(1)
 
 def kib(name):
@@ -31,8 +33,9 @@ manifest = load_manifest(root)
 model = build_model(model_spec(config, manifest)).eval()
 baseline = kib("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-result = evaluate(model, root, manifest, split="test", loss="conditional", weights=(1, 1), recall_at=[1],
-                  block_pairs=2048, num_examples=2, num_embeddings=50, fields=FieldOptions(references="all"))
+options = EvaluationOptions([1], num_examples=2, num_embeddings=50, own=PosteriorSettings(references="all"))
+kind = problem("ocean")
+result = evaluate(model, root, manifest, "test", options, kind.drawings, kind.evaluate)
 assert len(result.datasets) == 4 and "field_posterior_rmse_m_s" in result.metrics
 print((kib("VmHWM") - baseline) * 1024)
 """

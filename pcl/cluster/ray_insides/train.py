@@ -1,37 +1,48 @@
-"""What runs in Ray Train's controller: how many workers there are, what is said of those that die, when a run ends.
+"""What Ray Train keeps to itself: how many workers there are, how they meet, what is said of those that die.
 
 A run has W workers, W a divisor of its lanes within the bounds that were asked for. When workers die they start again
 on as many nodes as are left; when nodes join, the workers grow at the next checkpoint, so that hardly a step is done
-twice.
+twice. The private names, and what happens without each:
+
+- ``TorchTrainer._initialize_and_run_controller``: hands the policies below to Ray Train's controller. Without: those of
+  Ray Train. ``_register_sigint_handler``: Ctrl-C commits a checkpoint. Without: the trainer is called from another
+  thread, where it handles no signal.
+- ``ElasticScalingPolicy`` and ``available_resources_per_node``: as many workers as divide the lanes, on what is free.
+  Without: the number of workers stays as it is from begin to end; a run that lost nodes waits for others.
+- ``DefaultFailurePolicy``: workers that could not form a group, since one of them died meanwhile, start again. Without:
+  that ends the run, and the same command goes on.
+- ``WorkerGroupCallback`` and ``ReportCallback``: on which node a worker died, and how many go on. Without: which worker
+  died, by the public ``UserCallback``.
+- ``_TorchBackend`` and its functions: workers talk by the addresses that Ray gave their nodes, and those of one machine
+  meet in a file. Without: by what a host name stands for, and where they meet listens on every interface.
 """
 
-__all__ = ["LaneScalingPolicy", "LaneTrainer", "Watcher", "final_error", "last_line"]
+__all__ = ["LaneScalingPolicy", "LaneTrainer", "NodeConfig", "Watcher"]
 
-import textwrap
+import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import ray
 import ray.train
 from ray._private.state import available_resources_per_node
-from ray.exceptions import RayActorError
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 from ray.train.v2._internal.execution.callback import ReportCallback, WorkerGroupCallback
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ScalingDecision
 from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScalingPolicy
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
-from pcl.cluster.connection import fitting, notice
-from pcl.errors import BadInputError, DamagedDataError, RunFailedError
+from pcl.cluster.board import notice
+from pcl.cluster.connection import fitting, interface_of
+from pcl.cluster.failures import final_error, last_line, what_happened
+from pcl.errors import RunFailedError
 
-FINAL_ERRORS = (
-    BadInputError,
-    DamagedDataError,
-    RunFailedError,
-    FloatingPointError,
-)  # again, they would end the same way
 SETTLE_S = 5  # nodes that die are noticed one after another, and so is what dead workers set free
 ASK_EVERY_S = 0.5
 
@@ -181,38 +192,58 @@ class Watcher(WorkerGroupCallback, ReportCallback):  # type: ignore[misc]
         Raises:
             BadInputError: and other final errors, of a worker.
         """
-        errors: dict[int, Exception] = worker_group_status.errors
-        for error in errors.values():
-            if (final := final_error(error)) is not None:
-                raise final
-        died = {rank for rank, error in errors.items() if _has_died(error)}
-        for rank in sorted(died or errors):  # where some died, the errors of the others only follow from that
-            what = "died" if rank in died else f"failed ({last_line(errors[rank])})"
+        for rank, what in what_happened(worker_group_status.errors).items():
             notice(f"worker {rank} on node {self._nodes[self._where[rank]]} {what}")
 
 
-def _has_died(error: Exception) -> bool:
-    return isinstance(getattr(error, "health_check_failure", error), RayActorError)
+class NodeBackend(_TorchBackend):  # type: ignore[misc]
+    """Lets the workers talk by the addresses that Ray gave their nodes, and not by what a host name stands for.
+
+    Workers of one machine meet in a file: the store of Ray Train's backend listens on every interface.
+    """
+
+    def on_start(self, worker_group: Any, backend_config: "NodeConfig") -> None:
+        """Form the process group."""
+        worker_group.execute(_use_interface_of_node)
+        if not backend_config.folder:
+            super().on_start(worker_group, backend_config)
+            return
+        file = Path(backend_config.folder) / f"group-{uuid4().hex}"
+        worker_group.execute(_set_torch_distributed_env_vars)
+        started = [
+            worker_group.execute_single_async(
+                rank,
+                _setup_torch_process_group,
+                backend="nccl" if worker_group.get_resources_per_worker().get("GPU") else "gloo",
+                world_rank=rank,
+                world_size=len(worker_group),
+                init_method=file.as_uri(),
+                timeout_s=backend_config.timeout_s,
+            )
+            for rank in range(len(worker_group))
+        ]
+        ray.get(started)
 
 
-def last_line(error: BaseException) -> str:
-    """Return the kind of a failure and the last line of what it says: the exception without its traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return ": ".join([type(error).__name__, *(textwrap.shorten(line, 200) for line in lines[-1:])])
+@dataclass
+class NodeConfig(TorchConfig):  # type: ignore[misc]
+    """Process groups by the addresses of the nodes.
+
+    Args:
+        folder: where workers of one machine meet; empty: they are on several.
+    """
+
+    folder: str = ""
+
+    @property
+    def backend_cls(self) -> type:
+        """The backend."""
+        return NodeBackend
 
 
-def final_error(error: BaseException | None) -> Exception | None:
-    """Return the final error that caused an error of Ray's, if any."""
-    seen: set[int] = set()
-    queue = [error]
-    while queue:
-        current = queue.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        for kind in FINAL_ERRORS:
-            if isinstance(current, kind):
-                return kind(str(current)) if type(current) is not kind else current
-        queue += [current.__cause__, getattr(current, "controller_failure", None)]
-        queue += list(getattr(current, "worker_failures", {}).values())
-    return None
+def _use_interface_of_node() -> None:
+    address = ray.util.get_node_ip_address()
+    if interface := interface_of(address):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        if address.startswith("127."):
+            os.environ["NCCL_SOCKET_IFNAME"] = interface

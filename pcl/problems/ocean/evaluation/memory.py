@@ -1,4 +1,4 @@
-"""What memory an evaluation takes, told before it starts."""
+"""The memory that an evaluation of ocean pairs takes, told before it starts."""
 
 __all__ = ["describe_memory", "memory_needed"]
 
@@ -19,10 +19,11 @@ def _bytes_of_pair(manifest: Manifest, names: Iterable[str]) -> int:
 
 
 def _archive_bytes(manifest: Manifest, split: str) -> int:
-    """Return the bytes of the training fields, each once, which held-out fields of ocean pairs are estimated from."""
-    if manifest.source["name"] != "ocean" or split == "train":
+    """Return the bytes of the training fields, each once, which held-out fields are estimated from."""
+    if split == "train":
         return 0
-    releases = int(manifest.config.get("drifters", {}).get("num_releases", 1))  # pairs that share a field
+    settings = manifest.config.get("ocean", {}).get("drifters", manifest.config.get("drifters", {}))
+    releases = int(settings.get("num_releases", 1))  # pairs that share a field
     return manifest.num_pairs("train") // releases * _bytes_of_pair(manifest, ("u", "origin"))
 
 
@@ -31,7 +32,7 @@ def memory_needed(manifest: Manifest, split: str, max_pairs: int = 0) -> int:
 
     .. math:: N_{train} b_u + N_{split} (b_u + b_v + \dots) + \text{a constant}
 
-    with bytes b of an item; the first term, the archive, is there for held-out ocean fields.
+    with bytes b of an item; the first term, the archive, is there for held-out fields.
 
     Args:
         manifest: of the shards.
