@@ -66,7 +66,7 @@ def check_speeds(currents: Currents, rows: slice, step_s: float, record_s: float
         remedies = [*_shorter_step(limit_s, record_s, currents), *_smaller_region(latitude, crossed)]
         raise BadInputError(
             f"{currents.file_of(int(found.fastest_step[rows][worst]))}: at {_side(latitude[worst])} a current crosses "
-            f"{crossed[worst]:.3g} cells of the grid in data.drifters.step_s={step_s:g}: it must be at most one, "
+            f"{crossed[worst]:.3g} cells of the grid in data.ocean.drifters.step_s={step_s:g}: it must be at most one, "
             f"{', or '.join(remedies) or 'correct the currents'}"
         )
 

@@ -11,7 +11,7 @@ Shapes: D drifters, P recorded positions, T fields in time on Y latitudes and X 
 (longitude, latitude) on a last axis.
 """
 
-__all__ = ["LAND", "GriddedCurrents", "advect", "count_steps", "release"]
+__all__ = ["GriddedCurrents", "advect", "count_steps", "release"]
 
 import numpy as np
 import torch
@@ -20,8 +20,6 @@ from torch import Tensor
 from pcl.advection import rk4_step
 from pcl.errors import BadInputError
 from pcl.problems.ocean.sphere import METRES_PER_DEGREE
-
-LAND = ("freeze", "drop")
 
 
 class GriddedCurrents:
@@ -188,9 +186,9 @@ def count_steps(duration_s: float, interval_s: float, record_s: float, step_s: f
         (4, 6)
     """
     rules = (
-        ("data.drifters.step_s", step_s, "the interval of the fields", interval_s),
-        ("data.drifters.step_s", step_s, "data.drifters.record_s", record_s),
-        ("data.drifters.record_s", record_s, "the duration of a window", duration_s),
+        ("data.ocean.drifters.step_s", step_s, "the interval of the fields", interval_s),
+        ("data.ocean.drifters.step_s", step_s, "data.ocean.drifters.record_s", record_s),
+        ("data.ocean.drifters.record_s", record_s, "the duration of a window", duration_s),
     )
     for name, part, whole_name, whole in rules:
         if not 0 < part <= whole * (1 + 1e-9) or abs(whole / part - round(whole / part)) > 1e-6:
@@ -255,8 +253,8 @@ def advect(
     currents = GriddedCurrents(field, interval_s, latitude, longitude, water)
     if (cells := currents.cells_per_step(step_s)) > 1:
         raise BadInputError(
-            f"a current crosses {cells:.2f} cells of the grid in data.drifters.step_s={step_s:g}: it must be at most "
-            f"one, choose {step_s / cells:.0f} s or less"
+            f"a current crosses {cells:.2f} cells of the grid in data.ocean.drifters.step_s={step_s:g}: it must be at "
+            f"most one, choose {step_s / cells:.0f} s or less"
         )
     lower, upper = bounds or (torch.stack([longitude[end], latitude[end]]) for end in (0, -1))
     fleet = _Fleet(currents, positions, lower, upper)

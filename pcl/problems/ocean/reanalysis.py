@@ -8,13 +8,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from pcl.data.source import Progress, silently
 from pcl.errors import BadInputError
 from pcl.problems.ocean.currents import Currents, Run
 from pcl.problems.ocean.reading.file import OceanFile, Reading, open_file
 from pcl.problems.ocean.reading.layouts import damaged
 from pcl.problems.ocean.reading.paths import find_files
 from pcl.problems.ocean.reading.time import date
-from pcl.problems.ocean.survey import Progress, silently, survey
+from pcl.problems.ocean.survey import survey
 
 CHEAP_MB = 8.0  # read in some ten milliseconds
 SAME_M_S = 1e-3  # records that differ by less are the same: files pack with scales of their own, to 6e-4

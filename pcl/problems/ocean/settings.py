@@ -40,7 +40,9 @@ class OceanSettings:
     northward: str = setting("of the northward velocity, likewise", "")
     group: str = setting("of the variables in a NetCDF file or Zarr store; empty: the root", "")
     units: str = setting("of both, where the files state none: m s-1 | cm s-1", "")
-    mask: str = setting("name of a variable that is 1 in water and 0 on land; empty: land is what is always missing", "")
+    mask: str = setting(
+        "name of a variable that is 1 in water and 0 on land; empty: land is what is always missing", ""
+    )
     depth_m: float | None = setting("depth to read, metres below the surface; null: the shallowest", None)
     tile_points: int = setting("points of a tile in latitude and in longitude", 16, at_least=2, at_most=10**4)
     tile_stride: int = setting("points between two tiles", 8, at_least=1, at_most=10**6)

@@ -1,15 +1,16 @@
 """A look through an archive: where there is water, which steps hold nothing, how fast the currents are."""
 
-__all__ = ["Progress", "silently", "survey"]
+__all__ = ["survey"]
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TypeAlias
 
 import dask
 import numpy as np
 
+from pcl.data.source import Progress, silently
 from pcl.errors import BadInputError
 from pcl.problems.ocean.currents import NUM_READERS, Currents, Run, Survey
 
@@ -17,20 +18,6 @@ FEW_STEPS = 8
 BYTES_PER_POINT = 64  # of a block while it is looked at
 MEGABYTE = 1e6
 Block: TypeAlias = tuple[slice, slice, slice]
-T = TypeVar("T")
-
-
-class Progress(Protocol):
-    """Shows how far a look through an archive has come."""
-
-    def __call__(self, items: Sequence[T], unit: str) -> Iterable[T]:
-        """Yield the items, each a ``file`` or a ``block`` of values."""
-        ...
-
-
-def silently(items: Sequence[T], unit: str) -> Iterable[T]:
-    """Yield the items and show nothing."""
-    return items
 
 
 def survey(
