@@ -46,7 +46,6 @@ if IS_LOCAL:
     if ADDRESS in ("auto", "local"):
         del os.environ["RAY_ADDRESS"]
 
-import psutil  # type: ignore[import-untyped]  # noqa: E402 - Ray brings it
 import ray  # noqa: E402
 
 from pcl.cluster.own_ray import keep_logs, own_ray, private_folder, signals_wait  # noqa: E402
@@ -168,6 +167,8 @@ def interface_of(address: str) -> str | None:
     Example:
         >>> interface_of("203.0.113.1")
     """
+    import psutil  # type: ignore[import-untyped]  # Ray brings it, and adds it to the path when it is imported
+
     interfaces = psutil.net_if_addrs().items()
     return next((name for name, found in interfaces if address in [one.address for one in found]), None)
 

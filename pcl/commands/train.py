@@ -3,7 +3,7 @@
 import threading
 from contextlib import ExitStack
 
-from pcl.cluster.connection import ask_to_stop, check_shared, connected, notices
+from pcl.cluster.connection import check_shared, connected
 from pcl.cluster.signals import Interrupted, Stopping
 from pcl.commands.command_line import job
 from pcl.config.checks import allowed_workers
@@ -42,6 +42,7 @@ def main(config: Config) -> None:
 
 def fit_with_progress(config: Config, run: Place, steps: int) -> None:
     """Train as the only job of this name, and follow the file in which worker 0 writes how far it is."""
+    from pcl.cluster.board import ask_to_stop, notices
     from pcl.cluster.worker import check_resources, fit  # imports ray.train, which takes seconds: after the checks
 
     over = threading.Event()

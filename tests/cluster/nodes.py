@@ -42,7 +42,7 @@ def namespaces_work():
     return True
 
 
-class Cluster:
+class NodesHere:
     """A context with a head node, which has no CPU, and worker nodes to be added and taken away."""
 
     def __init__(self):

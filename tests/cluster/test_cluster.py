@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-from tests.cluster.nodes import ROOT, Cluster
+from tests.cluster.nodes import ROOT, NodesHere
 from tests.typed import finish, start
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -22,7 +22,7 @@ HEAD = ("poll_s=1", "backoff_s=1")
 
 @pytest.fixture
 def cluster():
-    with Cluster() as cluster:
+    with NodesHere() as cluster:
         yield cluster
 
 

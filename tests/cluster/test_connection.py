@@ -18,7 +18,7 @@ import grpc
 import psutil
 import pytest
 
-from tests.cluster.nodes import Cluster
+from tests.cluster.nodes import NodesHere
 from tests.typed import ROOT, family, finish, on_head, start, wait_until, workers_of
 
 CALLS = (
@@ -318,7 +318,7 @@ def test_a_ray_that_cannot_start_ends_in_one_line(limit, seconds, message):
 
 @pytest.mark.cluster
 def test_a_wrong_token_is_refused_and_background_tasks_wait_for_no_cpu(tmp_path):
-    with Cluster() as cluster:
+    with NodesHere() as cluster:
         cluster.add("one")
         prefix = on_head(cluster)
         environment = cluster.environment | {"RAY_ADDRESS": cluster.address}

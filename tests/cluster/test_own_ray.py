@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 import pcl.cluster.connection  # noqa: F401  # before ray
-from pcl import own_ray
+from pcl.cluster import own_ray
 from pcl.errors import RunFailedError
 from tests.typed import ROOT
 

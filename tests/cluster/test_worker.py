@@ -16,7 +16,7 @@ import torch
 import pcl
 from pcl.errors import RunFailedError
 from pcl.train.runs import checkpoints
-from tests.cluster.nodes import Cluster
+from tests.cluster.nodes import NodesHere
 from tests.typed import finish, on_head, start, wait_until, workers_of
 
 
@@ -117,12 +117,12 @@ def test_storage_that_refuses_for_too_long_is_a_failure_of_its_own(tmp_path, ref
 def test_the_number_of_workers_is_the_largest_that_divides_the_lanes(monkeypatch, free, own, num_workers):
     import ray.train
 
-    from pcl.cluster import elastic
+    from pcl.cluster.ray_insides import train
 
     config = ray.train.ScalingConfig(num_workers=(1, 8), resources_per_worker={"CPU": 1})
-    policy = elastic.LaneScalingPolicy(config, [1, 2, 4, 8], 10)
+    policy = train.LaneScalingPolicy(config, [1, 2, 4, 8], 10)
     policy._own = own
-    monkeypatch.setattr(elastic, "available_resources_per_node", lambda: {n: {"CPU": c} for n, c in free.items()})
+    monkeypatch.setattr(train, "available_resources_per_node", lambda: {n: {"CPU": c} for n, c in free.items()})
     reserved = {node: {"CPU": max(amount, own.get(node, 0))} for node, amount in free.items()}
     assert policy._count_possible_workers(reserved | {"head": {}}) == num_workers
 
@@ -236,7 +236,7 @@ def test_a_run_in_s3_goes_on_after_a_killed_worker_and_after_a_killed_job(bucket
 @pytest.fixture
 def nodes():
     """A cluster of a head without CPUs and two nodes with one CPU each, and how to start a job there."""
-    with Cluster() as cluster:
+    with NodesHere() as cluster:
         cluster.add("one")
         cluster.add("two")
         yield cluster
