@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pcl.errors import BadInputError
+from pcl.problems.ocean.contract import DrifterFacts, read_facts
 from pcl.problems.ocean.tracks import DrifterRaster
 
 VELOCITY_SCALE_M_S = 0.5  # drifter velocities over this are of order one in boundary currents
@@ -109,10 +110,11 @@ class DrifterSet(nn.Module):
         embedding_dim: E.
         width: channels of the first stage.
         depth: stages; each halves the grid and doubles the channels.
-        drifters: what ``DrifterRaster`` needs of the data.
+        drifters: ``DrifterFacts``, as the manifest holds them.
 
     Raises:
         BadInputError: the shape is not that of drifters, or there is no piece of a track.
+        DamagedDataError: a fact is missing or impossible.
 
     Example:
         >>> about = {"record_s": 3600.0, "window_time_s": [0.0, 86400.0], "cell_degrees": [0.25, 0.25],
@@ -132,7 +134,7 @@ class DrifterSet(nn.Module):
                 "the drifter_set encoder takes tracks of shape (drifters, two positions or more, 4), not "
                 f"{tuple(shape)}: choose another encoder"
             )
-        self.raster = DrifterRaster(drifters, shape[1])
+        self.raster = DrifterRaster(read_facts(drifters, DrifterFacts), shape[1])
         self.trunk = _trunk(3 * self.raster.shape[0], self.raster.shape[1:], embedding_dim, width, depth)
 
     def forward(self, v: Tensor) -> Tensor:

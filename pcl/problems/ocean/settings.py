@@ -1,10 +1,12 @@
 """Settings of the ocean pairs, of their encoders, and of what their evaluation adds."""
 
-__all__ = ["DriftersSettings", "FieldNetworkSettings", "OceanSettings", "PosteriorSettings"]
+__all__ = ["REFERENCES", "DriftersSettings", "FieldNetworkSettings", "OceanSettings", "PosteriorSettings"]
 
 from dataclasses import dataclass
 
 from pcl.settings import setting
+
+REFERENCES = ("tile", "all")
 
 
 @dataclass
@@ -77,9 +79,7 @@ class FieldNetworkSettings:
 class PosteriorSettings:
     """``evaluation.ocean``: the posterior of the field given drifters."""
 
-    references: str = setting(
-        "training windows that carry it: of the same tile, or all", "tile", choices=("tile", "all")
-    )
+    references: str = setting("training windows that carry it: of the same tile, or all", "tile", choices=REFERENCES)
     num_members: int = setting("members of an ensemble", 50, at_least=2, at_most=10**5)
     num_examples: int = setting(
         "held-out pairs that are drawn as maps and written as CF NetCDF, 0: none", 4, at_least=0, at_most=1000

@@ -13,15 +13,13 @@ Shapes: B pairs, D drifters, P positions, S = (P - 1) // stride segments, T time
 __all__ = ["DrifterRaster", "Segments", "track_segments", "within_half_turn"]
 
 import itertools
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from pcl.problems.ocean.contract import DrifterFacts, Position
 from pcl.problems.ocean.sphere import METRES_PER_DEGREE
-
-LONGITUDE, LATITUDE, ABSOLUTE_LATITUDE, AGROUND = range(4)  # the components of a recorded position
 
 
 class Segments(NamedTuple):
@@ -64,13 +62,13 @@ def track_segments(drifters: Tensor, record_s: float, stride: int = 1) -> Segmen
     """
     track = drifters[..., ::stride, :]
     before, after = track[..., :-1, :], track[..., 1:, :]
-    moved, middle = after - before, (after + before) / 2
-    east = within_half_turn(track[..., LONGITUDE])
+    moved, middle = after - before, Position.of((after + before) / 2)
+    east = within_half_turn(Position.of(track).east)
     start, end = east[..., :-1], _nearest_turn(east[..., :-1], east[..., 1:])
-    cosine = torch.cos(torch.deg2rad(middle[..., ABSOLUTE_LATITUDE]))
-    metres = torch.stack([(end - start) * cosine, moved[..., LATITUDE]], -1) * METRES_PER_DEGREE
-    place = torch.stack([(end + start) / 2, middle[..., LATITUDE]], -1)
-    valid = torch.isfinite(moved).all(-1) & (middle[..., AGROUND] == 0)
+    cosine = torch.cos(torch.deg2rad(middle.latitude))
+    metres = torch.stack([(end - start) * cosine, Position.of(moved).north], -1) * METRES_PER_DEGREE
+    place = torch.stack([(end + start) / 2, middle.north], -1)
+    valid = torch.isfinite(moved).all(-1) & (middle.aground == 0)
     velocity = torch.where(valid[..., None], metres / (stride * record_s), 0.0)
     return Segments(velocity, torch.where(valid[..., None], place, 0.0), valid)
 
@@ -90,30 +88,27 @@ class DrifterRaster(nn.Module):
     sampling the field. The grid has a margin around the tile; what was measured beyond it is left out.
 
     Args:
-        drifters: ``record_s``, ``window_time_s`` (T offsets from the release), ``cell_degrees`` (latitude,
-            longitude), ``height`` and ``width`` of the tile in points.
+        drifters: how they were released, and the size of the tile.
         num_positions: P.
         margin: points of the grid around the tile.
 
     Example:
-        >>> about = {"record_s": 3600.0, "window_time_s": [0.0, 86400.0], "cell_degrees": [0.25, 0.25],
-        ...     "height": 16, "width": 16}
-        >>> DrifterRaster(about, 25)(torch.zeros(2, 5, 25, 4)).shape
+        >>> facts = DrifterFacts(3600.0, (0.0, 86400.0), cell_degrees=(0.25, 0.25), height=16, width=16)
+        >>> DrifterRaster(facts, 25)(torch.zeros(2, 5, 25, 4)).shape
         torch.Size([2, 3, 2, 24, 24])
     """
 
     time_index: Tensor
 
-    def __init__(self, drifters: Mapping[str, Any], num_positions: int, margin: int = 4) -> None:
+    def __init__(self, drifters: DrifterFacts, num_positions: int, margin: int = 4) -> None:
         super().__init__()
-        self.record_s = float(drifters["record_s"])
-        self.cell_degrees = tuple(float(size) for size in drifters["cell_degrees"])
-        times = torch.tensor(drifters["window_time_s"], dtype=torch.float64)
-        self.shape = (len(times), int(drifters["height"]) + 2 * margin, int(drifters["width"]) + 2 * margin)
+        self.record_s, self.cell_degrees = drifters.record_s, drifters.cell_degrees
+        times = torch.tensor(drifters.window_time_s, dtype=torch.float64)
+        self.shape = (len(times), drifters.height + 2 * margin, drifters.width + 2 * margin)
         middles = (torch.arange(num_positions - 1, dtype=torch.float64) + 0.5) * self.record_s
         index = _fractional_index(times, middles).to(torch.get_default_dtype())
         self.register_buffer("time_index", index, persistent=False)
-        length_s = drifters["window_time_s"][-1] - drifters["window_time_s"][0]
+        length_s = drifters.window_time_s[-1] - drifters.window_time_s[0]
         self.share = self.record_s * (len(times) - 1) / length_s if len(times) > 1 else 1.0
 
     def forward(self, drifters: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-from archives import DAY_S, Archive, make_archive, write_archive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,8 +17,9 @@ from pcl.errors import BadInputError, DamagedDataError
 from pcl.problems.ocean.reading.file import open_file
 from pcl.problems.ocean.reading.paths import find_files
 from pcl.problems.ocean.reanalysis import open_currents
+from tests.problems.ocean.archives import DAY_S, Archive, make_archive, write_archive
 from tests.problems.ocean.test_reanalysis import ALL, assert_same, clean_field, refuse, write
-from tests.problems.ocean.test_source import build, open_source, write_shards
+from tests.problems.ocean.test_source import RECORD_PAIRS, build, open_source, write_shards
 from tests.typed import finish
 
 # folders
@@ -47,7 +47,7 @@ def test_what_is_not_read_is_said(tmp_path):
     archive = make_archive(rows=16, columns=20)
     write_archive(tmp_path / "a.nc", archive)
     (tmp_path / "notes.txt").write_text("...")
-    lines = open_source(tmp_path).describe()
+    lines = open_source(tmp_path).notes(RECORD_PAIRS)
     assert "not read, beside the files: notes.txt" in lines
     assert any("the last 2, from 2000-02-28 00:00" in line for line in lines)  # of 18 test steps windows use 16
     (tmp_path / "empty").mkdir()
@@ -202,7 +202,7 @@ def test_a_dry_run_refuses_what_the_build_would(tmp_path):
     path = write_archive(tmp_path / "speed.nc", archive, values=fast)
     assert f"{path}: 40 m s-1 at time step 33" in refused_by_both(tmp_path, f"data.ocean.paths=[{path}]")
     path = write_archive(tmp_path / "fast.nc", make_archive(rows=16, columns=20, speed=3000))
-    line = refused_by_both(tmp_path, f"data.ocean.paths=[{path}]", "data.drifters.step_s=21600")
+    line = refused_by_both(tmp_path, f"data.ocean.paths=[{path}]", "data.ocean.drifters.step_s=21600")
     assert f"{path}: at" in line
     remedy = float(line.split("choose ")[1].split(" s")[0])
     source = open_source(path, step_s=remedy)
@@ -298,9 +298,9 @@ def around(tmp_path_factory):
 def test_tiles_straddle_the_seam_and_drifters_cross_it(around):
     source = around[0]
     assert source.currents.is_periodic
-    columns = np.unique(source.tiles[:, 1])
+    columns = np.unique(source.cut.tiles[:, 1])
     np.testing.assert_array_equal(columns, np.arange(0, 180, 6))
-    pairs = source.pairs("train", 0, source._pairs_per_window)
+    pairs = source.pairs("train", 0, source.pairs_per_window)
     assert np.nansum(pairs["v"][..., 3]) == 0
     inside = pairs["origin"][:, 3] == 6  # elsewhere drifters leave the grid to the north and south
     assert not np.isnan(pairs["v"][inside]).any()  # 3 days at 1.2 m/s are 2.8 degrees: nobody leaves the halo
@@ -338,7 +338,7 @@ by_hand.archive = globe(0)
 
 def test_tracks_across_the_seam_are_those_of_a_plain_loop(around):
     source = around[0]
-    pairs = source.pairs("train", 0, source._pairs_per_window)
+    pairs = source.pairs("train", 0, source.pairs_per_window)
     seam = np.flatnonzero(pairs["origin"][:, 4] + 8 > 180)
     crossed = 0
     for pair in seam:
@@ -361,7 +361,7 @@ def test_the_first_column_does_not_matter(around):
     """The same water from 0, -180 and 24 degrees east on: the same tiles, wherever they lie against the seam."""
     expected = None
     for first, source in around.items():
-        pairs = source.pairs("train", 0, source._pairs_per_window)
+        pairs = source.pairs("train", 0, source.pairs_per_window)
         east = np.round(pairs["origin"][:, 1] % 360, 6)
         order = np.lexsort((east, pairs["origin"][:, 2]))[::2]  # two releases share a field
         assert (np.diff(source.currents.longitude) > 0).all(), first
@@ -385,7 +385,7 @@ def test_land_at_the_seam(tmp_path):
     archive.water[:, 5:15, :3] = False
     archive.water[:, 5:15, -2:] = False
     source = open_source(write_archive(tmp_path / "a.nc", archive), **GLOBAL)
-    pairs = source.pairs("train", 0, source._pairs_per_window)
+    pairs = source.pairs("train", 0, source.pairs_per_window)
     seam = pairs["origin"][:, 4] + 8 > 180
     assert np.nansum(pairs["v"][seam][..., 3]) > 0  # drifters that come from the west strand on it
     for wet, origin in zip(pairs["wet"], pairs["origin"], strict=True):

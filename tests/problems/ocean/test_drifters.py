@@ -325,13 +325,16 @@ def test_drifters_do_not_know_of_each_other():
     [
         (
             (DAY_S, DAY_S, DAY_S, 7000.0),
-            "data.drifters.step_s=7000 does not divide the interval of the fields, 86400 s",
+            "data.ocean.drifters.step_s=7000 does not divide the interval of the fields, 86400 s",
         ),
         (
             (DAY_S, 3600.0, DAY_S, 7200.0),
-            "data.drifters.step_s=7200 does not divide the interval of the fields, 3600 s",
+            "data.ocean.drifters.step_s=7200 does not divide the interval of the fields, 3600 s",
         ),
-        ((DAY_S, DAY_S, 5400.0, 3600.0), "data.drifters.step_s=3600 does not divide data.drifters.record_s, 5400 s"),
+        (
+            (DAY_S, DAY_S, 5400.0, 3600.0),
+            "data.ocean.drifters.step_s=3600 does not divide data.ocean.drifters.record_s, 5400 s",
+        ),
         ((DAY_S, 3600.0, 7 * 3600.0, 3600.0), "record_s=25200 does not divide the duration of a window, 86400 s"),
         ((DAY_S, DAY_S, DAY_S, -3600.0), "choose a whole fraction of it"),
     ],

@@ -9,6 +9,7 @@ import torch
 
 from pcl.encoders import make_encoder
 from pcl.errors import BadInputError
+from pcl.problems.ocean.contract import DrifterFacts, read_facts
 from pcl.problems.ocean.field import DrifterSet, Field
 from pcl.problems.ocean.tracks import DrifterRaster, track_segments
 
@@ -20,6 +21,7 @@ ABOUT = {
     "height": 6,
     "width": 5,
 }
+FACTS = read_facts(ABOUT, DrifterFacts)
 NUM_POSITIONS = 9
 
 
@@ -70,7 +72,7 @@ def test_the_raster_is_that_of_a_loop():
     drifters = random_drifters()
     drifters[0, 1, 5:] = torch.nan
     drifters[1, 2, 4:, 3] = 1
-    found = DrifterRaster(ABOUT, NUM_POSITIONS)(drifters)
+    found = DrifterRaster(FACTS, NUM_POSITIONS)(drifters)
     torch.testing.assert_close(found.double(), naive_raster(drifters), rtol=2e-4, atol=2e-5)
 
 
@@ -79,7 +81,7 @@ def test_a_uniform_flow_gives_a_constant_raster():
     moved = torch.arange(NUM_POSITIONS) * ABOUT["record_s"] * 0.3 / 111120
     drifters[..., :2] = torch.rand(1, 30, 1, 2, generator=torch.Generator().manual_seed(0)) - 0.5
     drifters[..., 1] += moved  # northward at .3 m/s
-    raster = DrifterRaster(ABOUT, NUM_POSITIONS)(drifters)
+    raster = DrifterRaster(FACTS, NUM_POSITIONS)(drifters)
     measured = raster[0, 2] > 0
     assert 0 < measured.sum() < measured.numel()
     torch.testing.assert_close(raster[0, 1][measured], torch.full_like(raster[0, 1][measured], 0.3), rtol=1e-3, atol=0)
@@ -89,14 +91,14 @@ def test_a_uniform_flow_gives_a_constant_raster():
 
 def test_all_of_a_track_within_the_grid_is_counted_once():
     drifters = random_drifters() * torch.tensor([0.2, 0.1, 0.1, 0])
-    weight = DrifterRaster(ABOUT, NUM_POSITIONS)(drifters)[:, 2].flatten(1).sum(1)
+    weight = DrifterRaster(FACTS, NUM_POSITIONS)(drifters)[:, 2].flatten(1).sum(1)
     torch.testing.assert_close(weight, torch.full((2,), 4 * (NUM_POSITIONS - 1) * 0.25))
 
 
 def test_what_is_measured_beyond_the_margin_is_left_out():
     drifters = random_drifters()
     drifters[..., 0] += 100
-    assert (DrifterRaster(ABOUT, NUM_POSITIONS)(drifters) == 0).all()
+    assert (DrifterRaster(FACTS, NUM_POSITIONS)(drifters) == 0).all()
 
 
 def test_longer_pieces_have_the_mean_velocity():

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from archives import DAY_S, make_archive, write_archive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcl.problems.ocean.gaps import bridge
-from tests.problems.ocean.test_source import build, open_source
+from tests.problems.ocean.archives import DAY_S, make_archive, write_archive
+from tests.problems.ocean.test_source import RECORD_PAIRS, build, open_source
 
 HOUR_S = 3600.0
 
@@ -77,7 +77,7 @@ def test_pairs_with_momentary_gaps_are_those_of_the_clean_archive(tmp_path_facto
         write_archive(folder / "damaged.nc", archive, values=with_gaps(values, gaps)), max_gap_hours=24 * 6
     )
     np.testing.assert_array_equal(damaged.currents.wet, archive.water[0])
-    np.testing.assert_array_equal(damaged.tiles, clean.tiles)
+    np.testing.assert_array_equal(damaged.cut.tiles, clean.cut.tiles)
     expected, found = clean.pairs("train", 0, 60), damaged.pairs("train", 0, 60)
     np.testing.assert_array_equal(found["wet"], expected["wet"])
     np.testing.assert_array_equal(found["origin"], expected["origin"])
@@ -86,7 +86,7 @@ def test_pairs_with_momentary_gaps_are_those_of_the_clean_archive(tmp_path_facto
     assert np.nanmax(km_apart(found, expected)) < 0.01
     share_printed = 1 - np.isfinite(with_gaps(values, gaps)[0][:, archive.water[0]]).mean()
     assert damaged.currents.survey.gaps == pytest.approx(share_printed, abs=1e-9)
-    assert f"gaps: {100 * share_printed:.2g} % of the values in water" in "\n".join(damaged.describe())
+    assert f"gaps: {100 * share_printed:.2g} % of the values in water" in "\n".join(damaged.notes(RECORD_PAIRS))
 
 
 def test_no_drifter_runs_aground_in_open_ocean(tmp_path):
@@ -142,7 +142,7 @@ def test_a_missing_day_breaks_the_time_axis_as_a_hole_does(tmp_path_factory, day
     kept = np.setdiff1d(np.arange(60), sorted(days))
     holes = open_source(write_archive(folder / "holes.nc", archive, times=kept), **settings)
     assert build(damaged, folder / "one", 2)[0] == build(holes, folder / "other", 2)[0]
-    line = next(line for line in damaged.describe() if "no point has a current" in line)
+    line = next(line for line in damaged.notes(RECORD_PAIRS) if "no point has a current" in line)
     for day in sorted(days):
         date = np.datetime64("2000-01-01") + day
         assert f"{date} 00:00 in {folder / 'damaged.nc'}" in line
@@ -173,7 +173,7 @@ def test_a_training_period_without_a_current_is_refused_when_files_are_opened(tm
 
 def test_windows_need_no_step_beyond_them_where_nothing_is_missing(tmp_path):
     source = open_source(write_archive(tmp_path / "clean.nc", make_archive(rows=16, columns=20)))
-    assert source._margin == 0
+    assert source.cut.margin == 0
 
 
 def test_the_longest_gap_stays_within_the_gap_between_training_and_test(tmp_path):
@@ -206,9 +206,9 @@ def test_statistics_are_of_what_is_known(tmp_path, steady):
     gaps = np.random.default_rng(1).random(archive.water.shape) < 0.1
     damaged = with_gaps(values, gaps)
     source = open_source(write_archive(tmp_path / "damaged.nc", archive, values=damaged))
-    stop = int(source.windows["train"][-1]) + 4
+    stop = int(source.cut.windows["train"][-1]) + 4
     used = np.zeros(archive.water.shape[1:], bool)
-    for row, column in source.tiles:
+    for row, column in source.cut.tiles:
         used[row : row + 8, column : column + 8] = True
     known = damaged[:, :stop][:, np.isfinite(damaged[0, :stop]) & used].astype(np.float64)
     np.testing.assert_allclose(np.ravel(source.statistics()["u"]["mean"]), known.mean(1), rtol=1e-9)
@@ -224,8 +224,9 @@ def test_hourly_gaps_are_bridged_by_hours(tmp_path, steady):
     path = write_archive(tmp_path / "hourly.nc", hourly, values=with_gaps(values, gaps))
     options = {"window_steps": 4, "gap_days": 0.3, "record_s": HOUR_S, "step_s": HOUR_S / 2}
     source = open_source(path, **options)
-    assert math.isclose(source._longest_gap_s, 3 * HOUR_S)
-    field = source._bridged(19, slice(0, 8), slice(0, 8), source._water(slice(0, 8), slice(0, 8)))
+    assert math.isclose(source.cut.longest_gap_s, 3 * HOUR_S)
+    box = slice(0, 8), slice(0, 8)
+    field = source.cut.bridged(19, box, source.cut.water(box))
     np.testing.assert_allclose(field, values[:, 19:23, :8, :8], rtol=0, atol=1e-6)
-    assert np.isnan(source._bridged(29, slice(0, 8), slice(0, 8), np.ones((8, 8), bool))[:, 1:, 1]).any()
+    assert np.isnan(source.cut.bridged(29, box, np.ones((8, 8), bool))[:, 1:, 1]).any()
     assert DAY_S == 24 * HOUR_S

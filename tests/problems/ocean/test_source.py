@@ -14,18 +14,19 @@ import dask.array
 import numpy as np
 import psutil
 import pytest
-from archives import DAY_S, make_archive, write_archive
 
 from pcl.data.manifest import load_manifest
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
+from pcl.data.source import SourceContext
 from pcl.data.summary import describe_needs, describe_statistics, planned_sizes, written_sizes
 from pcl.errors import BadInputError
+from pcl.problems.ocean.settings import DriftersSettings, OceanSettings
 from pcl.problems.ocean.source import ocean_source
+from tests.problems.ocean.archives import DAY_S, make_archive, write_archive
 from tests.typed import ROOT, finish, start
 
 EPOCH_2000 = 946_684_800.0
 RECORD_PAIRS = 30  # a window: 15 tiles with two releases
-READING = {"eastward": "", "northward": "", "units": "", "mask": "", "depth_m": None, "group": ""}
 TILES = {"tile_points": 8, "tile_stride": 6, "minimum_wet": 0.5}
 WINDOWS = {"window_steps": 4, "window_stride": 3, "test_fraction": 0.3, "gap_days": 6.0, "max_gap_hours": None}
 DRIFTERS = {
@@ -40,9 +41,11 @@ DRIFTERS = {
 
 
 def open_source(*paths, memory_mb=512.0, seed=3, **settings):
-    ocean = {"paths": [str(path) for path in paths], **READING, **TILES, **WINDOWS}
-    chosen = [{name: settings.get(name, value) for name, value in section.items()} for section in (ocean, DRIFTERS)]
-    return ocean_source(*chosen, seed, memory_mb)
+    drifters, ocean = (
+        {name: settings.get(name, value) for name, value in section.items()} for section in (DRIFTERS, TILES | WINDOWS)
+    )
+    chosen = OceanSettings([str(path) for path in paths], **ocean, drifters=DriftersSettings(**drifters))
+    return ocean_source(chosen, SourceContext(seed, memory_mb=memory_mb))
 
 
 def build(source, root, num_shards=4, record_pairs=RECORD_PAIRS):
@@ -167,7 +170,7 @@ def test_noise_is_of_recorded_positions_only(clean, source):
 
 
 def test_training_and_test_never_touch(source, clean):
-    time_s, windows = source.currents.time_s, source.windows
+    time_s, windows = source.currents.time_s, source.cut.windows
     used = {split: {int(first) + step for first in windows[split] for step in range(4)} for split in windows}
     assert time_s[min(used["test"])] - time_s[max(used["train"])] >= 6 * DAY_S
     assert len(used["test"]) == 4 * len(windows["test"])
@@ -193,9 +196,9 @@ def test_pairs_do_not_depend_on_range_or_memory(clean, source):
 
 
 def test_statistics_are_of_the_water_of_training_tiles(archive, source):
-    stop = int(source.windows["train"][-1]) + 4
+    stop = int(source.cut.windows["train"][-1]) + 4
     used = np.zeros(archive.water.shape[1:], bool)
-    for row, column in source.tiles:
+    for row, column in source.cut.tiles:
         used[row : row + 8, column : column + 8] = True
     values = archive.currents[:, :stop][:, archive.water[:stop] & used].astype(np.float64)
     statistics = source.statistics()["u"]
@@ -264,9 +267,9 @@ def test_windows_do_not_span_a_hole_in_the_archive(archive, tmp_path):
     path = write_archive(tmp_path / "holes.nc", archive, times=kept)
     source = open_source(path)
     for split in ("train", "test"):
-        for first in source.windows[split]:
+        for first in source.cut.windows[split]:
             assert np.ptp(source.currents.time_s[first : first + 4]) == 3 * DAY_S
-        assert len(source.windows[split]) > 2
+        assert len(source.cut.windows[split]) > 2
 
 
 @pytest.mark.parametrize(
@@ -313,7 +316,7 @@ def test_tiles_of_land_are_left_out(archive, tmp_path):
     water = archive.water.copy()
     water[:, :9, :9] = False
     path = write_archive(tmp_path / "bay.nc", replace(archive, water=water))
-    assert [0, 0] not in open_source(path, minimum_wet=0.0).tiles.tolist()
+    assert [0, 0] not in open_source(path, minimum_wet=0.0).cut.tiles.tolist()
 
 
 def test_irregular_times_are_refused(archive, tmp_path):
@@ -337,7 +340,7 @@ def test_currents_too_fast_for_the_step_are_refused(tmp_path):
 
 JOB = [
     *(f"data.ocean.{name}={'null' if value is None else value}" for name, value in (TILES | WINDOWS).items()),
-    *(f"data.drifters.{name}={value}" for name, value in DRIFTERS.items()),
+    *(f"data.ocean.drifters.{name}={value}" for name, value in DRIFTERS.items()),
     *("data.seed=3", "data.num_shards=4", f"data.record_pairs={RECORD_PAIRS}"),
 ]
 
@@ -389,7 +392,7 @@ from functools import partial
 from pathlib import Path
 
 from pcl.cluster.connection import connected, run_tasks
-from test_ocean import RECORD_PAIRS, build_shard, open_source, plan_shards
+from tests.problems.ocean.test_source import RECORD_PAIRS, build_shard, open_source, plan_shards
 
 source = open_source(sys.argv[1])
 with connected(num_cpus=4):
@@ -404,7 +407,7 @@ with connected(num_cpus=4):
 def run_code(code, *arguments):
     """Run code that imports this module, in a process of its own outside any cluster; return its output."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    environment["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "data")))
+    environment["PYTHONPATH"] = str(ROOT)
     command = [sys.executable, "-c", code, *map(str, arguments)]
     process = subprocess.run(
         command, cwd=ROOT, env=environment, check=True, timeout=250, stdout=subprocess.PIPE, text=True
@@ -446,8 +449,7 @@ def test_a_speed_no_current_has_ends_in_one_line(archive, tmp_path):
 
 MEASURE = """
 import sys
-from test_ocean import READING, build
-from pcl.problems.ocean.source import ocean_source
+from tests.problems.ocean.test_source import build, open_source
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -456,11 +458,9 @@ def kib(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
 
 def source_of(path):
-    ocean = {"paths": [path], **READING, "tile_points": 24, "tile_stride": 100, "minimum_wet": 0.5, "window_steps": 8,
-             "window_stride": 16, "test_fraction": 0.2, "gap_days": 14.0}
-    drifters = {"num_drifters": 2, "num_releases": 1, "record_s": 86400.0, "step_s": 21600.0, "land": "freeze",
-                "halo_degrees": 2.0, "noise_m": 0.0}
-    return ocean_source(ocean, drifters, 0, memory_mb=64.0)
+    return open_source(path, memory_mb=64.0, seed=0, tile_points=24, tile_stride=100, minimum_wet=0.5, window_steps=8,
+                       window_stride=16, test_fraction=0.2, gap_days=14.0, num_drifters=2, num_releases=1,
+                       record_s=86400.0, step_s=21600.0, halo_degrees=2.0)
 
 source_of(sys.argv[1]).pairs("train", 0, 1)  # what libraries load on first use is not the archive's
 baseline = kib("VmRSS")

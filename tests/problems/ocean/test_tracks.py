@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pcl.problems.ocean.contract import DrifterFacts, read_facts
 from pcl.problems.ocean.field import DrifterSet
 from pcl.problems.ocean.tracks import DrifterRaster, track_segments, within_half_turn
 
@@ -14,6 +15,7 @@ ABOUT = {
     "height": 8,
     "width": 8,
 }
+FACTS = read_facts(ABOUT, DrifterFacts)
 
 
 def tracks(dtype=torch.float64):
@@ -49,7 +51,7 @@ def test_turns_change_nothing(dtype, change, turns):
             track_segments(moved, 3600.0, stride), track_segments(drifters, 3600.0, stride), strict=True
         ):
             assert torch.equal(found, wanted)
-    raster = DrifterRaster(ABOUT, 9)
+    raster = DrifterRaster(FACTS, 9)
     assert torch.equal(raster(moved), raster(drifters))
     encoder = DrifterSet((4, 9, 4), 6, width=8, depth=2, drifters=ABOUT).to(dtype)
     assert torch.equal(encoder(moved), encoder(drifters))
@@ -88,7 +90,7 @@ def test_a_drifter_on_the_other_side_of_the_globe_is_not_in_the_tile():
     piece = track_segments(track, 3600.0)
     torch.testing.assert_close(piece.middle.abs()[0, 0], torch.tensor(180.0).double())
     torch.testing.assert_close(piece.velocity[0, 0], torch.tensor(0.2 * 111_120 / 3600).double())
-    assert DrifterRaster(ABOUT, 2)(track[None, None]).abs().sum() == 0
+    assert DrifterRaster(FACTS, 2)(track[None, None]).abs().sum() == 0
 
 
 def test_what_is_missing_stays_missing_and_gradients_are_finite():

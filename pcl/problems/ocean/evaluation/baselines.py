@@ -24,8 +24,9 @@ from pcl.evaluation.blocks import num_at_once, walk
 from pcl.problems.ocean.evaluation.field_scores import gaussian_crps, weighted_mean
 from pcl.problems.ocean.evaluation.fields import Estimate, summarise
 from pcl.problems.ocean.evaluation.interpolation import interpolate
-from pcl.problems.ocean.evaluation.windows import DAY_S, Geometry
+from pcl.problems.ocean.evaluation.windows import Geometry
 from pcl.problems.ocean.sphere import METRES_PER_DEGREE
+from pcl.problems.ocean.tiles import DAY_S
 from pcl.problems.ocean.tracks import track_segments
 
 BYTES_PER_COVARIANCE = 160  # of a measurement and a point: four numbers, twice, and what they are made of

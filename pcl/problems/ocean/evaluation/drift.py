@@ -12,9 +12,11 @@ from torch import Tensor
 
 from pcl.advection import integrate
 from pcl.evaluation.blocks import walk
+from pcl.problems.ocean.contract import Origin
 from pcl.problems.ocean.evaluation.interpolation import interpolate
-from pcl.problems.ocean.evaluation.windows import DAY_S, LATITUDE, Geometry
+from pcl.problems.ocean.evaluation.windows import Geometry
 from pcl.problems.ocean.sphere import METRES_PER_DEGREE
+from pcl.problems.ocean.tiles import DAY_S
 
 STEPS = 8  # at least, from a field to the next, and in a day
 
@@ -52,7 +54,7 @@ def drift(fields: Tensor, origins: Tensor, geometry: Geometry, start: Tensor, fa
     cell_s = _seconds_in_a_cell(fastest_current(fields) if fastest is None else fastest, origins, geometry)
     substeps = math.ceil(geometry.record_s / min(DAY_S / STEPS, geometry.interval_s / STEPS, cell_s))
     num_steps = round(geometry.duration_s / geometry.record_s) * substeps
-    centre = origins[:, LATITUDE, None]
+    centre = Origin.of(origins).latitude[:, None]
     fields = fields.double()
 
     def current(time_s: float, place: Tensor) -> Tensor:
@@ -76,7 +78,7 @@ def drift(fields: Tensor, origins: Tensor, geometry: Geometry, start: Tensor, fa
 def _seconds_in_a_cell(fastest: float, origins: Tensor, geometry: Geometry) -> float:
     """Return how long a current takes to cross a cell: a step must not be longer."""
     rows, columns = geometry.cell_degrees
-    cosine = torch.cos(torch.deg2rad(origins[:, LATITUDE].abs().max()))
+    cosine = torch.cos(torch.deg2rad(Origin.of(origins).latitude.abs().max()))
     return METRES_PER_DEGREE * min(rows, columns * float(cosine)) / max(fastest, 1e-6)
 
 

@@ -1,10 +1,9 @@
 """Evaluation of ocean pairs: retrieval within tiles, and held-out fields given drifters beside the usual methods."""
 
-__all__ = ["FieldOptions", "evaluate_fields", "retrieval_within_tiles"]
+__all__ = ["add_fields", "evaluate_fields"]
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import torch
 import xarray as xr
@@ -12,17 +11,20 @@ from torch import Tensor
 
 from pcl.evaluation.blocks import num_at_once
 from pcl.evaluation.result import Evaluation
-from pcl.evaluation.retrieval import identity_of, retrieval_metrics, retrieval_ranks
+from pcl.evaluation.retrieval import RETRIEVALS, head_of, identity_of, retrieval_metrics, retrieval_ranks, row_of
+from pcl.evaluation.splits import EvaluationOptions, Splits
 from pcl.model import PairModel
+from pcl.problems.ocean.contract import Origin, Position
 from pcl.problems.ocean.evaluation.baselines import OptimalInterpolation
 from pcl.problems.ocean.evaluation.drift import drift, fastest_current, release_points, unknown_current
 from pcl.problems.ocean.evaluation.field_scores import MeanSpectrum
 from pcl.problems.ocean.evaluation.fields import Estimate, to_dataset
 from pcl.problems.ocean.evaluation.leads import Lead, lead_times, release_name, release_title, time_unit
 from pcl.problems.ocean.evaluation.maps import MapRow, maps_figure, scores_figure
-from pcl.problems.ocean.evaluation.methods import METHODS, NORMAL, POSTERIOR, Methods
+from pcl.problems.ocean.evaluation.methods import METHODS, NORMAL, NUM_TUNING, POSTERIOR, Methods
 from pcl.problems.ocean.evaluation.tally import Tally
-from pcl.problems.ocean.evaluation.windows import COLUMN, LATITUDE, ROW, Archive, Geometry, Windows
+from pcl.problems.ocean.evaluation.windows import Archive, Geometry, Windows, read_archive
+from pcl.problems.ocean.settings import PosteriorSettings
 from pcl.problems.ocean.sphere import METRES_PER_DEGREE
 from pcl.problems.ocean.tracks import within_half_turn
 
@@ -30,64 +32,45 @@ from pcl.problems.ocean.tracks import within_half_turn
 QUERY_BYTES, BYTES_AT_ONCE, MOST_AT_ONCE = 128, 32_000_000, 64
 
 
-@dataclass(frozen=True)
-class FieldOptions:
-    """How fields are evaluated.
-
-    Attributes:
-        references: windows that carry the posterior: of the same ``tile``, or ``all``.
-        num_members: members of an ensemble.
-        num_examples: held-out pairs drawn as maps and written as NetCDF.
-        seed: of the draws.
-        about: attributes of the NetCDF files: experiment hash, checkpoint, seeds.
-    """
-
-    references: str = "tile"
-    num_members: int = 50
-    num_examples: int = 4
-    seed: int = 0
-    about: Mapping[str, str | int] = field(default_factory=dict)
-
-
-def retrieval_within_tiles(
-    result: Evaluation,
-    queries: Windows,
-    features: tuple[Tensor, Tensor],
-    recall_at: Sequence[int],
-    block_pairs: int,
-) -> None:
-    """Add retrieval whose candidates are of the query's own tile: time, not place, tells them apart.
+def add_fields(result: Evaluation, model: PairModel, splits: Splits) -> None:
+    """Add retrieval within tiles and, of a split that is not that of the archive, the fields given drifters.
 
     Args:
         result: to add to.
-        queries: the pairs.
-        features: feature maps of u and of v, shape (N, F) each.
-        recall_at: K of R@K.
-        block_pairs: pairs scored at a time.
+        model: with its encoders.
+        splits: the pairs, with what they are judged by.
+
+    Raises:
+        BadInputError: the archive lacks a tile of the pairs.
+        DamagedDataError: a shard or the manifest is damaged.
     """
+    queries = Windows.of(splits)
+    _add_retrieval_within_tiles(result, queries, splits)
+    if splits.split != "train":  # a training pair would find its own field in the archive
+        geometry = Geometry.of(splits.source, splits.root / "manifest.json")
+        archive = read_archive(splits.root, splits.manifest, NUM_TUNING)
+        evaluate_fields(result, model, archive, queries, geometry, splits.options)
+
+
+def _add_retrieval_within_tiles(result: Evaluation, queries: Windows, splits: Splits) -> None:
+    """Add retrieval whose candidates are of the query's own tile: time, not place, tells them apart."""
     groups = [(queries.tiles == tile).nonzero()[:, 0] for tile in queries.tile_numbers]
-    chance = sum(map(len, groups)) / len(groups)
-    table = [
-        [f"retrieval within the tile, {chance:.1f} pairs on average", *(f"R@{k}" for k in recall_at), "median rank"]
-    ]
-    ids = [identity_of(queries.u), identity_of(queries.v)]
-    for query, candidate, name in ((0, 1, "u_to_v"), (1, 0, "v_to_u")):
-        ranks = torch.cat(
-            [
-                retrieval_ranks(
-                    features[query][group],
-                    features[candidate][group],
-                    ids[query][group],
-                    ids[candidate][group],
-                    block_pairs,
-                )
-                for group in groups
-            ]
+    chance, recall_at = sum(map(len, groups)) / len(groups), splits.options.recall_at
+    table = [head_of(f"retrieval within the tile, {chance:.1f} pairs on average", recall_at)]
+    ids = [identity_of(part) for part in splits.items]
+    for name, places in RETRIEVALS.items():
+        (queried, candidates), (query_ids, candidate_ids) = (
+            [parts[place] for place in places] for parts in (splits.features, ids)
         )
-        metrics = retrieval_metrics(ranks, recall_at)
+        ranks = [
+            retrieval_ranks(
+                queried[own], candidates[own], query_ids[own], candidate_ids[own], splits.options.block_pairs
+            )
+            for own in groups
+        ]
+        metrics = retrieval_metrics(torch.cat(ranks), recall_at)
         result.metrics |= {f"{name}_within_tile_{key}": value for key, value in metrics.items()}
-        row = [f"{metrics[f'recall@{k}']:.4f}" for k in recall_at]
-        table.append([name.replace("_to_", " -> "), *row, f"{metrics['median_rank']:g}"])
+        table.append(row_of(name, metrics, recall_at))
     result.tables.append(table)
 
 
@@ -97,8 +80,7 @@ def evaluate_fields(
     archive: Archive,
     queries: Windows,
     geometry: Geometry,
-    options: FieldOptions,
-    block_pairs: int = 2048,
+    options: EvaluationOptions,
 ) -> None:
     """Add the scores of the posterior and of the baselines, their figures, and the NetCDF files of examples.
 
@@ -108,23 +90,15 @@ def evaluate_fields(
         archive: of the training split.
         queries: held-out pairs.
         geometry: of the tiles.
-        options: see there.
-        block_pairs: windows encoded at a time.
+        options: with the settings of the posterior.
 
     Raises:
         BadInputError: the archive lacks a tile of the queries.
     """
-    methods = Methods(
-        model,
-        archive,
-        geometry,
-        references=options.references,
-        num_members=options.num_members,
-        seed=options.seed,
-        block_pairs=block_pairs,
-    )
+    settings = PosteriorSettings() if options.own is None else options.own
+    methods = Methods(model, archive, geometry, settings, options.block_pairs)
     tallies, spectrum, errors = _score_all(methods, queries, geometry)
-    cosine = torch.cos(torch.deg2rad(queries.origin[:, LATITUDE])).mean()
+    cosine = torch.cos(torch.deg2rad(Origin.of(queries.origin).latitude)).mean()
     length_km = geometry.width * float(geometry.cell_degrees[1] * METRES_PER_DEGREE / 1000 * cosine)
     scores = {name: tally.scores(spectrum, length_km) for name, tally in tallies.items()}
     separations = {name: tally.drift.scores().separation_km for name, tally in tallies.items()}
@@ -136,7 +110,7 @@ def evaluate_fields(
     times = torch.arange(len(separations[POSTERIOR])) * geometry.record_s / unit_s
     ranks = {name: tally.ranks for name, tally in tallies.items() if tally.ranks is not None}
     result.figures["field_scores.png"] = scores_figure(scores, times, separations, ranks, unit)
-    _add_examples(result, methods, queries, errors, geometry, options)
+    _add_examples(result, methods, queries, errors, geometry, options.about)
 
 
 def _score_all(
@@ -177,7 +151,7 @@ def _paths(queries: Windows, estimates: Sequence[Tensor], geometry: Geometry, fa
     cells = torch.tensor(geometry.cell_degrees[::-1], dtype=torch.float64)
     reach = torch.tensor([geometry.width - 1, geometry.height - 1]) / 2 * cells
     gone = ~(true.abs() <= reach).all(-1) | unknown_current(queries.u, queries.wet, true, geometry)
-    latitude = queries.origin[:, LATITUDE, None, None] + true[..., 1]
+    latitude = Origin.of(queries.origin).latitude[:, None, None] + true[..., 1]
     counting = torch.cat([true, latitude[..., None]], -1)
     return [counting.masked_fill(gone.cummax(-1).values[..., None], torch.nan), *paths]
 
@@ -227,21 +201,23 @@ def _add_examples(
     queries: Windows,
     errors: Sequence[float],
     geometry: Geometry,
-    options: FieldOptions,
+    about: Mapping[str, str | int],
 ) -> None:
     """Draw and write examples spread evenly from the smallest relative error to the largest."""
-    number = min(options.num_examples, len(queries))
+    settings = methods.settings
+    number = min(settings.num_examples, len(queries))
     if number == 0:
         return
     places = ((torch.arange(number) + 0.5) / number * len(queries)).long()
     rows = []
     for i in torch.tensor(errors).argsort()[places].tolist():
-        one, generator = queries[i : i + 1], torch.Generator().manual_seed(options.seed + i)
-        estimate = methods.posterior.given(one.v[0], int(one.tiles[0]), options.num_members, generator)
-        about = {**options.about, "references": options.references, "posterior_seed": options.seed + i}
-        dataset = to_dataset(estimate, one.origin[0], one.wet[0], geometry, about)
+        one, generator = queries[i : i + 1], torch.Generator().manual_seed(settings.seed + i)
+        estimate = methods.posterior.given(one.v[0], int(one.tiles[0]), settings.num_members, generator)
+        of_draw = {"references": settings.references, "posterior_seed": settings.seed + i}
+        dataset = to_dataset(estimate, one.origin[0], one.wet[0], geometry, {**about, **of_draw})
         release = str(xr.decode_cf(dataset[["time"]]).time.values[0])
-        row, column = (int(one.origin[0, part]) for part in (ROW, COLUMN))
+        place = Origin.of(one.origin[0])
+        row, column = int(place.row), int(place.column)
         name = f"field_{release_name(release, geometry)}_row{row:03d}_column{column:03d}_pair{i:05d}.nc"
         result.datasets[name] = dataset
         rows.append(_map_row(one, estimate, geometry, release))
@@ -257,7 +233,7 @@ def _map_row(one: Windows, estimate: Estimate, geometry: Geometry, release: str)
     middle = len(geometry.time_s) // 2
     latitude, longitude = geometry.axes(one.origin[0])
     wet = one.wet[0, middle]
-    tracks = one.v[0, :, :, :2].double()
+    drifters = Position.of(one.v[0].double())
     centre = torch.stack([longitude[[0, -1]].mean(), latitude[[0, -1]].mean()])
     return MapRow(
         truth=one.u[0, :, middle].double(),
@@ -266,6 +242,6 @@ def _map_row(one: Windows, estimate: Estimate, geometry: Geometry, release: str)
         wet=wet,
         latitude=latitude,
         longitude=longitude,
-        tracks=torch.stack([within_half_turn(tracks[..., 0]), tracks[..., 1]], -1) + centre,
+        tracks=torch.stack([within_half_turn(drifters.east), drifters.north], -1) + centre,
         title=release_title(release, float(geometry.time_s[middle]), geometry),
     )

@@ -25,10 +25,10 @@ from pcl.conditional import Conditional, draw
 from pcl.errors import BadInputError
 from pcl.evaluation.blocks import encoded, walk
 from pcl.model import PairModel
+from pcl.problems.ocean.contract import Origin
 from pcl.problems.ocean.evaluation.running import RunningMean
-from pcl.problems.ocean.evaluation.windows import RELEASE_S, Archive, Geometry, Windows
-
-REFERENCES = ("tile", "all")
+from pcl.problems.ocean.evaluation.windows import Archive, Geometry, Windows
+from pcl.problems.ocean.settings import REFERENCES
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class FieldPosterior:
         found = (self.archive.tiles == tile).nonzero()[:, 0]
         if len(found) == 0:
             raise BadInputError(
-                f"the archive has no window of tile {tile}: choose evaluation.fields.references=all, or write shards "
+                f"the archive has no window of tile {tile}: choose evaluation.ocean.references=all, or write shards "
                 "whose training period covers the tile"
             )
         return found
@@ -302,7 +302,7 @@ def _cell_method(key: str) -> dict[str, str]:
 
 def _coordinates(num_members: int, origin: Tensor, geometry: Geometry) -> dict[str, _Variable]:
     latitude, longitude = geometry.axes(origin)
-    time = float(origin[RELEASE_S]) + geometry.time_s.numpy()
+    time = float(Origin.of(origin).release_s) + geometry.time_s.numpy()
     return {
         "realization": (
             "realization",

@@ -4,9 +4,9 @@ __all__ = ["Lead", "lead_times", "release_name", "release_title", "time_unit"]
 
 from typing import NamedTuple
 
-from pcl.problems.ocean.evaluation.windows import DAY_S, Geometry
+from pcl.problems.ocean.evaluation.windows import Geometry
+from pcl.problems.ocean.tiles import DAY_S, HOUR_S
 
-HOUR_S = 3600.0
 LEAD_DAYS = (1, 3, 7)
 LEAD_HOURS = (1, 3, 6, 12)
 MOST_LEADS = 3

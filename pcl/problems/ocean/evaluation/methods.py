@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pcl.model import PairModel
+from pcl.problems.ocean.contract import Origin
 from pcl.problems.ocean.evaluation.baselines import (
     OptimalInterpolation,
     climatology,
@@ -21,7 +22,8 @@ from pcl.problems.ocean.evaluation.baselines import (
     random_analog,
 )
 from pcl.problems.ocean.evaluation.fields import Estimate, FieldLaw, FieldPosterior, completed
-from pcl.problems.ocean.evaluation.windows import LATITUDE, Archive, Geometry, Windows
+from pcl.problems.ocean.evaluation.windows import Archive, Geometry, Windows
+from pcl.problems.ocean.settings import PosteriorSettings
 
 NUM_TUNING = 12  # training pairs on which the scales of the optimal interpolation are chosen
 POSTERIOR, NORMAL = "posterior", "optimal interpolation"
@@ -35,32 +37,28 @@ class Methods:
         model: with its encoders.
         archive: of the past.
         geometry: of the tiles.
-        references: windows that carry the posterior, see ``FieldPosterior``.
-        num_members: K.
-        seed: of the draws.
+        settings: of the posterior and the draws.
         block_pairs: windows encoded at a time.
     """
 
     def __init__(
-        self,
-        model: PairModel,
-        archive: Archive,
-        geometry: Geometry,
-        *,
-        references: str,
-        num_members: int,
-        seed: int,
-        block_pairs: int,
+        self, model: PairModel, archive: Archive, geometry: Geometry, settings: PosteriorSettings, block_pairs: int
     ) -> None:
-        self.archive, self.geometry, self.num_members = archive, geometry, num_members
-        self.generator = torch.Generator().manual_seed(seed)
-        self.posterior = FieldPosterior(model, archive, references=references, block_pairs=block_pairs)
+        self.archive, self.geometry, self.settings = archive, geometry, settings
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.posterior = FieldPosterior(model, archive, references=settings.references, block_pairs=block_pairs)
         tiles = archive.tiles
         self.of_tile = {tile: (tiles == tile).nonzero()[:, 0] for tile in archive.tile_numbers}
         self.prior = self._climatologies()
         self.interpolation = OptimalInterpolation.tune(
             [
-                (u, geometry.area(origin[None])[0], self.prior[tile], measure(v, geometry), float(origin[LATITUDE]))
+                (
+                    u,
+                    geometry.area(origin[None])[0],
+                    self.prior[tile],
+                    measure(v, geometry),
+                    float(Origin.of(origin).latitude),
+                )
                 for u, origin, tile, v in zip(
                     archive.u[archive.examples],
                     archive.origin[archive.examples],
@@ -91,7 +89,7 @@ class Methods:
         """Yield for every pair the name and estimate of every method, completed by climatology; the posterior first."""
         tiles = queries.tiles.tolist()
         for number, law in enumerate(self.posterior.laws(queries.v, tiles)):
-            latitude = float(queries.origin[number, LATITUDE])
+            latitude = float(Origin.of(queries.origin[number]).latitude)
             yield self._of_pair(law, queries.v[number], tiles[number], latitude)
 
     def _of_pair(self, law: FieldLaw, drifters: Tensor, tile: int, latitude: float) -> Iterator[tuple[str, Estimate]]:
@@ -102,7 +100,7 @@ class Methods:
     def _raw(self, law: FieldLaw, drifters: Tensor, tile: int, latitude: float) -> Iterator[Estimate]:
         """Yield the estimates of ``METHODS``."""
         u, own, prior, geometry = self.archive.u, self.of_tile[tile], self.prior[tile], self.geometry
-        seen, number, generator = measure(drifters, geometry), self.num_members, self.generator
+        seen, number, generator = measure(drifters, geometry), self.settings.num_members, self.generator
         yield law.estimate(number, generator)
         yield law.best()
         yield replace(prior, members=draw(u, number, generator, own))

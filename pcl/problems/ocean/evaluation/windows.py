@@ -3,7 +3,7 @@
 Shapes: N windows, T times, H x W grid points, D drifters, P positions, X columns of the grid.
 """
 
-__all__ = ["Archive", "Geometry", "Windows", "read_archive", "read_arrays", "read_windows"]
+__all__ = ["Archive", "Geometry", "Windows", "read_archive"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,16 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcl.data.loader import iterate_split
 from pcl.data.manifest import Manifest
-
-RELEASE_S, LONGITUDE, LATITUDE, ROW, COLUMN, _ = range(6)  # the components of an origin
-DAY_S = 86400.0
+from pcl.evaluation.splits import Splits, read_arrays
+from pcl.problems.ocean.contract import ArchiveFacts, Origin, read_facts
+from pcl.problems.ocean.tiles import DAY_S
 
 
 def _number_tiles(origin: Tensor) -> Tensor:
-    row, column = origin[:, ROW].long(), origin[:, COLUMN].long()
-    return row * 1_000_000 + column  # a grid has fewer columns
+    place = Origin.of(origin)
+    return place.row.long() * 1_000_000 + place.column.long()  # a grid has fewer columns
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,19 @@ class Windows:
         u: velocity in m/s, NaN on land and where water has no value, float32, shape (N, 2, T, H, W).
         v: degrees east and north of the tile's centre, latitude, aground flag, float32, shape (N, D, P, 4).
         wet: water, the same at all times, boolean, shape (N, T, H, W).
-        origin: release time in s, centre in degrees, first row, first column, first step, float64, shape (N, 6).
+        origin: ``pcl.problems.ocean.contract.Origin``, float64, shape (N, 6).
     """
 
     u: Tensor
     v: Tensor
     wet: Tensor
     origin: Tensor
+
+    @classmethod
+    def of(cls, splits: Splits) -> "Windows":
+        """Take the pairs that are judged."""
+        arrays = splits.arrays
+        return cls(arrays["u"], arrays["v"], arrays["wet"].bool(), arrays["origin"])
 
     def __len__(self) -> int:
         return len(self.u)
@@ -89,59 +94,12 @@ class Archive:
         return sorted(set(self.tiles.tolist()))
 
 
-def read_arrays(root: Path, manifest: Manifest, split: str, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read arrays of a split straight to their place: nothing is held twice.
-
-    Args:
-        root: folder of the shards.
-        manifest: its manifest.
-        split: which split.
-        kept: names of the arrays, and for each the increasing indices of the pairs to keep.
-
-    Raises:
-        DamagedDataError: a shard differs from its manifest.
-    """
-    infos = {name: manifest.arrays[name] for name in kept}
-    found = {
-        name: torch.from_numpy(np.empty((len(kept[name]), *info.shape), info.dtype)) for name, info in infos.items()
-    }
-    last = max((int(indices[-1]) for indices in kept.values() if len(indices)), default=-1)
-    first = 0
-    for record in iterate_split(root, manifest, split, list(kept)):
-        bounds = torch.tensor([first, first + len(record[0])])
-        for part, (name, indices) in zip(record, kept.items(), strict=True):
-            start, stop = torch.searchsorted(indices, bounds).tolist()
-            found[name][start:stop] = part[indices[start:stop] - first]
-        first = int(bounds[1])
-        if first > last:
-            break
-    return found
-
-
 def _each_once(root: Path, manifest: Manifest, split: str) -> Tensor:
     """Return the index of the first pair of every tile and time: releases share their field."""
     pairs = torch.arange(manifest.num_pairs(split))
-    origin = read_arrays(root, manifest, split, {"origin": pairs})["origin"]
-    return torch.from_numpy(np.sort(np.unique(origin[:, ROW:].numpy(), axis=0, return_index=True)[1]))
-
-
-def read_windows(root: Path, manifest: Manifest, split: str, *, unique: bool = False, max_pairs: int = 0) -> Windows:
-    """Read a split into memory.
-
-    Args:
-        root: folder of the shards.
-        manifest: its manifest.
-        split: which split.
-        unique: keep the first pair of every tile and time only: releases share their field.
-        max_pairs: stop after so many pairs; 0: read all.
-
-    Raises:
-        DamagedDataError: a shard differs from its manifest.
-    """
-    kept = _each_once(root, manifest, split) if unique else torch.arange(manifest.num_pairs(split))
-    kept = kept[:max_pairs] if max_pairs else kept
-    found = read_arrays(root, manifest, split, dict.fromkeys(("u", "v", "wet", "origin"), kept))
-    return Windows(**found | {"wet": found["wet"].bool()})
+    origin = Origin.of(read_arrays(root, manifest, split, {"origin": pairs})["origin"])
+    windows = torch.stack([origin.row, origin.column, origin.first_step], 1).numpy()
+    return torch.from_numpy(np.sort(np.unique(windows, axis=0, return_index=True)[1]))
 
 
 def read_archive(root: Path, manifest: Manifest, num_examples: int) -> Archive:
@@ -186,18 +144,27 @@ class Geometry:
     calendar: str
 
     @classmethod
-    def of(cls, source: dict[str, Any]) -> "Geometry":
-        """Read the geometry from what a manifest says of its source."""
-        grid, drifters = source["grid"], source["drifters"]
+    def of(cls, source: Mapping[str, Any], path: Path = Path("manifest.json")) -> "Geometry":
+        """Read the geometry from what a manifest says of its source.
+
+        Args:
+            source: see above.
+            path: of the manifest, for the message.
+
+        Raises:
+            DamagedDataError: a fact is missing or impossible.
+        """
+        facts = read_facts(source, ArchiveFacts, path)
+        drifters = facts.drifters
         return cls(
-            torch.tensor(grid["latitude"], dtype=torch.float64),
-            torch.tensor(grid["longitude"], dtype=torch.float64),
-            int(drifters["height"]),
-            int(drifters["width"]),
-            torch.tensor(drifters["window_time_s"], dtype=torch.float64),
-            (float(drifters["cell_degrees"][0]), float(drifters["cell_degrees"][1])),
-            float(drifters["record_s"]),
-            str(source["calendar"]),
+            torch.tensor(facts.grid.latitude, dtype=torch.float64),
+            torch.tensor(facts.grid.longitude, dtype=torch.float64),
+            drifters.height,
+            drifters.width,
+            torch.tensor(drifters.window_time_s, dtype=torch.float64),
+            drifters.cell_degrees,
+            drifters.record_s,
+            facts.calendar,
         )
 
     @property
@@ -221,7 +188,8 @@ class Geometry:
         Those of a grid around the globe go on after its last column with the first, a turn further:
         :math:`\lambda_{i \bmod X} + 360 \lfloor i / X \rfloor`. Tiles of other grids end before.
         """
-        row, column = int(origin[ROW]), int(origin[COLUMN])
+        place = Origin.of(origin)
+        row, column = int(place.row), int(place.column)
         columns, size = torch.arange(column, column + self.width), len(self.longitude)
         return self.latitude[row : row + self.height], self.longitude[columns % size] + 360.0 * (columns // size)
 

@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
 from pcl.config.load import load_config
 from pcl.data.manifest import ArrayInfo, Manifest, load_manifest
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
+from pcl.data.source import SourceContext
+from pcl.evaluation.splits import read_arrays
+from pcl.problems.ocean.evaluation.windows import Windows
 from pcl.problems.ocean.source import ocean_source
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -48,9 +52,9 @@ def make_ocean_shards(folder: Path, *overrides: str) -> tuple[Path, Manifest]:
     path = folder / "currents.nc"
     currents().to_netcdf(path)
     small = ("tile_points=8", "tile_stride=4", "window_steps=4", "window_stride=1", "gap_days=6")
-    settings = [f"data.ocean.{key}" for key in small] + ["data.drifters.num_drifters=5", *overrides]
+    settings = [f"data.ocean.{key}" for key in small] + ["data.ocean.drifters.num_drifters=5", *overrides]
     config = load_config(ROOT / "configs" / "ocean.yaml", [f"data.ocean.paths=[{path}]", *settings])
-    source = ocean_source(vars(config.data.ocean), vars(config.data.drifters), seed=0)
+    source = ocean_source(config.data.sections["ocean"], SourceContext(seed=0))
     root = folder / "shards"
     begin_build(root, {"config": {}, "source": source.provenance()})
     built = [(plan, *build_shard(source, plan, root, 16)) for plan in plan_shards(source, 2)]
@@ -162,8 +166,17 @@ class MadePairs:
 
 def write_pairs(source: MadePairs, root: Path, num_shards: int = 2, record_pairs: int = 16) -> Manifest:
     """Write shards of made pairs."""
-    config = {"drifters": {"num_releases": source.num_releases}}
+    config = {"ocean": {"drifters": {"num_releases": source.num_releases}}}
     begin_build(root, {"config": config, "source": source.provenance()})
     built = [(plan, *build_shard(source, plan, root, record_pairs)) for plan in plan_shards(source, num_shards)]
     finish_build(root, source, config, record_pairs, built)
     return load_manifest(root)
+
+
+def read_windows(root: Path, manifest: Manifest, split: str, *, unique: bool = False) -> Windows:
+    """Read a split, or the first pair of every tile and time in it."""
+    pairs = torch.arange(manifest.num_pairs(split))
+    found = read_arrays(root, manifest, split, dict.fromkeys(("u", "v", "wet", "origin"), pairs))
+    windows = Windows(**found | {"wet": found["wet"].bool()})
+    seen = [tuple(origin[3:].tolist()) for origin in windows.origin]
+    return windows[torch.tensor([i for i in pairs.tolist() if not unique or seen.index(seen[i]) == i])]

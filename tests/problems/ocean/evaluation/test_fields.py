@@ -12,21 +12,43 @@ from pcl.config.load import load_config
 from pcl.encoders.build import build_model
 from pcl.errors import BadInputError
 from pcl.evaluation.evaluate import evaluate
+from pcl.evaluation.splits import EvaluationOptions
 from pcl.problems.ocean.evaluation.baselines import measure
 from pcl.problems.ocean.evaluation.drift import drift, fastest_current, release_points, unknown_current
-from pcl.problems.ocean.evaluation.evaluate import FieldOptions
 from pcl.problems.ocean.evaluation.fields import Estimate, FieldPosterior, completed, summarise, to_dataset
-from pcl.problems.ocean.evaluation.windows import Geometry, read_windows
+from pcl.problems.ocean.evaluation.windows import Geometry
+from pcl.problems.ocean.settings import PosteriorSettings
+from pcl.problems.problem import problem
 from pcl.train.parts import loss_of, model_spec
-from tests.problems.ocean.evaluation.ocean_pairs import HOUR_S, ROOT, MadePairs, make_ocean_shards, write_pairs
+from tests.problems.ocean.evaluation.ocean_pairs import (
+    HOUR_S,
+    ROOT,
+    MadePairs,
+    make_ocean_shards,
+    read_windows,
+    write_pairs,
+)
 
-SETTINGS = {"split": "test", "loss": "conditional", "weights": (1, 1), "recall_at": [1, 5], "block_pairs": 7}
+OCEAN = problem("ocean")
+
+
+def evaluated(model, root, manifest, own=None, *, split="test", about=None, max_pairs=0, num_examples=0):
+    """Return the evaluation of a split, with settings of the posterior."""
+    options = EvaluationOptions(
+        recall_at=[1, 5],
+        block_pairs=7,
+        max_pairs=max_pairs,
+        num_examples=num_examples,
+        own=own,
+        about=about or {},
+    )
+    return evaluate(model, root, manifest, split, options, OCEAN.drawings, OCEAN.evaluate)
 
 
 @pytest.fixture(scope="module")
 def ocean(tmp_path_factory):
     """Shards with two releases a window, their manifest, and an untrained model."""
-    root, manifest = make_ocean_shards(tmp_path_factory.mktemp("ocean"), "data.drifters.num_releases=2")
+    root, manifest = make_ocean_shards(tmp_path_factory.mktemp("ocean"), "data.ocean.drifters.num_releases=2")
     config = load_config(ROOT / "configs" / "ocean.yaml", ("model.field_network.width=8", "model.embedding_dim=4"))
     return root, manifest, build_model(model_spec(config, manifest)).eval()
 
@@ -46,7 +68,6 @@ def test_an_archive_holds_each_field_once(ocean, archive):
     assert len(every) == 2 * len(archive)
     keys = {tuple(origin[3:].tolist()) for origin in every.origin}
     assert len(keys) == len(archive)
-    assert len(read_windows(ocean[0], ocean[1], "train", max_pairs=5)) == 5
 
 
 def test_the_posterior_is_the_formula(ocean, archive, queries):
@@ -137,15 +158,16 @@ def test_released_drifters_are_regular_and_within_the_tile(ocean):
 
 def test_an_evaluation_has_scores_tables_figures_and_files(ocean):
     root, manifest, model = ocean
-    options = FieldOptions(num_members=5, num_examples=2, about={"experiment": "abc"})
-    result = evaluate(model, root, manifest, fields=options, **SETTINGS)
+    result = evaluated(
+        model, root, manifest, PosteriorSettings(num_members=5, num_examples=2), about={"experiment": "abc"}
+    )
     assert all(map(math.isfinite, result.metrics.values()))
     for method in ("posterior", "climatology", "random_analog", "nearest_track_analog", "optimal_interpolation"):
         assert result.metrics[f"field_{method}_rmse_m_s"] > 0
         assert 0 <= result.metrics[f"field_{method}_liu_weisberg"] <= 1
     assert result.metrics["field_climatology_crps_m_s"] < result.metrics["field_random_analog_crps_m_s"]
     assert result.metrics["field_optimal_interpolation_rmse_m_s"] < result.metrics["field_climatology_rmse_m_s"]
-    assert 0 <= result.metrics["v_to_u_within_tile_recall@1"] <= result.metrics["v_to_u_within_tile_recall@5"]
+    assert 0 <= result.metrics["u_given_v_within_tile_recall@1"] <= result.metrics["u_given_v_within_tile_recall@5"]
     assert {len(row) for row in result.tables[-1]} == {len(result.tables[-1][0])}
     assert [len(table) for table in result.tables] == [3, 3, 7]
     assert set(result.figures) == {"fields.png", "field_scores.png"}
@@ -157,24 +179,24 @@ def test_an_evaluation_has_scores_tables_figures_and_files(ocean):
 
 def test_the_same_seed_gives_the_same_numbers(ocean):
     root, manifest, model = ocean
-    options = FieldOptions(num_members=3, num_examples=0)
-    first, again = (evaluate(model, root, manifest, fields=options, max_pairs=6, **SETTINGS) for _ in range(2))
+    first, again = (
+        evaluated(model, root, manifest, PosteriorSettings(num_members=3, num_examples=0), max_pairs=6)
+        for _ in range(2)
+    )
     assert first.metrics == again.metrics
     assert not first.datasets
 
 
 def test_a_training_pair_is_not_looked_for_in_its_own_archive(ocean):
     root, manifest, model = ocean
-    result = evaluate(model, root, manifest, max_pairs=10, **SETTINGS | {"split": "train"})
-    assert "u_to_v_within_tile_recall@1" in result.metrics
+    result = evaluated(model, root, manifest, split="train", max_pairs=10)
+    assert "v_given_u_within_tile_recall@1" in result.metrics
     assert not any(name.startswith("field_") for name in result.metrics)
 
 
 def test_every_example_has_a_file_of_its_own(ocean):
     root, manifest, model = ocean  # two releases in the same window of the same tile
-    result = evaluate(
-        model, root, manifest, max_pairs=6, fields=FieldOptions(num_members=2, num_examples=6), **SETTINGS
-    )
+    result = evaluated(model, root, manifest, PosteriorSettings(num_members=2, num_examples=6), max_pairs=6)
     assert len(result.datasets) == 6
 
 
@@ -279,8 +301,9 @@ def made(folder, **settings):
     manifest = write_pairs(MadePairs({"train": 24, "test": 10}, **settings), folder)
     config = load_config(ROOT / "configs" / "ocean.yaml", ("model.field_network.width=8", "model.embedding_dim=4"))
     model = build_model(model_spec(config, manifest)).eval()
-    options = FieldOptions(num_members=3, num_examples=2)
-    return evaluate(model, folder, manifest, num_examples=2, fields=options, **SETTINGS), manifest
+    return evaluated(
+        model, folder, manifest, PosteriorSettings(num_members=3, num_examples=2), num_examples=2
+    ), manifest
 
 
 @pytest.mark.parametrize("holes", [0.02, 0.4])

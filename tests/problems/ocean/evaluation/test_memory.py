@@ -15,6 +15,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 import torch
+import pcl.problems.ocean.evaluation.evaluate, pcl.problems.ocean.pictures  # what they import is the program's
 from pcl.config.load import load_config
 from pcl.data.manifest import load_manifest
 from pcl.encoders.build import build_model

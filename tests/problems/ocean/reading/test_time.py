@@ -5,13 +5,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import xarray as xr
-from archives import DAY_S, make_archive, write_archive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcl.errors import BadInputError
 from pcl.problems.ocean.reading.time import read_times, tidy_times
 from pcl.problems.ocean.reanalysis import open_currents
+from tests.problems.ocean.archives import DAY_S, make_archive, write_archive
 from tests.problems.ocean.test_reanalysis import assert_same, clean_field, refuse, write
 from tests.problems.ocean.test_source import build, open_source
 
