@@ -1,6 +1,6 @@
 """The loss that a configuration names, and the finite modality whose normaliser can be exact."""
 
-__all__ = ["KERNELS", "LOSSES", "FiniteModality", "Loss", "make_kernel", "make_loss"]
+__all__ = ["KERNELS", "LOSSES", "FiniteModality", "Loss", "LossKind", "make_kernel", "make_loss"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,35 @@ from pcl.losses import Diagnostics, conditional_loss, joint_loss
 from pcl.mmd import Kernels, Values, conditional_mmd_loss, joint_mmd_loss
 from pcl.scores import Atoms
 
-LOSSES = ("conditional", "joint", "conditional_mmd", "joint_mmd")
 KERNELS = ("gaussian", "polynomial")
 
 Loss = Callable[..., tuple[Tensor, Diagnostics]]
+
+
+@dataclass(frozen=True)
+class LossKind:
+    """A kind of loss.
+
+    Attributes:
+        loss: called with feature maps of u and of v, the temperature, and the options that ``make_loss`` was given.
+        has_weights: whether its two directions have weights.
+        needs_kernels: whether it compares the values themselves with kernels.
+        has_normaliser: whether it has a normaliser, which can be exact where a modality has few values.
+    """
+
+    loss: Loss
+    has_weights: bool = False
+    needs_kernels: bool = False
+    has_normaliser: bool = True
+
+
+LOSSES: dict[str, LossKind] = {
+    "conditional": LossKind(conditional_loss, has_weights=True),
+    "joint": LossKind(joint_loss),
+    "conditional_mmd": LossKind(conditional_mmd_loss, has_weights=True, needs_kernels=True),
+    "joint_mmd": LossKind(joint_mmd_loss, needs_kernels=True, has_normaliser=False),
+}
+"""Kinds of losses by name; one that is entered here can be named in a configuration."""
 
 
 def make_loss(
@@ -50,16 +75,14 @@ def make_loss(
     """
     if kind not in LOSSES:
         raise ValueError(f"loss {kind!r} is not known; choose one of {', '.join(LOSSES)}")
-    options: dict[str, Any] = {"exclude_positive": exclude_positive, "mode": mode}
-    if kind in ("conditional", "joint"):
-        plain = partial(conditional_loss, weights=tuple(weights)) if kind == "conditional" else joint_loss
-        return partial(_without_values, partial(plain, **options))
+    chosen, options = LOSSES[kind], dict[str, Any](exclude_positive=exclude_positive, mode=mode)
+    if chosen.has_weights:
+        options["weights"] = tuple(weights)
+    if not chosen.needs_kernels:
+        return partial(_without_values, partial(chosen.loss, **options))
     if kernels is None:
         raise ValueError(f"the {kind} loss compares data with kernels: give kernels=(k_u, k_v)")
-    options |= {"kernels": kernels, "statistic": statistic}
-    if kind == "conditional_mmd":
-        return partial(conditional_mmd_loss, weights=tuple(weights), **options)
-    return partial(joint_mmd_loss, **options)
+    return partial(chosen.loss, kernels=kernels, statistic=statistic, **options)
 
 
 def _without_values(

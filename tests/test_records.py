@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcl.config.identity import data_identity, differing, experiment, flatten
-from pcl.config.load import load_config, page_of_keys
+from pcl.config.load import load_config
+from pcl.config.page import page_of_keys
 from pcl.gaussian.process import GaussianProcessPair
 from pcl.theory import store as stores
 from pcl.theory.experiments import plan, run_task

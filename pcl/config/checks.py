@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from pcl.config.schema import MOST_STEPS, Config, HeadConfig, Open
+from pcl.config.schema import MOST_STEPS, OPEN_CHOICES, Config, HeadConfig, Open
 from pcl.config.values import short
-from pcl.encoders.registry import ENCODERS
 from pcl.errors import BadInputError, printable
-from pcl.problems.problem import PROBLEMS
+from pcl.objective import LOSSES
 from pcl.settings import check_settings
 
 NOT_IN_S3 = "?#@*[]"
@@ -25,11 +24,9 @@ def check(config: Config) -> None:
         BadInputError: which value, and the rule.
     """
     check_settings(config)
-    for key, value, choices in (
-        ("data.source", config.data.source, PROBLEMS),
-        ("model.encoder_u", config.model.encoder_u, ENCODERS),
-        ("model.encoder_v", config.model.encoder_v, ENCODERS),
-    ):
+    for key, choices in OPEN_CHOICES.items():
+        section, name = key.split(".")
+        value = getattr(getattr(config, section), name)
         if value not in choices:
             raise BadInputError(f"{key}={printable(short(value))}: choose one of {', '.join(choices)}")
     _check_loss_and_model(config)
@@ -73,8 +70,10 @@ def _check_loss_and_model(config: Config) -> None:
             f"loss.weight_u_given_v={config.loss.weight_u_given_v} and loss.weight_v_given_u="
             f"{config.loss.weight_v_given_u}: both must be finite and one of them positive"
         )
-    if config.loss.exact_normaliser and config.loss.kind == "joint_mmd":
-        raise BadInputError("loss.exact_normaliser=true: the joint_mmd loss has none, choose another loss.kind")
+    if config.loss.exact_normaliser and not LOSSES[config.loss.kind].has_normaliser:
+        raise BadInputError(
+            f"loss.exact_normaliser=true: the {config.loss.kind} loss has none, choose another loss.kind"
+        )
     temperature = config.model.temperature
     if not 0 < temperature.minimum <= temperature.initial <= temperature.maximum < math.inf:
         raise BadInputError(

@@ -1,6 +1,6 @@
 """Configuration: merge, check, save. Values and their meaning are in ``pcl/config/default.yaml``."""
 
-__all__ = ["DEFAULTS", "HEAD_DEFAULTS", "Config", "load_config", "load_head_config", "page_of_keys", "resolved_yaml"]
+__all__ = ["DEFAULTS", "HEAD_DEFAULTS", "Config", "load_config", "load_head_config", "resolved_yaml"]
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -121,33 +121,3 @@ def _address(key: str, address: str, place_of: Any) -> str:
 def resolved_yaml(config: Config) -> str:
     """Return the whole configuration as YAML."""
     return yaml.safe_dump(tree(config), sort_keys=False, allow_unicode=True)
-
-
-def page_of_keys() -> str:
-    """Return every key with its default, its meaning and its unit, those of registered sections too, as YAML."""
-    lines: list[str] = []
-    sections = {f"{name}:": kind for name, kind in kinds_of(Config).items() if is_section(kind)}
-    under: type | None = None
-    for line in [*DEFAULTS.read_text().splitlines(), ""]:
-        if under is not None and not line.startswith(" "):
-            lines += [text for name, kind in sections_of(under).items() for text in _section_lines(name, kind, 2)]
-            under = None
-        if line and not line.startswith((" ", "#")):
-            under = sections.get(line.split("#")[0].strip())
-        lines.append(line)
-    return "\n".join(lines)
-
-
-def _section_lines(name: str, kind: Any, indent: int) -> list[str]:
-    """Return a registered section as the page shows it."""
-    lines, default = [f"{' ' * indent}{name}:"], kind()
-    for part in fields(kind):
-        value = getattr(default, part.name)
-        if is_dataclass(value):
-            lines += _section_lines(part.name, type(value), indent + 2)
-            continue
-        shown = yaml.safe_dump(value, default_flow_style=True, width=1000).split("\n")[0]
-        meaning, choices = part.metadata["meaning"], " | ".join(part.metadata["choices"])
-        about = "; ".join(filter(None, (choices, meaning)))
-        lines.append(f"{' ' * (indent + 2)}{part.name}: {shown}".ljust(29) + f" # {about}")
-    return lines

@@ -4,8 +4,9 @@ Three sections are open: ``data`` holds a section for every kind of pairs, ``eva
 evaluation, ``model`` one for every kind of encoder that has settings.
 """
 
-__all__ = ["Config", "HeadConfig", "Open", "is_section", "kinds_of", "sections_of", "tree"]
+__all__ = ["OPEN_CHOICES", "Config", "HeadConfig", "Open", "is_section", "kinds_of", "sections_of", "tree"]
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeGuard, get_type_hints
 
@@ -78,7 +79,7 @@ class KernelConfig:
 class LossConfig:
     """``loss``."""
 
-    kind: str = setting(choices=LOSSES)
+    kind: str = setting()
     weight_u_given_v: float = setting(at_least=0)
     weight_v_given_u: float = setting(at_least=0)
     exclude_positive: bool = setting()
@@ -199,6 +200,15 @@ class HeadConfig:
     status: bool = setting()
     theory: HeadTheoryConfig = setting()
     evaluation: HeadEvaluationConfig = setting()
+
+
+OPEN_CHOICES: dict[str, Mapping[str, Any]] = {
+    "data.source": PROBLEMS,
+    "model.encoder_u": ENCODERS,
+    "model.encoder_v": ENCODERS,
+    "loss.kind": LOSSES,
+}
+"""What keys may name that is registered, by name."""
 
 
 def sections_of(schema: type) -> dict[str, type]:

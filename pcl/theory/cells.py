@@ -30,7 +30,7 @@ from pcl.gaussian import (
 from pcl.kernels import gaussian_kernel
 from pcl.losses import Diagnostics
 from pcl.model import PairModel
-from pcl.objective import Loss, make_loss
+from pcl.objective import LOSSES, Loss, make_loss
 from pcl.train.loop import Optimisation, TrainingState, make_optimizer, train
 from pcl.workers import OneWorker
 
@@ -159,7 +159,7 @@ def fit_encoders(cell: Cell, u: Tensor, v: Tensor, widths: tuple[float, float] =
 
 def _loss(cell: Cell, widths: tuple[float, float]) -> Loss:
     k_u, k_v = map(gaussian_kernel, widths)
-    whole = make_loss(cell.loss, cell.weights, kernels=(k_u, k_v) if cell.loss.endswith("mmd") else None)
+    whole = make_loss(cell.loss, cell.weights, kernels=(k_u, k_v) if LOSSES[cell.loss].needs_kernels else None)
     if cell.num_shares == 1:
         return whole
     if cell.global_batch % cell.num_shares:

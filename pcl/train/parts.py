@@ -28,7 +28,7 @@ from pcl.encoders import ENCODERS, OneHot, Standardise
 from pcl.encoders.build import ModelSpec, build_model
 from pcl.errors import BadInputError
 from pcl.kernels import Kernel, on_features
-from pcl.objective import FiniteModality, Loss, make_kernel, make_loss
+from pcl.objective import LOSSES, FiniteModality, Loss, make_kernel, make_loss
 from pcl.problems.problem import problem
 from pcl.train.loop import Optimisation
 
@@ -185,7 +185,7 @@ def loss_of(config: Config, manifest: Manifest, device: torch.device) -> Loss:
         (config.loss.weight_u_given_v, config.loss.weight_v_given_u),
         exclude_positive=config.loss.exclude_positive,
         mode=config.loss.mode,
-        kernels=kernels_of(config, manifest, device) if config.loss.kind.endswith("mmd") else None,
+        kernels=kernels_of(config, manifest, device) if LOSSES[config.loss.kind].needs_kernels else None,
         statistic=config.loss.kernel.statistic,
     )
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from pcl.config.identity import data_identity, experiment, flatten
-from pcl.config.load import HEAD_DEFAULTS, Config, load_config, load_head_config, page_of_keys, resolved_yaml
+from pcl.config.load import HEAD_DEFAULTS, Config, load_config, load_head_config, resolved_yaml
+from pcl.config.page import page_of_keys
 from pcl.config.schema import HeadConfig
 from pcl.errors import BadInputError
 from pcl.storage.place import place, write_bytes
