@@ -10,6 +10,8 @@ from typing import Any
 
 import xarray as xr
 
+from pcl.problems.ocean.reading.container import engine_of
+
 ATTRIBUTES = (
     "title",
     "source",
@@ -63,7 +65,7 @@ def product_of(path: str) -> dict[str, str]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with xr.open_dataset(path, engine="zarr" if Path(path).is_dir() else "netcdf4", decode_cf=False) as dataset:
+        with xr.open_dataset(path, engine=engine_of(path), decode_cf=False) as dataset:
             stated = {str(name): str(value) for name, value in dataset.attrs.items()}
     licences = [stated[name] for name in LICENCE_NAMES if name in stated]
     product = {name: stated[name] for name in ATTRIBUTES if name in stated}

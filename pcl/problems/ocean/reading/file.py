@@ -2,26 +2,20 @@
 
 __all__ = ["OceanFile", "Reading", "open_file"]
 
-import os
-import warnings
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import dask
-import netCDF4
 import numpy as np
 import xarray as xr
-import zarr
 
-from pcl.errors import BadInputError, DamagedDataError
-from pcl.problems.ocean.reading.classic_netcdf import missing_bytes
+from pcl.errors import BadInputError
+from pcl.problems.ocean.reading.container import engine_of, groups_of, one_line, open_dataset
 from pcl.problems.ocean.reading.depth import Level, choose_level
 from pcl.problems.ocean.reading.grid import arrange_longitude, tidy_degrees
 from pcl.problems.ocean.reading.layouts import (
     Grid,
-    damaged,
     read_coordinate,
     refuse_along_grid,
     refuse_tracks,
@@ -103,102 +97,6 @@ class OceanFile:
     depth_m: float | None
     precision_s: float
     notes: tuple[str, ...] = ()
-
-
-@contextmanager
-def _one_line(path: str) -> Iterator[None]:
-    """Turn whatever a library raises on the content of a file into one line that names it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # several fill values, no consolidated metadata: neither is an obstacle
-            yield
-    except (BadInputError, DamagedDataError, MemoryError):
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-        raise BadInputError(
-            f"{path} cannot be understood ({reason}): repair the attributes of its variables, or leave it out"
-        ) from error
-
-
-def _refuse_other_formats(path: str) -> None:
-    """Refuse what is no field at all by its own name: tables of text, GRIB."""
-    if os.path.isdir(path):
-        return
-    try:
-        with open(path, "rb") as file:
-            head = file.read(8192)
-    except OSError:
-        return  # it cannot be read at all, as has been found
-    if head[:4] == b"GRIB":
-        raise BadInputError(f"{path} is GRIB: convert it to NetCDF first")
-    lines = head.decode("latin-1").splitlines()
-    separated = [line for line in lines if any(line.count(separator) >= 2 for separator in ",;\t")]
-    is_markup = head.lstrip()[:1] == b"<"  # a login page that was saved as data
-    is_text = len(separated) >= 2 and not is_markup and all(byte >= 32 or byte in b"\r\n\t" for byte in head)
-    if is_text or head[:4] == b"PAR1":
-        raise BadInputError(
-            f"{path} is a table, such as tracks of drifters: data.ocean.paths must lead to gridded currents, "
-            "NetCDF or Zarr"
-        )
-
-
-def _engine(path: str) -> str:
-    return "zarr" if os.path.isdir(path) else "netcdf4"  # netcdf4 also reads the classic format
-
-
-def _open(path: str, group: str) -> xr.Dataset:
-    """Open a group of a file with everything as it is stored; what it lacks comes from the groups around it."""
-    try:
-        if _engine(path) == "netcdf4" and (num_missing := missing_bytes(path)):
-            raise ValueError(f"{num_missing} bytes are missing at its end")
-        root = _open_group(path, "")
-        groups = _groups(path) if group else []
-    except Exception as error:
-        with _one_line(path):
-            _refuse_other_formats(path)
-        raise damaged(path, error) from error
-    names = [name for name in group.split("/") if name]
-    if names and "/".join(names) not in groups:
-        raise BadInputError(
-            f"{path} has no group {group}, but {', '.join(groups) or 'no groups'}: data.ocean.group must name one of "
-            "them, or be empty"
-        )
-    dataset = root
-    with _one_line(path):
-        for level in range(len(names)):
-            inner = _open_group(path, "/".join(names[: level + 1]))
-            around = {
-                name: values
-                for name, values in dataset.variables.items()
-                if all(inner.sizes.get(dim) == size for dim, size in values.sizes.items())
-            }
-            dataset = xr.Dataset({**around, **inner.variables}, attrs={**dataset.attrs, **inner.attrs})
-    return dataset
-
-
-def _open_group(path: str, group: str) -> xr.Dataset:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return xr.open_dataset(
-            path, engine=_engine(path), group=group or None, decode_times=False, mask_and_scale=False, cache=False
-        )
-
-
-def _groups(path: str) -> list[str]:
-    """Return the groups of a file that hold variables, with the groups around them."""
-    if _engine(path) == "zarr":
-        members = zarr.open_group(path, mode="r").members(max_depth=None)
-        return sorted({name.rpartition("/")[0] for name, member in members if isinstance(member, zarr.Array)} - {""})
-
-    def below(parent: netCDF4.Dataset) -> Iterator[str]:
-        for inner in parent.groups.values():
-            if inner.variables:
-                yield inner.path.strip("/")
-            yield from below(inner)
-
-    with netCDF4.Dataset(path) as file:
-        return sorted(below(file))
 
 
 def _chunked(array: xr.DataArray) -> xr.DataArray:
@@ -312,8 +210,8 @@ def open_file(path: str, reading: Reading = Reading()) -> OceanFile:
         Traceback (most recent call last):
         pcl.errors.DamagedDataError: /dev/null cannot be read (...): it is cut off, damaged or no NetCDF or Zarr; ...
     """
-    dataset = _open(path, reading.group)
-    with _one_line(path):
+    dataset = open_dataset(path, reading.group)
+    with one_line(path):
         refuse_tracks(dataset, path)
         velocities, lack = _velocities(dataset, path, reading)
         names = [velocity.name for velocity in velocities.values()]
@@ -374,7 +272,7 @@ def _velocities(dataset: xr.Dataset, path: str, reading: Reading) -> tuple[dict[
     try:
         return find_velocity(dataset, path, reading.eastward, reading.northward)
     except BadInputError as error:
-        groups = _groups(path)
+        groups = groups_of(path)
         if reading.group or not groups:
             raise
         raise BadInputError(
@@ -400,7 +298,7 @@ def _decode(
     conforming: dict[Hashable, xr.Variable] = {}
     for name, variable in dataset.variables.items():
         if name in names:
-            fill_of = netcdf_fill if _engine(path) == "netcdf4" else zarr_fill
+            fill_of = netcdf_fill if engine_of(path) == "netcdf4" else zarr_fill
             unwritten = partial(fill_of, path, reading.group, str(name), variable)
             conforming[name], valid[str(name)] = conform(variable, f"{path}: {name}", unwritten)
         else:
