@@ -29,7 +29,7 @@ ALLOWED = {
     "cluster": ("train", "config", "storage"),
     "head": ("cluster.jobs", "storage", "train.runs", "config.identity"),
 }
-ABOVE = ("pcl", "__main__", "commands", "jobs")  # which may import all
+ABOVE = ("pcl", "commands", "jobs")  # which may import all
 MAY_IMPORT_A_PROBLEM = ("pcl.commands", "pcl.problems.registry")
 MAY_IMPORT_RAY = ("pcl.cluster", "jobs")
 MAY_READ_CONFIGURATION = ("pcl.config", "pcl.commands", "pcl.train.parts", "pcl.train.session", "pcl.cluster.worker")
@@ -53,8 +53,10 @@ def within(name: str, prefix: str) -> bool:
 def folder_of(module: str) -> str:
     """Return the folder of a module: ``mathematics`` of those that lie flat."""
     first, *rest = module.split(".")
-    if first == "jobs" or not rest or rest == ["__main__"]:
-        return [first, *rest][-1]
+    if first == "jobs" or not rest:
+        return first
+    if rest == ["__main__"]:
+        return "commands"
     return rest[0] if f"pcl.{rest[0]}" in MODULES and MODULES[f"pcl.{rest[0]}"].stem == "__init__" else "mathematics"
 
 

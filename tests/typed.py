@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -60,4 +61,9 @@ def family(process):
 
 def workers_of(process):
     """Return the Ray Train workers among a job's descendants."""
-    return [p for p in family(process) if p.is_running() and any("RayTrainWorker" in part for part in p.cmdline())]
+    found = []
+    for one in family(process):
+        with suppress(psutil.Error):  # it has just ended
+            if any("RayTrainWorker" in part for part in one.cmdline()):
+                found.append(one)
+    return found

@@ -16,12 +16,9 @@ KEY = re.compile(r"( *)([a-z_]+):([^#]*)(?:# ?(.*))?")
 
 
 def page_of_keys() -> str:
-    """Return every key with its default, its choices and its meaning; registered sections follow the others of theirs."""
-    lines, outer, choices = (
-        [],
-        list[str](),
-        _choices(Config) | {key: tuple(names) for key, names in OPEN_CHOICES.items()},
-    )
+    """Return every key with its default, its choices and its meaning, those of registered sections too."""
+    lines, outer = list[str](), list[str]()
+    choices = _choices(Config) | {key: tuple(names) for key, names in OPEN_CHOICES.items()}
     for line in [*DEFAULTS.read_text().splitlines(), "end:"]:
         found = KEY.fullmatch(line)
         if found is None:

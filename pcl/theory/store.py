@@ -20,7 +20,7 @@ from pcl.theory.experiments import EXPERIMENTS, Result, Task
 FIRST = "pcl.theory.experiments"
 """The module that runs a task: results depend on what it imports, and what that imports, on nothing else."""
 
-SAME_NUMBERS = {"73248a1de0131223": ("b5b6cc107655b19d", "108273a8466eada0")}
+SAME_NUMBERS = {"2d47fad10f188455": ("b5b6cc107655b19d", "108273a8466eada0")}
 """Versions of the code whose results those of a version are, bit for bit, by that version: seen, not computed."""
 
 

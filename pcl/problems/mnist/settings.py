@@ -7,4 +7,4 @@ from dataclasses import dataclass
 
 @dataclass
 class MnistSettings:
-    """None: the four files lie in ``data.root``."""
+    """None: the four IDX files, gzipped or not, lie in ``data.root``; those missing are downloaded."""
