@@ -37,7 +37,10 @@ def lacks(missing: list[str]) -> str:
     if not is_job():
         return f"{found}: install pcl into it with what it requires, pip install {PROJECT.parent}"
     if "ray" in missing:
-        return f"{found}, so it is not the one that Ray runs with: pcl submit --install lets that one run the job"
+        return (
+            f"{found}, so it is not the one that Ray runs with: start Ray on the nodes with that one first on PATH, or "
+            "pcl submit --install lets it run the job"
+        )
     if "torch" in missing:
         return f"{found}: install torch on every node, for its devices; pcl submit --install brings the job the others"
     return f"{found}: pcl submit --install brings the job what it requires"

@@ -115,7 +115,8 @@ def test_a_job_whose_python_lacks_packages_is_told_of_the_remedy_before_it_impor
     output, errors = process.communicate(timeout=20)
     assert (process.returncode, output, errors.count("\n")) == (1, "", 1)
     assert ", has no cftime, dask, " in errors
-    assert errors.endswith("so it is not the one that Ray runs with: pcl submit --install lets that one run the job\n")
+    assert ", so it is not the one that Ray runs with: " in errors
+    assert errors.endswith(", or pcl submit --install lets it run the job\n")
 
 
 def test_what_is_brought_to_a_cluster_is_what_is_installed_here_without_ray_and_torch():
