@@ -85,8 +85,8 @@ def _submitted() -> Iterator[None]:
         except Exception as error:  # Ray's own is of no narrower kind
             if str(error).startswith("Version mismatch"):
                 raise RunFailedError(
-                    f"this job's Python, {sys.executable}, is not the one that Ray runs with: start Ray on the nodes with "
-                    "that one first on PATH, or pcl submit --install lets it run the job "
+                    f"this job's Python, {sys.executable}, is not the one that Ray runs with: start Ray on the nodes "
+                    "with that one first on PATH, or pcl submit --install lets it run the job "
                     f"({' '.join(str(error).split())[:300]})"
                 ) from error
             raise RunFailedError(f"cannot connect to Ray at {ADDRESS}: {_first_line(error)}") from error
