@@ -198,7 +198,9 @@ class JobServer:
         if str(job.status) == "STOPPED":
             raise JobServerError(f"{name} was stopped")
         if job.driver_exit_code is None:
-            raise JobServerError(f"{name} failed: {' '.join((job.message or '').split())[:500]}")
+            lines = (job.message or "").splitlines()
+            of_pip = [line for line in lines if line.lstrip().startswith("ERROR:")]  # below a traceback of Ray's
+            raise JobServerError(f"{name} failed: {' '.join(' '.join(of_pip or lines).split())[:500]}")
         return int(job.driver_exit_code)
 
 
