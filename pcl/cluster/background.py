@@ -2,6 +2,9 @@
 
 __all__ = ["BackgroundJobs", "jobs_here"]
 
+import pcl.cluster.connection  # noqa: F401 - before ray
+
+# isort: split
 import shlex
 from collections.abc import Mapping
 from typing import Any

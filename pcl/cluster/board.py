@@ -2,6 +2,9 @@
 
 __all__ = ["ask_to_stop", "is_asked_to_stop", "notice", "notices", "open_board"]
 
+import pcl.cluster.connection  # noqa: F401 - before ray
+
+# isort: split
 from contextlib import suppress
 from typing import Any
 

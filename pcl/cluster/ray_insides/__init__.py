@@ -13,8 +13,8 @@ Of Ray itself:
 - ``ray._private.worker.print_to_stdstream``: without, pages of logs when a part of Ray is killed.
 - ``ray._private.worker._global_node.kill_all_processes``: ends a Ray of our own at once. Without: Ray asks each of its
   processes by a signal that none gets, and waits; it ends a second later.
-- ``ray._private.authentication`` and the service ``CheckAlive``: whether a cluster takes our token. Without: Ray itself
-  finds out, after minutes, in its own words.
+- ``get_auth_headers_if_auth_enabled`` and the service ``CheckAlive``: whether a cluster takes our token. Without: Ray
+  itself finds out, after minutes, in its own words.
 - ``JobSubmissionClient._do_request``: gives requests an end. Without: a silent server is waited for for ever.
 """
 

@@ -2,19 +2,21 @@
 
 A run has W workers, W a divisor of its lanes within the bounds that were asked for. When workers die they start again
 on as many nodes as are left; when nodes join, the workers grow at the next checkpoint, so that hardly a step is done
-twice. The private names, and what happens without each:
+twice. The private names, with the methods of each that are overridden or called, and what happens without them:
 
 - ``TorchTrainer._initialize_and_run_controller``: hands the policies below to Ray Train's controller. Without: those of
   Ray Train. ``_register_sigint_handler``: Ctrl-C commits a checkpoint. Without: the trainer is called from another
   thread, where it handles no signal.
-- ``ElasticScalingPolicy`` and ``available_resources_per_node``: as many workers as divide the lanes, on what is free.
-  Without: the number of workers stays as it is from begin to end; a run that lost nodes waits for others.
-- ``DefaultFailurePolicy``: workers that could not form a group, since one of them died meanwhile, start again. Without:
-  that ends the run, and the same command goes on.
+- ``ElasticScalingPolicy`` with its ``ScalingDecision`` and ``NoopDecision``, and ``available_resources_per_node``: as
+  many workers as divide the lanes, on what is free. Without: the number of workers stays as it is from begin to end; a
+  run that lost nodes waits for others.
+- ``DefaultFailurePolicy`` with its ``FailureDecision``: workers that could not form a group, since one of them died
+  meanwhile, start again. Without: that ends the run, and the same command goes on.
 - ``WorkerGroupCallback`` and ``ReportCallback``: on which node a worker died, and how many go on. Without: which worker
   died, by the public ``UserCallback``.
-- ``_TorchBackend`` and its functions: workers talk by the addresses that Ray gave their nodes, and those of one machine
-  meet in a file. Without: by what a host name stands for, and where they meet listens on every interface.
+- ``_TorchBackend`` with ``_set_torch_distributed_env_vars`` and ``_setup_torch_process_group``: workers talk by the
+  addresses that Ray gave their nodes, and those of one machine meet in a file. Without: by what a host name stands for,
+  and where they meet listens on every interface.
 """
 
 __all__ = ["LaneScalingPolicy", "LaneTrainer", "NodeConfig", "Watcher"]
@@ -30,13 +32,13 @@ from uuid import uuid4
 import ray
 import ray.train
 from ray._private.state import available_resources_per_node
+from ray.train import ControllerError, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 from ray.train.v2._internal.execution.callback import ReportCallback, WorkerGroupCallback
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ScalingDecision
 from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScalingPolicy
-from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from pcl.cluster.board import notice
 from pcl.cluster.connection import fitting, interface_of
