@@ -57,14 +57,11 @@ def _add_retrieval_within_tiles(result: Evaluation, queries: Windows, splits: Sp
     groups = [(queries.tiles == tile).nonzero()[:, 0] for tile in queries.tile_numbers]
     chance, recall_at = sum(map(len, groups)) / len(groups), splits.options.recall_at
     table = [head_of(f"retrieval within the tile, {chance:.1f} pairs on average", recall_at)]
-    ids = [identity_of(part) for part in splits.items]
-    for name, places in RETRIEVALS.items():
-        (queried, candidates), (query_ids, candidate_ids) = (
-            [parts[place] for place in places] for parts in (splits.features, ids)
-        )
+    features, ids, at_once = splits.features, [identity_of(part) for part in splits.items], splits.options.block_pairs
+    for name, (query, candidate) in RETRIEVALS.items():
         ranks = [
             retrieval_ranks(
-                queried[own], candidates[own], query_ids[own], candidate_ids[own], splits.options.block_pairs
+                features[query][own], features[candidate][own], ids[query][own], ids[candidate][own], at_once
             )
             for own in groups
         ]

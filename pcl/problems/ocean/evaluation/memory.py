@@ -2,20 +2,16 @@
 
 __all__ = ["describe_memory", "memory_needed"]
 
-import math
 from collections.abc import Iterable
 
-import numpy as np
-
-from pcl.data.manifest import Manifest
+from pcl.data.manifest import Manifest, bytes_per_pair
 
 WORK_BYTES = 180_000_000  # of blocks and libraries, whatever the data: layers of a network, figures, files
 MEMBERS = 300  # fields of an ensemble of 50 and what is made of it at a time
 
 
 def _bytes_of_pair(manifest: Manifest, names: Iterable[str]) -> int:
-    infos = [manifest.arrays[name] for name in names]
-    return sum(math.prod(info.shape) * np.dtype(info.dtype).itemsize for info in infos)
+    return bytes_per_pair(manifest.arrays[name] for name in names)
 
 
 def _archive_bytes(manifest: Manifest, split: str) -> int:
