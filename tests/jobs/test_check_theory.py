@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pcl.commands import theory
 from pcl.theory import experiments
 from pcl.theory.cells import Cell
 
@@ -30,7 +31,7 @@ def check_theory(monkeypatch, capsys, *arguments):
 def test_tasks_run_once_and_a_check_outside_its_tolerance_is_an_error(tmp_path, monkeypatch, capsys):
     good = [experiments.Task("minimum", Cell(loss="joint", embedding_dim=rank)) for rank in (1, 2)]
     bad = experiments.Task("optima", Cell(num_steps=1, num_pairs=600))
-    monkeypatch.setattr(experiments, "plan", lambda process, *, seed, quick: good if quick else [*good, bad])
+    monkeypatch.setattr(theory, "plan", lambda process, *, seed, quick: good if quick else [*good, bad])
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     arguments = (CONFIG, f"storage={tmp_path}", "name=small")
     folder = tmp_path / "small_theory"
