@@ -2,7 +2,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow test-cluster check clean
+QUICK = not slow and not cluster and not process
+
+.PHONY: demo quick test test-slow test-cluster check clean
 
 demo: .venv/demo
 	$(BIN)/python jobs/write_shards.py configs/gaussian.yaml
@@ -11,6 +13,9 @@ demo: .venv/demo
 
 test: .venv/test check
 	$(BIN)/python -m pytest
+
+quick: .venv/test
+	$(BIN)/python -m pytest -n 2 -m "$(QUICK)"
 
 test-slow: .venv/test
 	$(BIN)/python -m pytest -m slow -s

@@ -1,18 +1,22 @@
 """Fixtures shared by all tests: the original data, and small folders of shards."""
 
+import ast
+import functools
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import pcl.cluster.connection  # noqa: F401 - before any test imports ray, which then reads how it is to listen
-from pcl.data.manifest import Manifest, load_manifest
-from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
+from pcl.data.manifest import Manifest
 from pcl.gaussian.process import GaussianProcessPair
 from pcl.problems.gaussian_process.source import GaussianProcessSource
+from tests.shards import build_shards
 from tests.typed import finish, start
 
 collect_ignore_glob = ["golden/*"]  # run by hand: it needs packages that pcl does not
@@ -70,9 +74,54 @@ def make_shards(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple
             "record_pairs": record_pairs,
             "gaussian_process": {"num_train": num_train, "num_test": num_test, **asdict(process)},
         }
-        assert begin_build(root, {"config": config, "source": source.provenance()})
-        built = [(plan, *build_shard(source, plan, root, record_pairs)) for plan in plan_shards(source, num_shards)]
-        finish_build(root, source, config, record_pairs, built)
-        return root, load_manifest(root)
+        return root, build_shards(root, source, num_shards, record_pairs, config)
 
     return make
+
+
+STARTERS = ("multiprocessing", "ray", "subprocess", "tests.cluster", "tests.processes", "tests.s3", "tests.typed")
+"""Modules whose use starts processes: tests that import one, or use the shards of a job, have the mark ``process``."""
+
+
+@functools.cache
+def starts_processes(path: Path) -> bool:
+    """Return whether a module of tests, or one of its helpers, imports what starts processes."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module or ""} | {f"{node.module}.{name.name}" for name in node.names}
+    helpers = [Path(__file__).parents[1].joinpath(*name.split(".")).with_suffix(".py") for name in names]
+    return any(name == one or name.startswith(f"{one}.") for name in names for one in STARTERS) or any(
+        starts_processes(helper)
+        for helper in helpers
+        if helper.is_file() and helper.parts[-2:] != path.parts[-2:] and helper.is_relative_to(Path(__file__).parent)
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start processes."""
+    for item in items:
+        if "shards" in getattr(item, "fixturenames", ()) or starts_processes(Path(item.path)):
+            item.add_marker("process")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Let a test that is not marked so start no process."""
+    watched.add(item.nodeid) if item.get_closest_marker("process") is None else None
+    yield
+    watched.clear()
+
+
+watched: set[str] = set()
+
+
+def refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse to start a process in a test that is not marked so."""
+    if watched and event in ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"):
+        raise RuntimeError(f"{event} {arguments[:1]}: a test that starts a process has the mark process")
+
+
+sys.addaudithook(refuse_processes)

@@ -14,7 +14,6 @@ import torch
 
 import pcl
 from pcl.config.load import load_config, resolved_yaml
-from pcl.data import mnist
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
 from pcl.data.shards import begin_build
@@ -26,6 +25,7 @@ from pcl.head.head import Head, Options
 from pcl.head.status import Status, describe, table
 from pcl.head.watch import evaluations
 from pcl.head.work import Rules
+from pcl.problems.mnist import source as mnist
 from pcl.storage.lease import Lease
 from pcl.storage.stored import read_json
 from pcl.theory.cells import Cell
@@ -338,7 +338,7 @@ def test_many_mutations(root, name, read, is_told):
         mutate_and_read(root[1], root[0], name, read, is_told, number)
 
 
-@pytest.mark.parametrize("mutation", set(MUTATIONS), ids=lambda mutation: mutation.__name__)
+@pytest.mark.parametrize("mutation", dict.fromkeys(MUTATIONS), ids=lambda mutation: mutation.__name__)
 def test_a_mutated_file_of_mnist_ends_in_one_line_or_holds_the_same(mnist_root, tmp_path, mutation):
     name = "t10k-labels-idx1-ubyte"
     content, path = (mnist_root / f"{name}.gz").read_bytes(), tmp_path / f"{name}.gz"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pcl import benchmark
+from pcl.commands import benchmark_losses as benchmark
 from pcl.commands.benchmark_losses import clip_loss_bytes, flops, measure, sent_bytes, side_by_side
 from pcl.errors import RunFailedError
 

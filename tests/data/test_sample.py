@@ -12,11 +12,11 @@ from pcl.data import sample
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
 from pcl.data.sample import sample_pairs
-from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.gaussian.process import GaussianProcessPair
 from pcl.problems.gaussian_process.source import GaussianProcessSource
 from pcl.train.parts import kernels_of
+from tests.shards import build_shards
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_PAIRS = 330
@@ -45,10 +45,7 @@ def folders(tmp_path_factory):
         sizes = {"gaussian_process": {"num_train": NUM_PAIRS, "num_test": 40, **asdict(process)}}
         layout = {"num_shards": num_shards, "record_pairs": record_pairs}
         config = {"source": "gaussian_process", "seed": 0} | layout | sizes
-        begin_build(root, {"config": config, "source": source.provenance()})
-        built = [(plan, *build_shard(source, plan, root, record_pairs)) for plan in plan_shards(source, num_shards)]
-        finish_build(root, source, config, record_pairs, built)
-        found.append((root, load_manifest(root)))
+        found.append((root, build_shards(root, source, num_shards, record_pairs, config)))
     return found
 
 

@@ -24,14 +24,15 @@ import webdataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pcl import cluster
+from pcl.cluster import connection as cluster
 from pcl.data.loader import LaneLoader, iterate_split
 from pcl.data.manifest import ArrayInfo, Manifest, load_manifest, manifest_sha256
-from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards, read_records
+from pcl.data.shards import begin_build, build_shard, plan_shards, read_records
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.problems.gaussian_process.source import GaussianProcessSource
 from pcl.storage.stored import sealed
 from tests.modest import modest
+from tests.shards import build_shards
 
 QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 NUM_SHARDS, RECORD_PAIRS = 4, 7
@@ -102,11 +103,7 @@ def begin(root: Path, source: Table, config: dict[str, Any] = CONFIG) -> bool:
 
 def build(root: Path, source: Table, order: Sequence[int] | None = None) -> Manifest:
     """Build, or go on building, the shards in some order, and return the manifest that lies in the folder."""
-    assert begin(root, source)
-    plans = plan_shards(source, NUM_SHARDS)
-    built = [(plans[i], *build_shard(source, plans[i], root, RECORD_PAIRS)) for i in order or range(len(plans))]
-    finish_build(root, source, CONFIG, RECORD_PAIRS, built)
-    return load_manifest(root)
+    return build_shards(root, source, NUM_SHARDS, RECORD_PAIRS, CONFIG, order)
 
 
 def contents(root: Path) -> dict[str, bytes]:

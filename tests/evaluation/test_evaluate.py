@@ -5,8 +5,6 @@ import torch
 
 from pcl.config.load import load_config
 from pcl.data.loader import iterate_split
-from pcl.data.manifest import load_manifest
-from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
 from pcl.encoders.build import build_model
 from pcl.evaluation.evaluate import evaluate
 from pcl.evaluation.splits import EvaluationOptions
@@ -15,6 +13,7 @@ from pcl.problems.gaussian_process.theory_gap import closed_form_means
 from pcl.problems.mnist.source import MnistSource
 from pcl.problems.problem import problem
 from pcl.train.parts import model_spec
+from tests.shards import build_shards
 from tests.train.test_session import ROOT
 
 SETTINGS = {"loss": "conditional", "recall_at": [1, 5], "block_pairs": 64}
@@ -36,10 +35,7 @@ class FewDigits(MnistSource):
 
 def test_digits_have_labels_retrieval_and_a_figure(mnist_root, tmp_path):
     source = FewDigits(mnist_root)
-    begin_build(tmp_path, {"config": {}, "source": source.provenance()})
-    built = [(plan, *build_shard(source, plan, tmp_path, 100)) for plan in plan_shards(source, 2)]
-    finish_build(tmp_path, source, {}, 100, built)
-    manifest = load_manifest(tmp_path)
+    manifest = build_shards(tmp_path, source, 2, 100)
     overrides = (f"data.shards={tmp_path}", f"data.root={mnist_root}")
     config = load_config(ROOT / "configs" / "mnist.yaml", overrides)
     model = build_model(model_spec(config, manifest)).eval()

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pcl.data.manifest import SPLITS, load_manifest
-from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
+from pcl.data.manifest import SPLITS
 from pcl.errors import BadInputError
 from pcl.problems.streamfunction.law import StreamfunctionLaw
 from pcl.problems.streamfunction.linear_inverse import oracle
 from pcl.problems.streamfunction.source import StreamfunctionSource, streamfunction_source
+from tests.shards import build_shards
 
 LAW = StreamfunctionLaw(num_modes=6, num_positions=41, mean_path=1.0, start=[0.75, 0.75])
 SOURCE = StreamfunctionSource(20, 10, seed=3, law=LAW, substeps=2)
@@ -39,11 +39,7 @@ def test_a_stored_path_is_that_of_its_flow():
 
 
 def test_shards_hold_what_the_physics_needs(tmp_path):
-    identity = {"config": {}, "source": SOURCE.provenance()}
-    assert begin_build(tmp_path, identity)
-    built = [(plan, *build_shard(SOURCE, plan, tmp_path, 3)) for plan in plan_shards(SOURCE, 2)]
-    finish_build(tmp_path, SOURCE, {}, 3, built)
-    manifest = load_manifest(tmp_path)
+    manifest = build_shards(tmp_path, SOURCE, 2, 3)
     assert [manifest.num_pairs(split) for split in SPLITS] == [20, 10]
     assert manifest.statistics["v"] == {}
     assert len(manifest.statistics["u"]["mean"]) == 12
