@@ -241,8 +241,7 @@ def run_tasks(
 
     Raises:
         BadInputError: the cluster has no room for a task.
-        RunFailedError: the workers of a task died again and again.
-        Exception: what the function raises.
+        RunFailedError: the workers of a task died again and again; else what the function raises.
     """
     aside = background and ray.cluster_resources().get("background", 0) >= 1
     if items:
@@ -258,15 +257,19 @@ def run_tasks(
         waiting[call.remote(reference, item)] = item
     while waiting:
         (done,), _ = ray.wait(list(waiting))
-        try:
-            result = ray.get(done)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None  # what happened, without the traceback of the task
-        except ray.exceptions.RayError as error:
-            raise RunFailedError(
-                f"a task was lost again and again ({_first_line(error)}): does it need more memory than a node has? "
-                "The same command goes on from what is finished"
-            ) from error
-        yield waiting.pop(done), result
+        yield waiting.pop(done), _result(done)
         for item in itertools.islice(rest, 1):
             waiting[call.remote(reference, item)] = item
+
+
+def _result(done: Any) -> Any:
+    """Return the result of a task that has ended."""
+    try:
+        return ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None  # what happened, without the traceback of the task
+    except ray.exceptions.RayError as error:
+        raise RunFailedError(
+            f"a task was lost again and again ({_first_line(error)}): does it need more memory than a node has? "
+            "The same command goes on from what is finished"
+        ) from error

@@ -138,13 +138,7 @@ def settle(record: Record, job: Job | None, *, wanted: bool, result: str | None,
     if record.has_ended:
         return record
     if record.state == RUNNING and job is not None and not job.has_ended:
-        if job.status == "PENDING":
-            return replace(record, message=NO_ROOM)
-        if record.message == NO_ROOM:
-            return replace(record, since=now, message="")
-        if now - record.since > rules.timeout_s:
-            return _failed(record, f"stopped after {rules.timeout_s:g} s", now, rules)
-        return record
+        return _goes_on(record, job, now, rules)
     if result is not None:
         return replace(record, state=DONE, since=now, message=result)
     if not wanted:
@@ -157,6 +151,17 @@ def settle(record: Record, job: Job | None, *, wanted: bool, result: str | None,
         return replace(record, state=WAITING, since=now, not_before=now + rules.backoff_s, message=job.message)
     message = job.message if job.status != "SUCCEEDED" else "the job ended well but left no result"
     return _failed(record, message, now, rules)
+
+
+def _goes_on(record: Record, job: Job, now: float, rules: Rules) -> Record:
+    """Return what became of a work whose job has not ended."""
+    if job.status == "PENDING":
+        return replace(record, message=NO_ROOM)
+    if record.message == NO_ROOM:
+        return replace(record, since=now, message="")
+    if now - record.since > rules.timeout_s:
+        return _failed(record, f"stopped after {rules.timeout_s:g} s", now, rules)
+    return record
 
 
 def _failed(record: Record, message: str, now: float, rules: Rules) -> Record:

@@ -52,7 +52,7 @@ def missing(num_workers: int) -> str:
     return (
         f"Ray {ray.__version__} is not {WRITTEN_FOR}: its public interface alone is used, with {num_workers} "
         f"worker{'s' * (num_workers > 1)} from begin to end (no elastic workers), by the addresses that host names "
-        "stand for, and without the names of nodes that go; the weights are the same"
+        "stand for, on a port of every interface, and without the names of nodes that go; the weights are the same"
     )
 
 
