@@ -246,11 +246,7 @@ def run_tasks(
     aside = background and ray.cluster_resources().get("background", 0) >= 1
     if items:
         wait_for_room({"background" if aside else "CPU": 1}, 1, timeout_s, "tasks")
-
-    @ray.remote(max_retries=3, num_cpus=0 if aside else 1, resources={"background": 1} if aside else None)  # type: ignore[untyped-decorator]
-    def call(shared: Any, item: T) -> R:
-        return function(shared, item)
-
+    call = _task(function, aside=aside)
     reference = ray.put(shared)
     rest, waiting = iter(items), {}
     for item in itertools.islice(rest, most_at_once or None):
@@ -260,6 +256,16 @@ def run_tasks(
         yield waiting.pop(done), _result(done)
         for item in itertools.islice(rest, 1):
             waiting[call.remote(reference, item)] = item
+
+
+def _task(function: Callable[..., Any], *, aside: bool) -> Any:
+    """Return a function as a task of Ray."""
+
+    @ray.remote(max_retries=3, num_cpus=0 if aside else 1, resources={"background": 1} if aside else None)  # type: ignore[untyped-decorator]
+    def call(shared: Any, item: Any) -> Any:
+        return function(shared, item)
+
+    return call
 
 
 def _result(done: Any) -> Any:
