@@ -12,7 +12,9 @@ import omegaconf
 import pytest
 import yaml
 
+from pcl.commands import config as print_config
 from pcl.commands.required import pins
+from pcl.errors import BadInputError
 
 ROOT = Path(__file__).resolve().parents[2]
 GAUSSIAN = "configs/gaussian.yaml"
@@ -74,15 +76,15 @@ def test_help_of_a_command_says_how_it_was_called(words, usage):
     assert "learning_rate: ???" in output
 
 
-def test_a_configuration_is_printed_whole_and_the_page_of_all_keys_without_one():
-    code, output, errors = pcl("config", GAUSSIAN, "train.epochs=7", "name=a: b")
-    assert (code, errors) == (0, "")
-    config = yaml.safe_load(output)
+def test_a_configuration_is_printed_whole_and_the_page_of_all_keys_without_one(capsys):
+    print_config.command("pcl config", [str(ROOT / GAUSSIAN), "train.epochs=7", "name=a: b"])
+    config = yaml.safe_load(capsys.readouterr().out)
     assert (config["name"], config["train"]["epochs"], config["data"]["source"]) == ("a: b", 7, "gaussian_process")
     assert config["train"]["learning_rate"] == yaml.safe_load((ROOT / GAUSSIAN).read_text())["train"]["learning_rate"]
-    assert pcl("config") == (0, (ROOT / "pcl/config/default.yaml").read_text(), "")
-    code, output, errors = pcl("config", GAUSSIAN, "train.epoch=7")
-    assert (code, output, errors.count("\n"), "the nearest is train.epochs" in errors) == (2, "", 1, True)
+    print_config.command("pcl config", [])
+    assert capsys.readouterr().out == (ROOT / "pcl/config/default.yaml").read_text()
+    with pytest.raises(BadInputError, match=r"the nearest is train\.epochs"):
+        print_config.command("pcl config", [str(ROOT / GAUSSIAN), "train.epoch=7"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
