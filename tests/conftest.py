@@ -79,7 +79,16 @@ def make_shards(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple
     return make
 
 
-STARTERS = ("multiprocessing", "ray", "subprocess", "tests.cluster", "tests.processes", "tests.s3", "tests.typed")
+STARTERS = (
+    "multiprocessing",
+    "pcl.commands.benchmark_losses",
+    "ray",
+    "subprocess",
+    "tests.cluster",
+    "tests.processes",
+    "tests.s3",
+    "tests.typed",
+)
 """Modules whose use starts processes: tests that import one, or use the shards of a job, have the mark ``process``."""
 
 

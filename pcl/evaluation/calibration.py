@@ -302,7 +302,7 @@ def calibrate(
         arXiv:2505.24134, equation 28; Talts et al. (2018), arXiv:1804.06788.
 
     Example:
-        >>> from pcl.model import build_model
+        >>> from pcl.encoders.build import build_model
         >>> linear = {"kind": "linear", "shape": [1]}
         >>> tau = {"initial": 1.0, "learned": False, "minimum": 0.1, "maximum": 10.0}
         >>> model = build_model({"embedding_dim": 1, "encoder_u": linear, "encoder_v": linear,

@@ -24,7 +24,7 @@ import webdataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pcl.cluster import connection as cluster
+from pcl.commands import shards as command
 from pcl.data.loader import LaneLoader, iterate_split
 from pcl.data.manifest import ArrayInfo, Manifest, load_manifest, manifest_sha256
 from pcl.data.shards import begin_build, build_shard, plan_shards, read_records
@@ -704,9 +704,9 @@ def test_a_manifest_of_an_earlier_version_is_read_and_said_to_be_so_once(shards,
 @pytest.fixture
 def write(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
     """Return a function that runs the job in this process, without Ray: exit code, output, errors."""
-    monkeypatch.setattr(cluster, "connected", lambda num_cpus: contextlib.nullcontext())
+    monkeypatch.setattr(command, "connected", lambda num_cpus: contextlib.nullcontext())
     monkeypatch.setattr(
-        cluster,
+        command,
         "run_tasks",
         lambda function, shared, items, *_, **__: ((item, function(shared, item)) for item in items),
     )
