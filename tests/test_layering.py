@@ -90,7 +90,7 @@ def test_ray_stays_where_it_belongs(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_configuration_is_read_in_few_places(module):
-    reads = bool(imports(module) & {"pcl.config.load", "pcl.config.schema", "pcl.config.checks"})
+    reads = bool(imports(module) & {"pcl.config.load", "pcl.config.schema", "pcl.config.validation"})
     assert not reads or any(within(module, one) for one in MAY_READ_CONFIGURATION)
 
 

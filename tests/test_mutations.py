@@ -29,7 +29,7 @@ from pcl.problems.mnist import source as mnist
 from pcl.storage.lease import Lease
 from pcl.storage.stored import read_json
 from pcl.theory.cells import Cell
-from pcl.theory.experiments import Task
+from pcl.theory.plan import Task
 from pcl.theory.store import Store
 from pcl.train.checkpoint import checkpoint_name, save_checkpoint
 from pcl.train.follow import follow

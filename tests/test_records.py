@@ -16,7 +16,7 @@ from pcl.config.load import load_config
 from pcl.config.page import page_of_keys
 from pcl.gaussian.process import GaussianProcessPair
 from pcl.theory import store as stores
-from pcl.theory.experiments import plan, run_task
+from pcl.theory.plan import plan, run_task
 from pcl.theory.store import Store, code_version
 from pcl.train.runs import recorded_experiment
 from tests.config.keys import KEYS, value

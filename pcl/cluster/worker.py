@@ -23,8 +23,8 @@ from pcl.cluster.connection import IS_LOCAL, interface_of, logs, private_folder,
 from pcl.cluster.failures import final_error, last_line
 from pcl.cluster.files import patient_files, until_it_works
 from pcl.cluster.ray_insides import IS_WRITTEN_FOR, missing
-from pcl.config.checks import allowed_workers
 from pcl.config.load import Config
+from pcl.config.validation import allowed_workers
 from pcl.errors import BadInputError, RunFailedError
 from pcl.storage.place import Place
 from pcl.train.checkpoint import FILE_NAME, checkpoint_name, save_checkpoint

@@ -5,12 +5,12 @@ __all__ = ["job", "progress", "progress_of_many"]
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
-from pcl.config.load import DEFAULTS, load_config
+from pcl.config.load import load_config
+from pcl.config.page import page_of_keys
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -25,7 +25,7 @@ def job(
     flags: Mapping[str, str] | None = None,
     *,
     load: Callable[[str, Sequence[str]], C] = load_config,  # type: ignore[assignment]
-    defaults: Path = DEFAULTS,
+    page: Callable[[], str] = page_of_keys,
 ) -> None:
     """Run a job with the configuration that a command line names, or print its help.
 
@@ -36,14 +36,14 @@ def job(
         given: arguments.
         flags: short forms, such as ``--quick``, of ``key=value``.
         load: makes the configuration of a run file and overrides.
-        defaults: file that explains every key, for the help.
+        page: makes the page of all keys, for the help.
     """
     flags = flags or {}
     arguments = [a for a in given if a not in flags] + [flags[a] for a in given if a in flags]
     if not arguments or any(argument in ("-h", "--help") for argument in arguments):
         usage = " ".join(["CONFIG", *(f"[{flag}]" for flag in flags), "[key=value ...]"])
         print(f"usage: {program} {usage}\n\n{textwrap.dedent(description).strip()}\n")
-        print(f"{defaults.read_text()}")
+        print(page())
         sys.exit(0 if arguments else 2)
     main(load(arguments[0], arguments[1:]))
 

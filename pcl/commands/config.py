@@ -3,7 +3,8 @@
 __all__ = ["command"]
 
 from pcl.commands.command_line import job
-from pcl.config.load import DEFAULTS, Config, resolved_yaml
+from pcl.config.load import Config, resolved_yaml
+from pcl.config.page import page_of_keys
 
 
 def main(config: Config) -> None:
@@ -16,4 +17,4 @@ def command(program: str, given: list[str]) -> None:
     if given:
         job(main, __doc__, program, given)
     else:
-        print(DEFAULTS.read_text(), end="")
+        print(page_of_keys(), end="")

@@ -14,10 +14,10 @@ from pcl.errors import BadInputError, RunFailedError
 from pcl.evaluation.tables import format_table
 from pcl.problems.gaussian_process.source import process_of
 from pcl.storage.place import patiently, place
-from pcl.theory.checks import judge
-from pcl.theory.experiments import plan, run_task
+from pcl.theory.plan import plan, run_task
 from pcl.theory.report import summary, write_report
 from pcl.theory.store import Store, code_version
+from pcl.theory.verdicts import judge
 
 
 def main(config: Config) -> None:

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from pcl.cluster.connection import check_shared, connected
 from pcl.cluster.signals import Interrupted, Stopping
 from pcl.commands.command_line import job
-from pcl.config.checks import allowed_workers
 from pcl.config.load import Config, resolved_yaml
+from pcl.config.validation import allowed_workers
 from pcl.errors import RunFailedError
 from pcl.storage.lease import Lease
 from pcl.storage.place import Place, place

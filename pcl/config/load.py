@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from pcl.config.checks import check, check_head
 from pcl.config.identity import renamed
 from pcl.config.layers import DEFAULTS, HEAD_DEFAULTS, content, decoded, defaults_of, keys_of, nested, parsed
 from pcl.config.schema import Config, HeadConfig, Open, is_section, kinds_of, sections_of, tree
+from pcl.config.validation import check, check_head
 from pcl.config.values import read_yaml
 from pcl.errors import BadInputError, printable
 from pcl.storage.place import absolute, place

@@ -30,7 +30,7 @@ def page_of_keys() -> str:
         outer = [*outer[:depth], found[2]]
         key = ".".join(outer)
         lines.append(_line(found[1] + found[2], found[3].strip(), choices.get(key, ()), found[4] or ""))
-    return "\n".join(lines[:-1])
+    return "\n".join(lines[:-1]) + "\n"
 
 
 def _choices(schema: type, prefix: str = "") -> dict[str, tuple[str, ...]]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pcl.data.manifest import Manifest, ShardEntry
-from pcl.data.shards import read_records, verify
+from pcl.data.records import read_records, verify
 from pcl.data.source import Arrays
 from pcl.errors import BadInputError
 

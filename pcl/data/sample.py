@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pcl.data.manifest import Manifest
-from pcl.data.shards import read_records, verify
+from pcl.data.records import read_records, verify
 
 SAMPLE = 2  # stream of random numbers, beside those of pcl.data.loader
 

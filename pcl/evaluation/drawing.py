@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 PLAIN, GHOST, LINE = "0.75", "0.72", "#2b5c8a"
@@ -23,10 +25,15 @@ class Drawing:
         draw: called with matplotlib axes and as many indices of items, shape (n,); the first item is the one that the
             others are compared with.
         captions: what is to be known of such a picture, phrases.
+        small: makes small pictures, called with indices of items and a height and width: grey levels from 0 (white) to
+            1, shape (n, height, width); None: there are none.
+        shape: height and width of the items, if they are pictures themselves.
     """
 
     draw: Callable[[Sequence[Any], Tensor], None]
     captions: tuple[str, ...] = ()
+    small: Callable[[Tensor, tuple[int, int]], Tensor] | None = None
+    shape: tuple[int, int] | None = None
 
 
 def numbers(items: Tensor) -> Drawing:
@@ -37,7 +44,16 @@ def numbers(items: Tensor) -> Drawing:
             axis.text(0.5, 0.5, f"{item.item():g}", ha="center", va="center", fontsize=26, transform=axis.transAxes)
             axis.set_box_aspect(1)
 
-    return Drawing(draw)
+    def small(shown: Tensor, shape: tuple[int, int]) -> Tensor:
+        return torch.stack([_written(f"{item.item():g}", *shape) for item in items[shown]])
+
+    return Drawing(draw, small=small)
+
+
+def _written(text: str, height: int, width: int) -> Tensor:
+    picture = Image.new("L", (width, height), 60)
+    ImageDraw.Draw(picture).text((width / 2, height / 2), text, fill=255, anchor="mm", font_size=0.8 * height)
+    return torch.from_numpy(np.asarray(picture, np.float32) / 255)
 
 
 def images(items: Tensor) -> Drawing:
@@ -48,7 +64,10 @@ def images(items: Tensor) -> Drawing:
         for axis, item in zip(axes, chosen, strict=True):
             axis.imshow(item, cmap="gray_r", vmin=chosen.min(), vmax=chosen.max())
 
-    return Drawing(draw)
+    def small(shown: Tensor, shape: tuple[int, int]) -> Tensor:
+        return items[shown] / (float(items[shown].max()) or 1.0)
+
+    return Drawing(draw, small=small, shape=(items.shape[1], items.shape[2]))
 
 
 def vectors(items: Tensor) -> Drawing:

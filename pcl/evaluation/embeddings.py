@@ -7,15 +7,17 @@ __all__ = ["Embeddings", "choose_embeddings", "write_projector"]
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from google.protobuf import text_format  # type: ignore[import-untyped]
-from PIL import Image, ImageDraw
+from PIL import Image
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig  # type: ignore[import-untyped]
 from torch import Tensor
 
+from pcl.evaluation.drawing import Drawing
 from pcl.evaluation.retrieval import identity_of
 from pcl.storage.place import Place, write_bytes
 
@@ -38,7 +40,12 @@ class Embeddings:
 
 
 def choose_embeddings(
-    items: tuple[Tensor, Tensor], embeddings: tuple[Tensor, Tensor], num_pairs: int, *, labels: bool = False
+    items: tuple[Tensor, Tensor],
+    embeddings: tuple[Tensor, Tensor],
+    num_pairs: int,
+    drawings: tuple[Drawing, Drawing] | None = None,
+    *,
+    labels: bool = False,
 ) -> Embeddings:
     """Return the embeddings of the first pairs, equal items once.
 
@@ -46,32 +53,27 @@ def choose_embeddings(
         items: stored u and v, shape (N, ...) each.
         embeddings: of both, shape (N, E) each.
         num_pairs: pairs to show.
+        drawings: how u and v are drawn, for small pictures of them.
         labels: whether v are labels.
     """
     columns = ["modality", "pair", *(["label"] if labels else [])]
-    points, metadata, images = [], [columns], []
+    points, metadata, shown = [], [columns], []
     for name, part, embedded in zip("uv", items, embeddings, strict=True):
         first = np.unique(identity_of(part[:num_pairs]).numpy(), return_index=True)[1]
-        for i in sorted(first.tolist()):
-            points.append(embedded[i])
-            metadata.append([name, str(i), *([f"{items[1][i].item():g}"] if labels else [])])
-            images.append(part[i])
-    pictures = _pictures(images) if items[0].ndim == 3 and items[0].shape[-1] != 2 else None
-    return Embeddings(torch.stack(points), metadata, pictures)
+        shown.append(torch.from_numpy(np.sort(first)))
+        points.append(embedded[shown[-1]])
+        numbers = shown[-1].tolist()
+        metadata += [[name, str(i), *([f"{items[1][i].item():g}"] if labels else [])] for i in numbers]
+    return Embeddings(torch.cat(points), metadata, _small_pictures(drawings, shown))
 
 
-def _pictures(items: list[Tensor]) -> Tensor:
-    """Return images as they are and numbers as drawn digits, from 0 to 1."""
-    height, width = items[0].shape
-    largest = max(float(item.max()) for item in items if item.ndim == 2) or 1.0
-    return torch.stack([item / largest if item.ndim == 2 else _digits(item, height, width) for item in items])
-
-
-def _digits(number: Tensor, height: int, width: int) -> Tensor:
-    picture = Image.new("L", (width, height), 60)
-    drawing = ImageDraw.Draw(picture)
-    drawing.text((width / 2, height / 2), f"{number.item():g}", fill=255, anchor="mm", font_size=0.8 * height)
-    return torch.from_numpy(np.asarray(picture, np.float32) / 255)
+def _small_pictures(drawings: tuple[Drawing, Drawing] | None, shown: Sequence[Tensor]) -> Tensor | None:
+    """Return pictures of items of u and of v, in the shape of those that are pictures; None where there are none."""
+    small = [one.small for one in drawings or ()]
+    shape = next((one.shape for one in drawings or () if one.shape is not None), None)
+    if shape is None or None in small:
+        return None
+    return torch.cat([make(part, shape) for make, part in zip(small, shown, strict=True) if make is not None])
 
 
 def write_projector(folder: Place, step: int, embeddings: Embeddings) -> None:

@@ -13,7 +13,7 @@ from pcl.evaluation.blocks import encoded
 from pcl.evaluation.classification import classification_metrics
 from pcl.evaluation.drawing import Drawing
 from pcl.evaluation.embeddings import choose_embeddings
-from pcl.evaluation.figures import labels_figure
+from pcl.evaluation.labels import labels_figure
 from pcl.evaluation.result import Evaluation
 from pcl.evaluation.retrieval import RETRIEVALS, head_of, identity_of, retrieval_metrics, retrieval_ranks, row_of
 from pcl.evaluation.retrieved import retrieved_figure
@@ -60,7 +60,9 @@ def evaluate(
         # the first components of a feature map are the embedding, whatever the tilting; cosine has normalised it
         dim = splits.features[0].shape[1] - (2 if model.tilting == "squared_distance" else 0)
         embeddings = splits.features[0][:, :dim], splits.features[1][:, :dim]
-        result.embeddings = choose_embeddings(splits.items, embeddings, options.num_embeddings, labels=has_labels)
+        result.embeddings = choose_embeddings(
+            splits.items, embeddings, options.num_embeddings, drawings(splits), labels=has_labels
+        )
     if has_labels:
         _add_labels(result, model, splits, drawings)
     if add is not None:

@@ -8,6 +8,9 @@ __all__ = ["retrieved_figure"]
 import re
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,18 +44,11 @@ def retrieved_figure(
         drawings: how u and v are drawn.
         meanings: of u and of v, whose first clauses are in the titles.
     """
-    ids = (identity_of(items[0]), identity_of(items[1]))
-    distinct = [_first_of_each(part) for part in ids]
-    counts = [min(num_examples, len(part)) for part in distinct]
-    columns = 2 + min(NUM_RETRIEVED, *map(len, distinct))
-    names = [": ".join(filter(None, (x, re.split("[;:]", text)[0]))) for x, text in zip("uv", meanings, strict=True)]
+    found = _Retrieval(tuple(map(identity_of, items)), features)
+    counts = [min(num_examples, len(part)) for part in found.distinct]
+    columns = 2 + min(NUM_RETRIEVED, *map(len, found.distinct))
     width = 1.6 * columns
-    titles = [
-        _wrap(
-            f"{names[query]}  \N{RIGHTWARDS ARROW}  {names[1 - query]} ({len(distinct[1 - query]):,} candidates)", width
-        )
-        for query in range(2)
-    ]
+    titles = [_wrap(title, width) for title in _titles(meanings, [len(part) for part in found.distinct])]
     captions = dict.fromkeys([*drawings[0].captions, *drawings[1].captions])
     caption = _wrap("; ".join(["framed: a partner of the query", *captions]), width)
     heights = [
@@ -61,30 +57,68 @@ def retrieved_figure(
     ]
     figure = Figure(figsize=(width, sum(heights) + LINE_INCHES * (2 + caption.count("\n"))), layout="constrained")
     blocks = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
-    for block, query, candidate, count, title in zip(blocks, (0, 1), (1, 0), counts, titles, strict=True):
-        known = distinct[candidate]
+    for block, query, count, title in zip(blocks, (0, 1), counts, titles, strict=True):
         block.suptitle(title, fontsize=9)
         grid = block.subplots(count, columns, squeeze=False)
-        chosen = distinct[query][torch.linspace(0, len(distinct[query]) - 1, count).round().long()]
+        distinct = found.distinct[query]
+        chosen = distinct[torch.linspace(0, len(distinct) - 1, count).round().long()]
         for axes, i in zip(grid, chosen.tolist(), strict=True):
-            partners = ids[candidate][ids[query] == ids[query][i]]
-            scores = features[candidate][known] @ features[query][i]
-            right = torch.isin(ids[candidate][known], partners)
-            rank = 1 + int((~(scores < scores[right].max()) & ~right).sum())
-            best = scores.argsort(descending=True, stable=True)[: columns - 2]
-            shown = torch.cat([torch.tensor([i]), known[best]])
-            for axis in axes:
-                axis.set(xticks=[], yticks=[])
-                axis.spines[:].set(color=PLAIN, linewidth=0.8)
-            drawings[query].draw(axes[:1], shown[:1])
-            drawings[candidate].draw(axes[1:], shown)
-            axes[0].set_title("query", fontsize=8)
-            axes[1].set_title(f"partner: rank {rank:,}", fontsize=8)
-            for place, (axis, is_right) in enumerate(zip(axes[2:], right[best].tolist(), strict=True), 1):
-                axis.set_title(str(place), fontsize=8, color=RIGHT if is_right else "0.3")
-                axis.spines[:].set(color=RIGHT if is_right else PLAIN, linewidth=3 if is_right else 0.8)
+            _draw_row(axes, found, query, i, drawings)
     figure.supxlabel(caption, fontsize=8)
     return figure
+
+
+def _titles(meanings: Sequence[str], numbers: Sequence[int]) -> list[str]:
+    """Return what is retrieved by what, of how many candidates, for both directions."""
+    names = [": ".join(filter(None, (x, re.split("[;:]", text)[0]))) for x, text in zip("uv", meanings, strict=True)]
+    return [
+        f"{names[query]}  \N{RIGHTWARDS ARROW}  {names[1 - query]} ({numbers[1 - query]:,} candidates)"
+        for query in range(2)
+    ]
+
+
+@dataclass(frozen=True)
+class _Retrieval:
+    """What is retrieved among distinct candidates.
+
+    Attributes:
+        ids: numbers of u and of v, equal for equal items, shape (N,) each.
+        features: feature maps of both, shape (N, F) each.
+    """
+
+    ids: tuple[Tensor, ...]
+    features: tuple[Tensor, Tensor]
+
+    @cached_property
+    def distinct(self) -> list[Tensor]:
+        """The first item of every number, of u and of v."""
+        return [_first_of_each(part) for part in self.ids]
+
+    def of(self, query: int, item: int, most: int) -> tuple[Tensor, Tensor, int]:
+        """Return the best candidates of a query, which of them are partners, and the rank of the best partner."""
+        ids, candidates = self.ids[1 - query], self.distinct[1 - query]
+        partners = ids[self.ids[query] == self.ids[query][item]]
+        scores = self.features[1 - query][candidates] @ self.features[query][item]
+        right = torch.isin(ids[candidates], partners)
+        rank = 1 + int((~(scores < scores[right].max()) & ~right).sum())
+        best = scores.argsort(descending=True, stable=True)[:most]
+        return candidates[best], right[best], rank
+
+
+def _draw_row(axes: Sequence[Any], found: _Retrieval, query: int, item: int, drawings: tuple[Drawing, Drawing]) -> None:
+    """Draw a query, its partner, and what it retrieves."""
+    best, right, rank = found.of(query, item, len(axes) - 2)
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set(color=PLAIN, linewidth=0.8)
+    shown = torch.cat([torch.tensor([item]), best])
+    drawings[query].draw(axes[:1], shown[:1])
+    drawings[1 - query].draw(axes[1:], shown)
+    axes[0].set_title("query", fontsize=8)
+    axes[1].set_title(f"partner: rank {rank:,}", fontsize=8)
+    for place, (axis, is_right) in enumerate(zip(axes[2:], right.tolist(), strict=True), 1):
+        axis.set_title(str(place), fontsize=8, color=RIGHT if is_right else "0.3")
+        axis.spines[:].set(color=RIGHT if is_right else PLAIN, linewidth=3 if is_right else 0.8)
 
 
 def _wrap(text: str, inches: float) -> str:

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pcl.gaussian.checks import LOSSES, TILTINGS, check_choice, check_weights
+from pcl.gaussian.arguments import LOSSES, TILTINGS, check_choice, check_weights
 from pcl.gaussian.pair import GaussianPair
 
 

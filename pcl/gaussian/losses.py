@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pcl.gaussian.checks import LOSSES, check_choice, check_weights
+from pcl.gaussian.arguments import LOSSES, check_choice, check_weights
 from pcl.gaussian.model import white_precision
 from pcl.gaussian.pair import GaussianPair
 

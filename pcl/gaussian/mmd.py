@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pcl.gaussian.checks import MMD_LOSSES, check_choice, check_weights
+from pcl.gaussian.arguments import MMD_LOSSES, check_choice, check_weights
 from pcl.gaussian.model import model_covariance, white_precision
 from pcl.gaussian.pair import GaussianPair
 

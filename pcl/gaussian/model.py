@@ -11,7 +11,7 @@ __all__ = ["ImproperModelError", "model_conditional", "model_covariance", "model
 import torch
 from torch import Tensor
 
-from pcl.gaussian.checks import TILTINGS, check_choice, check_encoders
+from pcl.gaussian.arguments import TILTINGS, check_choice, check_encoders
 from pcl.gaussian.pair import AffineMap, GaussianPair
 
 

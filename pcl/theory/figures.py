@@ -14,8 +14,7 @@ from pcl.evaluation.calibration import Calibration
 from pcl.evaluation.calibration_figure import calibration_figure
 from pcl.gaussian import DIRECTIONS, GaussianPair
 from pcl.theory.cells import Cell
-from pcl.theory.checks import Results, loss_title, pick, title
-from pcl.theory.experiments import Result
+from pcl.theory.plan import Result
 from pcl.theory.plane import (
     PLANE,
     PlanarModel,
@@ -26,6 +25,7 @@ from pcl.theory.plane import (
     planar_model,
 )
 from pcl.theory.ranks import NUM_DRAWS
+from pcl.theory.verdicts import Results, loss_title, pick, title
 
 GRID = torch.linspace(-4, 4, 400, dtype=torch.float64)  # even: no point at 0, where the sign has a jump
 GIVEN = 1.0

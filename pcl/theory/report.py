@@ -15,8 +15,8 @@ from torch.utils.tensorboard import SummaryWriter
 from pcl.gaussian import GaussianPair
 from pcl.storage.place import Place, write_bytes
 from pcl.storage.stored import write_json
-from pcl.theory.checks import Check, Results
 from pcl.theory.figures import Picture, draw
+from pcl.theory.verdicts import Check, Results
 
 TEMPLATE = Path(__file__).with_name("report.html")
 SECTIONS = {

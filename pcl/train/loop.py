@@ -92,6 +92,14 @@ def _seed(device: torch.device, seed: int) -> None:
         torch.cuda.manual_seed(seed)
 
 
+def _features(model: PairModel, u: Tensor, v: Tensor, *, bf16: bool) -> tuple[Tensor, Tensor]:
+    """Return feature maps: encoders in bf16 if asked, all that follows always in the model's own precision."""
+    with torch.autocast(u.device.type, torch.bfloat16, enabled=bf16):
+        embedding_u, embedding_v = model.encoder_u(u), model.encoder_v(v)
+    dtype = model.temperature.log_temperature.dtype
+    return feature_maps(embedding_u.to(dtype), embedding_v.to(dtype), model.tilting)
+
+
 def train_step(
     state: TrainingState,
     batch: tuple[Tensor, Tensor],
@@ -112,13 +120,9 @@ def train_step(
     # every random number of a step (dropout, say) follows from the seed, the step and the worker: nothing to save
     _seed(device, hash((optimisation.seed, state.step, workers.worker_rank)) & (2**63 - 1))
 
-    # encoders in bf16 if asked; feature maps, scores and losses always in the model's own precision
     with clock.part("forward"):
         u, v = (part.to(device, non_blocking=True) for part in batch)
-        with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.bf16):
-            embedding_u, embedding_v = model.encoder_u(u), model.encoder_v(v)
-        dtype = model.temperature.log_temperature.dtype
-        features_u, features_v = feature_maps(embedding_u.to(dtype), embedding_v.to(dtype), model.tilting)
+        features_u, features_v = _features(model, u, v, bf16=optimisation.bf16)
         atoms = dict(part.atoms(model.features_u, model.features_v, device) for part in finite)
     with clock.part("loss"):
         value, diagnostics = loss(features_u, features_v, model.temperature(), workers=workers, values=(u, v), **atoms)
@@ -181,10 +185,8 @@ def train(
         FloatingPointError: the loss is not finite.
     """
     scalars: Scalars = {}
-    device = state.model.temperature.log_temperature.device
-    clock = clock or Clock(device)
-    last_time, last_step, stood_still_s, is_last = clock.now(), state.step, 0.0, False
-    stream = iter(batches)
+    clock = clock or Clock(state.model.temperature.log_temperature.device)
+    pace, is_last, stream = _Pace(clock.now, clock.now(), state.step), False, iter(batches)
     while state.step < optimisation.num_steps and not is_last:
         step = state.step + 1
         is_checkpoint = step == optimisation.num_steps or step % checkpoint_every == 0
@@ -198,18 +200,39 @@ def train(
         is_last = bool(diagnostics.pop("stop"))
         is_checkpoint |= is_last
         if is_checkpoint or step % log_every == 0:
-            now = clock.now()  # whatever happened since the last point, checkpoints too, is part of the time
-            measured = clock.take() | {"pairs_per_second": (step - last_step) * global_batch / (now - last_time)}
-            measured["checkpoint_ms"], stood_still_s = 1e3 * stood_still_s, 0.0
-            last_time, last_step = now, step
-            diagnostics |= {
-                name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in measured.items()
-            }
-            scalars = mean_over_workers(diagnostics, workers)
-            scalars["learning_rate"] = state.optimizer.param_groups[0]["lr"]
+            measured = clock.take() | pace.take(step, global_batch)
+            scalars = _means(diagnostics, measured, state, workers)
             log(step, scalars)
         if is_checkpoint:
             began = clock.now()
             report(state, scalars)
-            stood_still_s = clock.now() - began
+            pace.stood_still_s = clock.now() - began
     return scalars
+
+
+@dataclass
+class _Pace:
+    """The speed of the steps by the clock: whatever happened since the last point, checkpoints too, is part of it."""
+
+    now: Callable[[], float]
+    last_time: float
+    last_step: int
+    stood_still_s: float = 0.0
+
+    def take(self, step: int, global_batch: int) -> Scalars:
+        """Return pairs per second since the last point, and how long a checkpoint stopped the steps."""
+        now = self.now()
+        scalars = {
+            "pairs_per_second": (step - self.last_step) * global_batch / (now - self.last_time),
+            "checkpoint_ms": 1e3 * self.stood_still_s,
+        }
+        self.last_time, self.last_step, self.stood_still_s = now, step, 0.0
+        return scalars
+
+
+def _means(diagnostics: dict[str, Tensor], measured: Scalars, state: TrainingState, workers: Workers) -> Scalars:
+    """Return what is logged of a step: means over the workers."""
+    device = state.model.temperature.log_temperature.device
+    numbers = {name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in measured.items()}
+    learning_rate = {"learning_rate": state.optimizer.param_groups[0]["lr"]}
+    return mean_over_workers(diagnostics | numbers, workers) | learning_rate

@@ -27,7 +27,8 @@ from hypothesis import strategies as st
 from pcl.commands import shards as command
 from pcl.data.loader import LaneLoader, iterate_split
 from pcl.data.manifest import ArrayInfo, Manifest, load_manifest, manifest_sha256
-from pcl.data.shards import begin_build, build_shard, plan_shards, read_records
+from pcl.data.records import read_records
+from pcl.data.shards import begin_build, build_shard, plan_shards
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.problems.gaussian_process.source import GaussianProcessSource
 from pcl.storage.stored import sealed

@@ -15,6 +15,7 @@ from PIL import Image
 from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 
 import pcl.evaluation.record as record
+from pcl.evaluation.drawing import images, numbers, paths, vectors
 from pcl.evaluation.embeddings import Embeddings, choose_embeddings
 from pcl.evaluation.record import save_evaluation
 from pcl.evaluation.result import Evaluation
@@ -244,7 +245,12 @@ def test_an_evaluation_in_s3_is_the_same(s3, tmp_path):
     storage = place(f"{s3.address}/{tmp_path.name}-{os.urandom(4).hex()}")
     items, embeddings = digits()
     for step in (20, 10, 20):
-        folder = save(storage, step, figure=True, embeddings=choose_embeddings(items, embeddings, 4, labels=True))
+        folder = save(
+            storage,
+            step,
+            figure=True,
+            embeddings=chosen_of(items, embeddings),
+        )
         assert names(folder) == ["metrics.json", "picture.png"]
     copied = tmp_path / BOARD
     copied.mkdir(parents=True)
@@ -268,9 +274,13 @@ def digits(num=6):
     return (images, labels), tuple(embeddings)
 
 
+def chosen_of(items, embeddings):
+    return choose_embeddings(items, embeddings, 4, (images(items[0]), numbers(items[1])), labels=True)
+
+
 def test_the_projector_finds_the_embeddings_of_the_last_evaluation(tmp_path):
     items, embeddings = digits()
-    chosen = choose_embeddings(items, embeddings, 4, labels=True)
+    chosen = chosen_of(items, embeddings)
     save(tmp_path, 20, embeddings=chosen)
     board = Board(tmp_path)
     assert board.ask(ProjectorPlugin, "/runs") == [BOARD]
@@ -304,7 +314,7 @@ def test_the_projector_finds_the_embeddings_of_the_last_evaluation(tmp_path):
 
 def test_embeddings_without_images_or_labels():
     u, v = torch.randn(5, 3), torch.randn(5, 7, 2)
-    chosen = choose_embeddings((u, v), (u, v[:, :3, 0]), 2)
+    chosen = choose_embeddings((u, v), (u, v[:, :3, 0]), 2, (vectors(u), paths(v)))
     assert chosen.metadata == [["modality", "pair"], ["u", "0"], ["u", "1"], ["v", "0"], ["v", "1"]]
     assert chosen.images is None
     torch.testing.assert_close(chosen.points, torch.cat([u[:2], v[:2, :3, 0]]))

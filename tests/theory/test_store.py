@@ -8,7 +8,7 @@ import pytest
 from pcl.gaussian.process import GaussianProcessPair
 from pcl.storage.stored import sealed
 from pcl.theory.cells import Cell
-from pcl.theory.experiments import Task
+from pcl.theory.plan import Task
 from pcl.theory.store import Store
 
 TASK = Task("minimum", Cell())

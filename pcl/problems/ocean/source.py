@@ -24,7 +24,6 @@ from pcl.data.manifest import SPLITS, ArrayInfo
 from pcl.data.source import Arrays, Source, SourceContext
 from pcl.errors import BadInputError
 from pcl.problems.ocean.archive import list_files, product_of
-from pcl.problems.ocean.checks import check_regular, check_speeds
 from pcl.problems.ocean.contract import (
     ArchiveFacts,
     DrifterFacts,
@@ -43,6 +42,7 @@ from pcl.problems.ocean.reading.file import Reading
 from pcl.problems.ocean.reanalysis import chunk_advice, open_currents
 from pcl.problems.ocean.settings import DriftersSettings, OceanSettings
 from pcl.problems.ocean.sphere import METRES_PER_DEGREE
+from pcl.problems.ocean.suitability import check_regular, check_speeds
 from pcl.problems.ocean.summary import describe_archive, describe_use
 from pcl.problems.ocean.tiles import DAY_S
 

@@ -12,11 +12,11 @@ from pcl.gaussian import GaussianPair, GaussianProcessPair, optimal_encoders, po
 from pcl.storage.place import names, place, read_bytes
 from pcl.theory import store as stores
 from pcl.theory.cells import Cell
-from pcl.theory.checks import Check, judge, remaining_divergence, title
-from pcl.theory.experiments import EXPERIMENTS, Task, plan, run_task
+from pcl.theory.plan import EXPERIMENTS, Task, plan, run_task
 from pcl.theory.ranks import exact_directions, run_calibration
 from pcl.theory.report import SECTIONS, summary, write_report
 from pcl.theory.store import Store
+from pcl.theory.verdicts import Check, judge, remaining_divergence, title
 from tests.s3 import SLOW_DOWN, s3_server
 
 PROCESS = GaussianProcessPair(num_points=3, num_coefficients=2, num_modes=50)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pcl.gaussian import DIRECTIONS, GaussianPair, GaussianProcessPair
 from pcl.theory.cells import Cell, population_value
-from pcl.theory.experiments import Result, Task
+from pcl.theory.plan import Result, Task
 from pcl.theory.plane import PLANE, planar_model
 from pcl.theory.ranks import exact_directions
 
@@ -31,7 +31,7 @@ class Check(NamedTuple):
     """One comparison: it passes if low <= measured <= high.
 
     Attributes:
-        experiment: of ``pcl.theory.experiments``.
+        experiment: of ``pcl.theory.plan``.
         name: what was measured, in words; unique within an experiment.
         expected: what theory says, in words.
         measured: the number.
