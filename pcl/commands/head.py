@@ -86,12 +86,5 @@ def main(config: HeadConfig, status: str) -> None:
 def command(program: str, given: list[str]) -> None:
     """Start the head, or show what it does, as a command line says."""
     work = partial(main, status=f"{program} {shlex.join([*given, '--status'])}")
-    job(
-        work,
-        __doc__,
-        program,
-        given,
-        flags={"--status": "status=true"},
-        load=load_head_config,
-        page=HEAD_DEFAULTS.read_text,
-    )
+    flags, page = {"--status": "status=true"}, HEAD_DEFAULTS.read_text
+    job(work, __doc__, program, given, flags, load=load_head_config, page=page)
