@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import pcl
+import pcl.problems.mnist.source as mnist
 from pcl.config.load import load_config, resolved_yaml
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
@@ -25,7 +26,6 @@ from pcl.head.head import Head, Options
 from pcl.head.status import Status, describe, table
 from pcl.head.watch import evaluations
 from pcl.head.work import Rules
-from pcl.problems.mnist import source as mnist
 from pcl.storage.lease import Lease
 from pcl.storage.stored import read_json
 from pcl.theory.cells import Cell

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from pcl.commands import theory
-from pcl.theory import experiments
+from pcl.gaussian import GaussianProcessPair
 from pcl.theory.cells import Cell
+from pcl.theory.plan import Task, plan
 
 ROOT = Path(__file__).resolve().parents[2]
 JOB = str(ROOT / "jobs" / "check_theory.py")
 CONFIG = str(ROOT / "configs" / "gaussian.yaml")
+pytestmark = pytest.mark.process
 
 
 def check_theory(monkeypatch, capsys, *arguments):
@@ -29,8 +31,8 @@ def check_theory(monkeypatch, capsys, *arguments):
 
 
 def test_tasks_run_once_and_a_check_outside_its_tolerance_is_an_error(tmp_path, monkeypatch, capsys):
-    good = [experiments.Task("minimum", Cell(loss="joint", embedding_dim=rank)) for rank in (1, 2)]
-    bad = experiments.Task("optima", Cell(num_steps=1, num_pairs=600))
+    good = [Task("minimum", Cell(loss="joint", embedding_dim=rank)) for rank in (1, 2)]
+    bad = Task("optima", Cell(num_steps=1, num_pairs=600))
     monkeypatch.setattr(theory, "plan", lambda process, *, seed, quick: good if quick else [*good, bad])
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     arguments = (CONFIG, f"storage={tmp_path}", "name=small")
@@ -85,5 +87,5 @@ def test_the_quick_check_passes(tmp_path, monkeypatch, capsys):
 
 
 def test_the_seed_of_a_configuration_reaches_every_task():
-    plans = [experiments.plan(experiments.GaussianProcessPair(), seed=seed, quick=True) for seed in (0, 3)]
+    plans = [plan(GaussianProcessPair(), seed=seed, quick=True) for seed in (0, 3)]
     assert [replace(task.cell, seed=3) for task in plans[0]] == [task.cell for task in plans[1]]

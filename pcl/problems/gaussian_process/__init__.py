@@ -11,7 +11,7 @@ from pcl.problems.gaussian_process.source import GaussianProcessSource, process_
 from pcl.problems.problem import Problem
 
 
-def source(settings: GaussianProcessSettings, context: SourceContext) -> Source:
+def make_source(settings: GaussianProcessSettings, context: SourceContext) -> Source:
     """Return pairs drawn from the law that settings name."""
     return GaussianProcessSource(settings.num_train, settings.num_test, context.seed, process_of(vars(settings)))
 
@@ -23,4 +23,4 @@ def evaluate(evaluation: Evaluation, model: PairModel, splits: Splits) -> None:
     add_theory_gap(evaluation, model, splits)
 
 
-PROBLEM = Problem("gaussian_process", GaussianProcessSettings, source, evaluate=evaluate)
+PROBLEM = Problem("gaussian_process", GaussianProcessSettings, make_source, evaluate=evaluate)

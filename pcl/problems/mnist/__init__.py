@@ -12,7 +12,7 @@ from pcl.problems.mnist.source import MnistSource
 from pcl.problems.problem import Problem
 
 
-def source(settings: MnistSettings, context: SourceContext) -> Source:
+def make_source(settings: MnistSettings, context: SourceContext) -> Source:
     """Return the digits whose files lie in the folder of raw files."""
     return MnistSource(context.root)
 
@@ -22,4 +22,4 @@ def drawings(splits: Splits) -> tuple[Drawing, Drawing]:
     return images(splits.arrays["u"]), numbers(splits.arrays["v"])
 
 
-PROBLEM = Problem("mnist", MnistSettings, source, encoders={"lenet": EncoderKind(LeNet)}, drawings=drawings)
+PROBLEM = Problem("mnist", MnistSettings, make_source, encoders={"lenet": EncoderKind(LeNet)}, drawings=drawings)

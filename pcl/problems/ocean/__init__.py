@@ -16,7 +16,7 @@ from pcl.problems.problem import Problem
 # what reads files and draws maps is imported where it is used: importing pcl stays quick
 
 
-def source(settings: OceanSettings, context: SourceContext) -> Source:
+def make_source(settings: OceanSettings, context: SourceContext) -> Source:
     """Return tiles and windows of the archive that settings name, with drifters."""
     from pcl.problems.ocean.source import ocean_source
 
@@ -46,7 +46,7 @@ ENCODERS = {
 PROBLEM = Problem(
     "ocean",
     OceanSettings,
-    source,
+    make_source,
     encoders=ENCODERS,
     evaluation=PosteriorSettings,
     evaluate=evaluate,

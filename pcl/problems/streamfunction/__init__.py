@@ -15,7 +15,7 @@ from pcl.problems.streamfunction.source import streamfunction_source
 from pcl.problems.streamfunction.transformer import Transformer
 
 
-def source(settings: StreamfunctionSettings, context: SourceContext) -> Source:
+def make_source(settings: StreamfunctionSettings, context: SourceContext) -> Source:
     """Return flows drawn from the law that settings name, with a step that reaches their tolerance."""
     return streamfunction_source(vars(settings), context.seed)
 
@@ -37,5 +37,5 @@ ENCODERS = {
     "linear_inverse": EncoderKind(LinearInverse, LinearInverseSettings, "linear_inverse", facts=("time_step", "law")),
 }
 PROBLEM = Problem(
-    "streamfunction", StreamfunctionSettings, source, encoders=ENCODERS, evaluate=evaluate, drawings=drawings
+    "streamfunction", StreamfunctionSettings, make_source, encoders=ENCODERS, evaluate=evaluate, drawings=drawings
 )
