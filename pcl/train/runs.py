@@ -38,6 +38,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+import pcl
 from pcl.config.identity import differing
 from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.model import PairModel
@@ -146,7 +147,8 @@ def _provenance() -> dict[str, Any]:
         "commit": commit or None,
         "uncommitted_changes": bool(status) if commit else None,
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("pcl", "torch", "ray", "numpy", "webdataset")},
+        "versions": {"pcl": pcl.__version__}
+        | {name: _version(name) for name in ("torch", "ray", "numpy", "webdataset")},
     }
 
 

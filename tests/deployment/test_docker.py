@@ -130,7 +130,7 @@ def test_a_submitted_job_takes_the_code_along_and_leaves_secrets_data_and_histor
     code = {"pcl/a.py", "pcl/data/shards.py", "jobs/train.py", "configs/gaussian.yaml", "constraints.txt", "README.md"}
     secret = {".env", "aws.env", "token", "ray_token", "tls.key", "tls.pem", ".pcl/token"}
     large = {"data/a", "shards/a.tar", "runs/r/config.yaml", ".git/config", ".venv/bin/python"}
-    other = {"tests/test_a.py", "docker/Dockerfile", "cluster/aws.yaml"}
+    other = {"tests/test_a.py", "docker/Dockerfile", "cluster/aws.yaml", "docs/theory.md"}
     root = tmp_path / "project"
     for name in code | secret | large | other:
         (root / name).parent.mkdir(parents=True, exist_ok=True)

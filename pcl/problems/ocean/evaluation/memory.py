@@ -19,7 +19,8 @@ def _archive_bytes(manifest: Manifest, split: str) -> int:
     if split == "train":
         return 0
     settings = manifest.config.get("ocean", {}).get("drifters", manifest.config.get("drifters", {}))
-    releases = int(settings.get("num_releases", 1))  # pairs that share a field
+    found = settings.get("num_releases", 1)
+    releases = found if isinstance(found, int) and found > 0 else 1  # pairs that share a field
     return manifest.num_pairs("train") // releases * _bytes_of_pair(manifest, ("u", "origin"))
 
 
