@@ -24,7 +24,8 @@ NUM_ROUNDS, KILLS_OF_A_ROUND = 5, 20
 SETTINGS = ("train.epochs=200", "train.checkpoint_every=20", "train.log_every=10", "workers.max_failures=1000")
 LAST = 800
 SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP, "SIGINT": signal.SIGINT}
-KINDS = ("worker", "worker", "driver", "tree", "SIGTERM", "SIGHUP", "SIGINT")
+HEARD = [name for name, number in SIGNALS.items() if signal.getsignal(number) is not signal.SIG_IGN]  # not by nohup
+KINDS = ("worker", "worker", "driver", "tree", *HEARD)
 LONGEST_S = 12.0  # after the start, or after the kill before: Ray starts, workers start
 MOST_STEPS = 40  # and then steps are done
 
