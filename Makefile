@@ -12,10 +12,10 @@ demo: .venv/demo
 	$(BIN)/python jobs/evaluate.py configs/gaussian.yaml
 
 test: .venv/test check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-quick: .venv/test
-	$(BIN)/python -m pytest -n 2 -m "$(QUICK)"
+quick: .venv/test check
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(QUICK)"
 
 test-slow: .venv/test
 	$(BIN)/python -m pytest -m slow -s
