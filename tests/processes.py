@@ -1,5 +1,6 @@
 """Runs a function on real worker processes that share a gloo process group on 127.0.0.1."""
 
+import functools
 import multiprocessing
 import os
 import pickle
@@ -21,12 +22,20 @@ TIMEOUT_S = 120  # of all workers, with their start
 GRACE_S = 5  # for the others to end once one has failed
 
 
+@functools.cache
+def new_processes() -> Any:
+    """Return a context whose processes are copies of one that has imported what takes seconds, and nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pcl.train.session", "pcl.evaluation.record", __name__])
+    return context
+
+
 def run_workers(function: Callable[..., Any], num_workers: int, *arguments: Any) -> list[Any]:
     """Return ``function(*arguments)`` of every worker by rank, tensors as numpy arrays; raise the error of a worker.
 
     The function is one of a module, so that the new processes can import it.
     """
-    context = multiprocessing.get_context("spawn")
+    context = new_processes()
     with tempfile.TemporaryDirectory() as directory:
         processes = [
             context.Process(target=_work, args=(Path(directory), rank, num_workers, function, arguments), daemon=True)

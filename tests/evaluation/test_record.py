@@ -1,7 +1,6 @@
 """What an evaluation leaves: the mark last, curves right in any order, and embeddings that the projector finds."""
 
 import json
-import multiprocessing
 import os
 from itertools import permutations
 from pathlib import Path
@@ -22,6 +21,7 @@ from pcl.evaluation.result import Evaluation
 from pcl.storage.place import names, place
 from pcl.storage.stored import sealed
 from pcl.train.tensorboard import Journal
+from tests.processes import new_processes
 from tests.s3 import s3_server
 from tests.train.board import Board
 
@@ -222,7 +222,7 @@ def save_at(storage, step, barrier):
 
 
 def test_evaluations_that_end_at_the_same_moment_keep_each_others_points(tmp_path):
-    context = multiprocessing.get_context("spawn")
+    context = new_processes()
     steps = (40, 10, 30, 20)
     barrier = context.Barrier(len(steps))
     processes = [context.Process(target=save_at, args=(tmp_path, step, barrier), daemon=True) for step in steps]
