@@ -97,6 +97,8 @@ def fit(config: Config, run: Place, step: int = 0) -> None:
     """
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_TIMEOUT_S))
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
+    if IS_LOCAL:  # nobody takes this machine away; it is a process more, that looks for that
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     open_board()
     try:
         (_elastic if IS_WRITTEN_FOR else _fixed)(config, run, step).fit()

@@ -7,6 +7,9 @@ twice. The private names, with the methods of each that are overridden or called
 - ``TorchTrainer._initialize_and_run_controller``: hands the policies below to Ray Train's controller. Without: those of
   Ray Train. ``_register_sigint_handler``: Ctrl-C commits a checkpoint. Without: the trainer is called from another
   thread, where it handles no signal.
+- ``TorchTrainer._create_default_callbacks``, of which ``DatasetsCallback`` and, in a Ray of our own,
+  ``PlacementGroupCleanerCallback`` are left out: each starts a process, which takes seconds, for what does not occur
+  here. Without: a training starts so much later.
 - ``ElasticScalingPolicy`` with its ``ScalingDecision`` and ``NoopDecision``, and ``available_resources_per_node``: as
   many workers as divide the lanes, on what is free. Without: the number of workers stays as it is from begin to end; a
   run that lost nodes waits for others.
@@ -35,13 +38,15 @@ from ray._private.state import available_resources_per_node
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.callback import ReportCallback, WorkerGroupCallback
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ScalingDecision
 from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScalingPolicy
 
 from pcl.cluster.board import notice
-from pcl.cluster.connection import fitting, interface_of
+from pcl.cluster.connection import IS_LOCAL, fitting, interface_of
 from pcl.cluster.failures import final_error, last_line, what_happened
 from pcl.errors import RunFailedError
 
@@ -65,6 +70,14 @@ class LaneTrainer(TorchTrainer):  # type: ignore[misc]
         failure_policy = LaneFailurePolicy(self.run_config.failure_config)
         policies = {"scaling_policy": self._policy, "failure_policy": failure_policy}
         return super()._initialize_and_run_controller(**keywords | policies)
+
+    def _create_default_callbacks(self) -> list[Any]:
+        """Return what Ray Train calls, but for what starts processes that have nothing to do.
+
+        There are no datasets of Ray, and what a Ray of our own reserves ends with it.
+        """
+        idle = (DatasetsCallback, PlacementGroupCleanerCallback) if IS_LOCAL else (DatasetsCallback,)
+        return [one for one in super()._create_default_callbacks() if not isinstance(one, idle)]
 
     def _register_sigint_handler(self, controller: Any) -> None:
         """Do nothing: the controller and its workers end with the connection to Ray."""
