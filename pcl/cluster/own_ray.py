@@ -31,6 +31,7 @@ from pcl.errors import RunFailedError, printable
 
 PREFIX = "pcl-ray-"  # and 8 characters
 LOCK = "pcl-lock"
+YOUNG_S = 5.0
 # an address of a socket has at most 107 bytes, and Ray's longest is below
 LONGEST_BASE = 107 - len("/pcl-ray-12345678/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/dash_MetricsHead")
 LEAST_BYTES = 50_000_000  # for Ray's logs and sockets
@@ -118,13 +119,21 @@ def _remove_leftovers(base: Path) -> None:
         with suppress(OSError):  # somebody else's, or in use
             if folder.lstat().st_uid != os.getuid():
                 continue
-            lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            made = os.O_CREAT if _has_lost_its_lock(folder) else 0
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | made, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _kill(list(_processes_of(folder / "ray")))  # its agents stay for a minute; some have only begun
                 _remove_all(folder)
             finally:
                 os.close(lock)
+
+
+def _has_lost_its_lock(folder: Path) -> bool:
+    """Return whether a folder was left before its lock was made, or written to again after it was removed."""
+    is_named_so = len(folder.name) == len(PREFIX) + 8
+    is_old = time.time() - folder.lstat().st_mtime > YOUNG_S  # else its process may be about to make the lock
+    return is_named_so and is_old and {path.name for path in folder.iterdir()} <= {"ray"}
 
 
 def _processes_of(folder: Path) -> Iterator[psutil.Process]:

@@ -38,7 +38,6 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-import pcl
 from pcl.config.identity import differing
 from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.model import PairModel
@@ -47,7 +46,7 @@ from pcl.storage.stored import Count, read_json, write_json
 from pcl.train.checkpoint import FILE_NAME, NAME, is_whole, load_model
 
 PROVENANCE = "provenance.json"
-PACKAGES = ("torch", "ray", "numpy", "webdataset")  # whose versions are kept
+PACKAGES = ("pcl", "torch", "ray", "numpy", "webdataset")  # whose versions are kept
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's record of the checkpoints that are committed
 
 
@@ -148,7 +147,7 @@ def _provenance() -> dict[str, Any]:
         "commit": commit or None,
         "uncommitted_changes": bool(status) if commit else None,
         "python": platform.python_version(),
-        "versions": {"pcl": pcl.__version__, **{name: _version(name) for name in PACKAGES}},
+        "versions": {name: _version(name) for name in PACKAGES},
     }
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,6 +58,19 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else(tmp_
         shutil.rmtree(base)
 
 
+def test_a_folder_without_a_lock_is_removed_if_it_is_old_and_holds_nothing_but_rays(tmp_path):
+    """What processes of a killed Ray wrote once more after the folder was removed, and one killed before it locked."""
+    names = {"pcl-ray-rewritte": "ray", "pcl-ray-emptyfol": None, "pcl-ray-youngest": "ray", "pcl-ray-somebody": "mine"}
+    for name, content in names.items():
+        (tmp_path / name).mkdir()
+        if content:
+            (tmp_path / name / content).mkdir()
+        if name != "pcl-ray-youngest":
+            os.utime(tmp_path / name, (0, 0))
+    own_ray._remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pcl-ray-somebody", "pcl-ray-youngest"]
+
+
 def test_what_has_only_begun_to_be_rays_ends_too(tmp_path):
     """A process of a killed Ray that has no file open yet would write into the folder after it is removed."""
     folder = tmp_path / "pcl-ray-12345678"
@@ -88,6 +102,7 @@ def test_what_is_written_while_a_folder_is_removed_is_removed_too(tmp_path):
         for number in itertools.count():
             with contextlib.suppress(OSError):
                 (folder / "ray" / str(number)).touch()
+            time.sleep(0.0005)  # the others have their turn
             if over.is_set() and (number > 1_000_000 or not (folder / "ray").exists()):
                 return
 
