@@ -1,9 +1,9 @@
 """Settings: fields of a dataclass that say what they mean and which values they may have."""
 
-__all__ = ["check_settings", "setting"]
+__all__ = ["Open", "check_settings", "own_fields", "setting"]
 
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from pcl.errors import BadInputError, printable
@@ -58,6 +58,19 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
+@dataclass(kw_only=True)
+class Open:
+    """A section of settings that holds others, which are registered: by name, in ``sections``."""
+
+    sections: dict[str, Any] = field(default_factory=dict)
+
+
+def own_fields(settings: Any) -> list[Any]:
+    """Return the fields of a section, an object or its class, but for what an open one holds of registered ones."""
+    schema = settings if isinstance(settings, type) else type(settings)
+    return [part for part in fields(settings) if not (issubclass(schema, Open) and part.name == "sections")]
+
+
 def check_settings(settings: Any, prefix: str = "") -> None:
     """Refuse settings, and those within them, whose values are not among the choices or outside of the bounds.
 
@@ -68,11 +81,9 @@ def check_settings(settings: Any, prefix: str = "") -> None:
     Raises:
         BadInputError: a value is impossible; the message names its key, the value and the rule.
     """
-    for part in fields(settings):
-        if part.name == "sections":
-            for name, section in settings.sections.items():
-                check_settings(section, f"{prefix}{name}.")
-            continue
+    for name, section in settings.sections.items() if isinstance(settings, Open) else ():
+        check_settings(section, f"{prefix}{name}.")
+    for part in own_fields(settings):
         key, value = f"{prefix}{part.name}", getattr(settings, part.name)
         if is_dataclass(value) and not isinstance(value, type):
             check_settings(value, f"{key}.")

@@ -119,7 +119,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Let a test that is not marked so start no process."""
-    watched.add(item.nodeid) if item.get_closest_marker("process") is None else None
+    if item.get_closest_marker("process") is None:
+        watched.add(item.nodeid)
     yield
     watched.clear()
 

@@ -9,12 +9,13 @@ __all__ = ["data_identity", "differing", "experiment", "experiment_hash", "flatt
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
 from pcl.config.layers import DEFAULTS, decoded, defaults_of
 from pcl.config.schema import Config, is_section, kinds_of
 from pcl.encoders.registry import ENCODERS
+from pcl.settings import Open, own_fields
 
 RENAMED = {"data.drifters": "data.ocean.drifters", "evaluation.fields": "evaluation.ocean"}
 ABSENT = object()
@@ -43,16 +44,17 @@ def experiment(config: Config) -> dict[str, Any]:
     return flatten(parts | {"data": data_identity(config), "model": _identity(config.model, used)})
 
 
+def is_part(part: Field[Any]) -> bool:
+    """Return whether results depend on a field of settings."""
+    return bool(part.metadata.get("is_identity", True))
+
+
 def _identity(section: Any, used: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
     """Return what of a section results depend on, of registered sections within it those that are used."""
-    content: dict[str, Any] = {}
-    for part in fields(section):
-        value = getattr(section, part.name)
-        if part.name == "sections":
-            content |= {name: _identity(one) for name, one in value.items() if name in used}
-        elif part.metadata.get("is_identity", True):
-            content[part.name] = _identity(value) if is_dataclass(value) else value
-    return content
+    held = section.sections if isinstance(section, Open) else {}
+    own = {part.name: getattr(section, part.name) for part in own_fields(section) if is_part(part)}
+    used_ones = {name: one for name, one in held.items() if name in used}
+    return {name: _identity(value) if is_dataclass(value) else value for name, value in (own | used_ones).items()}
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -138,7 +140,7 @@ def _default_values() -> dict[str, Any]:
 
 def _unimportant(schema: type, prefix: str = "") -> set[str]:
     """Return the keys on which no result depends, among those of the sections that are part of an identity."""
-    keys = {f"{prefix}{part.name}" for part in fields(schema) if not part.metadata.get("is_identity", True)}
+    keys = {f"{prefix}{part.name}" for part in fields(schema) if not is_part(part)}
     for name, kind in kinds_of(schema).items():
         if is_section(kind):
             keys |= _unimportant(kind, f"{prefix}{name}.")

@@ -3,7 +3,7 @@
 __all__ = ["DEFAULTS", "HEAD_DEFAULTS", "Config", "load_config", "load_head_config", "resolved_yaml"]
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from omegaconf import OmegaConf
 
 from pcl.config.identity import renamed
 from pcl.config.layers import DEFAULTS, HEAD_DEFAULTS, content, decoded, defaults_of, keys_of, nested, parsed
-from pcl.config.schema import Config, HeadConfig, Open, is_section, kinds_of, sections_of, tree
+from pcl.config.schema import Config, HeadConfig, is_section, kinds_of, sections_of, tree
 from pcl.config.validation import check, check_head
 from pcl.config.values import read_yaml
 from pcl.errors import BadInputError, printable
+from pcl.settings import Open, own_fields
 from pcl.storage.place import absolute, place
 
-KEYS_SHOWN_BY = "every key is explained by pcl config"
+KEYS_SHOWN_BY = {Config: "pcl config", HeadConfig: "pcl head --help"}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -63,7 +64,9 @@ def _merge(path: str | Path, overrides: Sequence[str], schema: type, defaults: P
         except BadInputError:
             raise
         except ValueError as error:
-            raise BadInputError(printable(f"{name}{error}; {KEYS_SHOWN_BY}")) from error
+            raise BadInputError(
+                printable(f"{name}{error}; every key is explained by {KEYS_SHOWN_BY[schema]}")
+            ) from error
     merged: Any = OmegaConf.to_container(OmegaConf.merge(*layers))
     if missing := [key for key in keys_of(schema) if _is_missing(merged, key)]:
         raise BadInputError(
@@ -87,17 +90,16 @@ def _built(content: dict[str, Any], schema: type) -> Any:
         name: _built(value, kinds[name]) if is_section(kinds[name]) else decoded(value)
         for name, value in content.items()
     }
-    own = {name: value for name, value in values.items() if name not in opened}
-    return (
-        schema(**own, sections={name: values[name] for name in opened}) if issubclass(schema, Open) else schema(**own)
-    )
+    if issubclass(schema, Open):
+        values["sections"] = {name: values.pop(name) for name in opened}
+    return schema(**values)
 
 
 def _make_absolute(section: Any, prefix: str) -> None:
     """Make the places that a section and those within it name absolute."""
     for name, inner in section.sections.items() if isinstance(section, Open) else ():
         _make_absolute(inner, f"{prefix}{name}.")
-    for part in fields(section):
+    for part in own_fields(section):
         value, key = getattr(section, part.name), f"{prefix}{part.name}"
         if is_dataclass(value):
             _make_absolute(value, f"{key}.")

@@ -3,13 +3,14 @@
 __all__ = ["page_of_keys"]
 
 import re
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any
 
 import yaml
 
 from pcl.config.layers import DEFAULTS
 from pcl.config.schema import OPEN_CHOICES, Config, is_section, kinds_of, sections_of
+from pcl.settings import own_fields
 
 COMMENT_COLUMN = 30
 KEY = re.compile(r"( *)([a-z_]+):([^#]*)(?:# ?(.*))?")
@@ -35,7 +36,7 @@ def page_of_keys() -> str:
 
 def _choices(schema: type, prefix: str = "") -> dict[str, tuple[str, ...]]:
     """Return the choices of the keys that have few."""
-    found = {f"{prefix}{part.name}": part.metadata.get("choices", ()) for part in fields(schema)}
+    found = {f"{prefix}{part.name}": part.metadata.get("choices", ()) for part in own_fields(schema)}
     for name, kind in kinds_of(schema).items():
         found |= _choices(kind, f"{prefix}{name}.") if is_section(kind) else {}
     return found
@@ -57,7 +58,7 @@ def _registered(section: str) -> list[str]:
 
 def _section(name: str, default: Any, depth: int) -> list[str]:
     lines = [f"{'  ' * depth}{name}:"]
-    for part in fields(default):
+    for part in own_fields(default):
         value = getattr(default, part.name)
         if is_dataclass(value):
             lines += _section(part.name, value, depth + 1)

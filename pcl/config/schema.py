@@ -4,29 +4,22 @@ Three sections are open: ``data`` holds a section for every kind of pairs, ``eva
 evaluation, ``model`` one for every kind of encoder that has settings.
 """
 
-__all__ = ["OPEN_CHOICES", "Config", "HeadConfig", "Open", "is_section", "kinds_of", "sections_of", "tree"]
+__all__ = ["OPEN_CHOICES", "Config", "HeadConfig", "is_section", "kinds_of", "sections_of", "tree"]
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeGuard, get_type_hints
 
 from pcl.encoders.registry import ENCODERS
 from pcl.objective import KERNELS, LOSSES
 from pcl.problems.problem import PROBLEMS
 from pcl.scores import MODES
-from pcl.settings import setting
+from pcl.settings import Open, own_fields, setting
 from pcl.tilting import TILTINGS
 
 MOST_STEPS = 10**9
 MOST_SEED = 2**63 - 1
 LARGEST = 1e300  # of a number without a bound of its own: finite
-
-
-@dataclass(kw_only=True)
-class Open:
-    """A section that holds others, which are registered: by name, in ``sections``."""
-
-    sections: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -229,12 +222,12 @@ def is_section(kind: Any) -> TypeGuard[type]:
 
 def kinds_of(schema: type) -> dict[str, Any]:
     """Return the types of a section's keys, those of registered sections too."""
-    kinds = {name: kind for name, kind in get_type_hints(schema).items() if name != "sections"}
-    return kinds | sections_of(schema)
+    hints = get_type_hints(schema)
+    return {part.name: hints[part.name] for part in own_fields(schema)} | sections_of(schema)
 
 
 def tree(section: Any) -> dict[str, Any]:
     """Return a section as nested mappings of plain values, registered sections among its keys."""
-    own = {part.name: getattr(section, part.name) for part in fields(section) if part.name != "sections"}
+    own = {part.name: getattr(section, part.name) for part in own_fields(section)}
     registered = section.sections if isinstance(section, Open) else {}
     return {name: tree(value) if is_dataclass(value) else value for name, value in (own | registered).items()}

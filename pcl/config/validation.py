@@ -4,14 +4,14 @@ __all__ = ["allowed_workers", "check", "check_head"]
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any
 
-from pcl.config.schema import MOST_STEPS, OPEN_CHOICES, Config, HeadConfig, Open
+from pcl.config.schema import MOST_STEPS, OPEN_CHOICES, Config, HeadConfig
 from pcl.config.values import short
 from pcl.errors import BadInputError, printable
 from pcl.objective import LOSSES
-from pcl.settings import check_settings
+from pcl.settings import Open, check_settings, own_fields
 
 NOT_IN_S3 = "?#@*[]"
 LONGEST_NAME = 200  # bytes: names that are made of it, such as <name>_theory, fit a file system
@@ -52,7 +52,7 @@ def _check_local(section: Any, prefix: str) -> None:
     """Refuse addresses of raw data and shards: they lie in folders."""
     for name, inner in section.sections.items() if isinstance(section, Open) else ():
         _check_local(inner, f"{prefix}{name}.")
-    for part in fields(section):
+    for part in own_fields(section):
         value = getattr(section, part.name)
         if is_dataclass(value):
             _check_local(value, f"{prefix}{part.name}.")

@@ -20,13 +20,25 @@ from pcl.problems.ocean.contract import ArchiveFacts, Origin, read_facts
 from pcl.problems.ocean.tiles import DAY_S
 
 
-def _number_tiles(origin: Tensor) -> Tensor:
-    place = Origin.of(origin)
-    return place.row.long() * 1_000_000 + place.column.long()  # a grid has fewer columns
+class _InTiles:
+    """Windows that lie in tiles: ``origin`` says where, float64, shape (N, 6)."""
+
+    origin: Tensor
+
+    @property
+    def tiles(self) -> Tensor:
+        """Number the tiles, shape (N,): equal numbers are the same row and column of the grid."""
+        place = Origin.of(self.origin)
+        return place.row.long() * 1_000_000 + place.column.long()  # a grid has fewer columns
+
+    @property
+    def tile_numbers(self) -> list[int]:
+        """The numbers of the tiles that occur, increasing."""
+        return sorted(set(self.tiles.tolist()))
 
 
 @dataclass(frozen=True)
-class Windows:
+class Windows(_InTiles):
     """Windows of tiles.
 
     Attributes:
@@ -53,19 +65,9 @@ class Windows:
     def __getitem__(self, index: Tensor | slice) -> "Windows":
         return Windows(self.u[index], self.v[index], self.wet[index], self.origin[index])
 
-    @property
-    def tiles(self) -> Tensor:
-        """Number the tiles, shape (N,): equal numbers are the same row and column of the grid."""
-        return _number_tiles(self.origin)
-
-    @property
-    def tile_numbers(self) -> list[int]:
-        """The numbers of the tiles that occur, increasing."""
-        return sorted(set(self.tiles.tolist()))
-
 
 @dataclass(frozen=True)
-class Archive:
+class Archive(_InTiles):
     """The fields of the past, each once, and the drifters in a few of them: those of all could outweigh the fields.
 
     Attributes:
@@ -82,16 +84,6 @@ class Archive:
 
     def __len__(self) -> int:
         return len(self.u)
-
-    @property
-    def tiles(self) -> Tensor:
-        """Number the tiles, shape (N,): equal numbers are the same row and column of the grid."""
-        return _number_tiles(self.origin)
-
-    @property
-    def tile_numbers(self) -> list[int]:
-        """The numbers of the tiles that occur, increasing."""
-        return sorted(set(self.tiles.tolist()))
 
 
 def _each_once(root: Path, manifest: Manifest, split: str) -> Tensor:
