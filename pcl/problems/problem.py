@@ -21,6 +21,12 @@ def as_vectors(splits: Splits) -> tuple[Drawing, Drawing]:
     return vectors(splits.arrays["u"]), vectors(splits.arrays["v"])
 
 
+def forms_by_statistics(manifest: Manifest) -> tuple[str, str]:
+    """Forms of u and v of which a manifest tells whether they are labels: all others are numbers."""
+    u, v = ("labels" if manifest.arrays[name].statistics == "counts" else "numbers" for name in "uv")
+    return u, v
+
+
 @dataclass(frozen=True)
 class Problem:
     """A kind of pairs.
@@ -32,6 +38,7 @@ class Problem:
         encoders: those that make sense for these pairs only, by name.
         evaluation: a dataclass of settings of what it adds to an evaluation: the section ``evaluation.<name>``.
         evaluate: adds to the general evaluation: metrics, tables, figures, datasets.
+        forms: what u and v are to a general evaluation, of a manifest: ``numbers``, ``image``, ``labels`` or ``text``.
         drawings: how u and v are drawn.
         describe_needs: says, in lines, what an evaluation of a split and of so many pairs (0: all) will take.
         has_missing_values: whether items may hold NaN, so that only encoders that know them fit.
@@ -47,6 +54,7 @@ class Problem:
     encoders: Mapping[str, EncoderKind] = field(default_factory=dict)
     evaluation: type | None = None
     evaluate: Callable[[Evaluation, PairModel, Splits], None] | None = None
+    forms: Callable[[Manifest], tuple[str, str]] = forms_by_statistics
     drawings: Callable[[Splits], tuple[Drawing, Drawing]] = as_vectors
     describe_needs: Callable[[Manifest, str, int], list[str]] = lambda manifest, split, max_pairs: []
     has_missing_values: bool = False

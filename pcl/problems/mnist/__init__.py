@@ -22,4 +22,11 @@ def drawings(splits: Splits) -> tuple[Drawing, Drawing]:
     return images(splits.arrays["u"]), numbers(splits.arrays["v"])
 
 
-PROBLEM = Problem("mnist", MnistSettings, make_source, encoders={"lenet": EncoderKind(LeNet)}, drawings=drawings)
+PROBLEM = Problem(
+    "mnist",
+    MnistSettings,
+    make_source,
+    encoders={"lenet": EncoderKind(LeNet)},
+    forms=lambda manifest: ("image", "labels"),
+    drawings=drawings,
+)
