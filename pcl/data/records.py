@@ -3,8 +3,6 @@
 __all__ = ["read_records", "to_npy", "verify"]
 
 import io
-import os
-import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import webdataset
 
 from pcl.data.manifest import SHARD_REMEDY, ArrayInfo, ShardEntry, bytes_per_pair
 from pcl.data.source import Arrays
+from pcl.data.tars import BoundedFile, headers
 from pcl.errors import DamagedDataError, printable
 from pcl.storage.stored import read_array, sha256
 
@@ -27,8 +26,8 @@ def verify(path: Path, shard: ShardEntry) -> None:
         DamagedDataError: they differ, or the file cannot be read.
     """
     try:
-        with _Bounded(path, 0) as stream:
-            for _ in _headers(stream):  # a file of a terabyte without content ends here
+        with BoundedFile(path) as stream:
+            for _ in headers(stream):  # a file of a terabyte without content ends here
                 pass
         found = sha256(path)
     except Exception as error:  # see ``read_records``
@@ -97,8 +96,8 @@ def _members(path: Path, most: Mapping[str, int]) -> Iterator[dict[str, Any]]:
         path: the tar file.
         most: bytes of a file by its suffix.
     """
-    with _Bounded(path, max(most.values(), default=0)) as stream:
-        for member in _headers(stream):
+    with BoundedFile(path, max(most.values(), default=0)) as stream:
+        for member in headers(stream):
             suffix = member.name.rpartition("/")[2].partition(".")[2]
             if member.isreg() and suffix in most:
                 if member.issparse() or member.size > most[suffix]:
@@ -106,43 +105,6 @@ def _members(path: Path, most: Mapping[str, int]) -> Iterator[dict[str, Any]]:
                 stream.seek(member.offset_data)
                 yield {"fname": member.name, "data": stream.read(member.size), "__url__": str(path)}
     yield {}
-
-
-def _headers(stream: "_Bounded") -> Iterator[tarfile.TarInfo]:
-    """Yield what a tar says of its files.
-
-    Raises:
-        ValueError: it leads back into itself, or ends long before its file does.
-        tarfile.TarError: it is none.
-    """
-    with tarfile.open(fileobj=stream, mode="r:") as tar:
-        position = -1
-        while (member := tar.next()) is not None:
-            tar.members = []  # type: ignore[attr-defined]  # it would keep them all
-            if not position < member.offset_data <= tar.offset:
-                raise ValueError("the tar leads back into itself")
-            position = member.offset_data
-            yield member
-        if stream.size - tar.offset > 2 * tarfile.RECORDSIZE:
-            raise ValueError("the tar ends long before its file does")
-
-
-class _Bounded(io.FileIO):
-    """A file of which no more is read at once than there is, or may be: Python allocates what is asked for.
-
-    Args:
-        path: of the file.
-        most: bytes that are read at once; the headers of a tar are so in any case.
-    """
-
-    def __init__(self, path: Path, most: int) -> None:
-        super().__init__(path)
-        self.size, self.most = os.fstat(self.fileno()).st_size, max(most, LONGEST_HEADER)
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Return up to so many bytes, all that follow if it is negative."""
-        most = min(self.most, max(0, self.size - self.tell()))
-        return super().read(most if size is None or size < 0 else min(size, most)) or b""
 
 
 def to_npy(array: np.ndarray) -> bytes:
