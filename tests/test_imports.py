@@ -1,5 +1,6 @@
 """What importing pcl leaves as it was: everything that others of the same process use."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 from tests.test_layering import MODULES, imports, within
 
 
+@functools.cache
 def needs_ray(module: str) -> bool:
     """Return whether a module, or one that it imports, imports Ray, which changes a lot."""
     found = imports(module)

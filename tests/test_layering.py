@@ -1,6 +1,7 @@
 """Who may import whom (docs/design.md): asserted by folder, from the imports of every module."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -21,21 +22,23 @@ ALLOWED = {
     "storage": (),
     "encoders": (),
     "data": ("storage",),
-    "config": ("storage", "encoders", "data.source", "problems.problem"),
+    "plugins": ("encoders", "data", "problems.problem"),
+    "config": ("storage", "encoders", "data.source", "data.augmentation", "problems.problem", "plugins.loading"),
     "evaluation": ("data", "encoders", "gaussian", "storage"),
-    "train": ("data", "encoders", "config", "storage", "problems.problem"),
+    "train": ("data", "encoders", "config", "storage", "problems.problem", "plugins.loading"),
     "problems": ("data", "encoders", "evaluation", "gaussian", "storage"),
     "theory": ("gaussian", "encoders", "train.loop", "evaluation", "storage"),
-    "cluster": ("train", "config", "storage"),
+    "cluster": ("train", "config", "storage", "plugins.loading"),
     "head": ("cluster.jobs", "storage", "train.runs", "config.identity"),
 }
 ABOVE = ("pcl", "commands", "jobs")  # which may import all
-MAY_IMPORT_A_PROBLEM = ("pcl.commands", "pcl.problems.registry")
+MAY_IMPORT_A_PROBLEM = ("pcl.commands", "pcl.problems.registry", "pcl.plugins.decorators")
 MAY_IMPORT_RAY = ("pcl.cluster", "jobs")
 MAY_READ_CONFIGURATION = ("pcl.config", "pcl.commands", "pcl.train.parts", "pcl.train.session", "pcl.cluster.worker")
 
 
-def imports(module: str) -> set[str]:
+@functools.cache
+def imports(module: str) -> frozenset[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
@@ -43,7 +46,7 @@ def imports(module: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} has a relative import"
             found.add(node.module or "")
-    return found
+    return frozenset(found)
 
 
 def within(name: str, prefix: str) -> bool:
