@@ -1,21 +1,48 @@
 """Probabilistic contrastive learning: encoders of two modalities that tilt the product of their marginals."""
 
-__all__ = ["__version__", "load"]
+__all__ = [
+    "Conditional",
+    "PairModel",
+    "__version__",
+    "conditional_loss",
+    "encoder",
+    "fit",
+    "joint_loss",
+    "load",
+    "loss",
+    "problem",
+]
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pcl.conditional import Conditional
+    from pcl.fitting import fit
+    from pcl.losses import conditional_loss, joint_loss
+    from pcl.model import PairModel
+    from pcl.plugins.decorators import encoder, loss, problem
     from pcl.train.runs import load
 
     __version__: str
 
+PLACES = {
+    "Conditional": "pcl.conditional",
+    "PairModel": "pcl.model",
+    "conditional_loss": "pcl.losses",
+    "encoder": "pcl.plugins.decorators",
+    "fit": "pcl.fitting",
+    "joint_loss": "pcl.losses",
+    "load": "pcl.train.runs",
+    "loss": "pcl.plugins.decorators",
+    "problem": "pcl.plugins.decorators",
+}
+
 
 def __getattr__(name: str) -> Any:
     """Return what is imported once it is asked for: the command line answers before torch is there."""
-    if name == "load":
-        from pcl.train.runs import load
-
-        return load
+    if name in PLACES:
+        return getattr(import_module(PLACES[name]), name)
     if name == "__version__":
         return _version()
     raise AttributeError(f"module 'pcl' has no attribute {name!r}")

@@ -1,8 +1,8 @@
 """The loss that a configuration names, and the finite modality whose normaliser can be exact."""
 
-__all__ = ["KERNELS", "LOSSES", "FiniteModality", "Loss", "LossKind", "make_kernel", "make_loss"]
+__all__ = ["KERNELS", "LOSSES", "FiniteModality", "Loss", "LossKind", "make_kernel", "make_loss", "register_loss"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pcl.errors import BadInputError
 from pcl.kernels import Kernel, gaussian_kernel, median_bandwidth, polynomial_kernel
 from pcl.losses import Diagnostics, conditional_loss, joint_loss
 from pcl.mmd import Kernels, Values, conditional_mmd_loss, joint_mmd_loss
 from pcl.scores import Atoms
+from pcl.settings import is_again
 
 KERNELS = ("gaussian", "polynomial")
 
@@ -29,12 +31,16 @@ class LossKind:
         has_weights: whether its two directions have weights.
         needs_kernels: whether it compares the values themselves with kernels.
         has_normaliser: whether it has a normaliser, which can be exact where a modality has few values.
+        is_own: whether it takes its own settings alone, and not those that ours share.
+        settings: a dataclass of its own settings (``pcl.settings``), given in ``loss.settings``; or None.
     """
 
     loss: Loss
     has_weights: bool = False
     needs_kernels: bool = False
     has_normaliser: bool = True
+    is_own: bool = False
+    settings: type | None = None
 
 
 LOSSES: dict[str, LossKind] = {
@@ -46,6 +52,17 @@ LOSSES: dict[str, LossKind] = {
 """Kinds of losses by name; one that is entered here can be named in a configuration."""
 
 
+def register_loss(name: str, kind: LossKind) -> None:
+    """Register a kind of loss, so that a configuration can name it.
+
+    Raises:
+        BadInputError: another kind has the name.
+    """
+    if name in LOSSES and not is_again(LOSSES[name].loss, kind.loss):
+        raise BadInputError(f"two kinds of losses are named {name!r}: give one another name")
+    LOSSES[name] = kind
+
+
 def make_loss(
     kind: str,
     weights: Sequence[float] = (1.0, 1.0),
@@ -54,6 +71,7 @@ def make_loss(
     mode: str = "auto",
     kernels: Kernels | None = None,
     statistic: str = "v",
+    settings: Mapping[str, Any] | None = None,
 ) -> Loss:
     """Return a loss called as ``loss(features_u, features_v, temperature, workers=..., values=(u, v), **atoms)``.
 
@@ -64,6 +82,7 @@ def make_loss(
         mode: how scores are formed, see ``pcl.scores.choose_mode``.
         kernels: k_u and k_v of an MMD loss.
         statistic: ``v`` or ``u``, of an MMD loss, see ``pcl.mmd``.
+        settings: of a loss that has its own.
 
     Raises:
         ValueError: the kind is not known, or an MMD loss has no kernels.
@@ -75,7 +94,10 @@ def make_loss(
     """
     if kind not in LOSSES:
         raise ValueError(f"loss {kind!r} is not known; choose one of {', '.join(LOSSES)}")
-    chosen, options = LOSSES[kind], dict[str, Any](exclude_positive=exclude_positive, mode=mode)
+    chosen = LOSSES[kind]
+    if chosen.is_own:
+        return partial(_without_values, partial(chosen.loss, **(settings or {})))
+    options = dict[str, Any](exclude_positive=exclude_positive, mode=mode)
     if chosen.has_weights:
         options["weights"] = tuple(weights)
     if not chosen.needs_kernels:

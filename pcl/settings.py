@@ -1,6 +1,6 @@
 """Settings: fields of a dataclass that say what they mean and which values they may have."""
 
-__all__ = ["Open", "check_settings", "own_fields", "setting"]
+__all__ = ["Open", "check_settings", "is_again", "own_fields", "setting"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -9,6 +9,18 @@ from typing import Any
 from pcl.errors import BadInputError, printable
 
 LONGEST_SHOWN = 100
+
+
+def is_again(one: Any, other: Any) -> bool:
+    """Whether a function or class is another as its file, or the cell of a notebook, was run again.
+
+    Example:
+        >>> is_again(setting, setting), is_again(setting, Open)
+        (True, False)
+    """
+    places = [(getattr(x, "__module__", None), getattr(x, "__qualname__", None)) for x in (one, other)]
+    is_ours = str(places[0][0]).startswith("pcl.")
+    return one is other or (places[0] == places[1] and None not in places[0] and not is_ours)
 
 
 def setting(
@@ -91,8 +103,8 @@ def check_settings(settings: Any, prefix: str = "") -> None:
         choices = part.metadata.get("choices", ())
         if choices and value not in choices:
             raise BadInputError(f"{key}={printable(str(value))[:LONGEST_SHOWN]}: choose one of {', '.join(choices)}")
-        if value is not None:
-            _check_bounds(key, value, part.metadata.get("bounds", {}))
+        if value is not None and part.metadata.get("bounds"):
+            _check_bounds(key, value, part.metadata["bounds"])
 
 
 def _check_bounds(key: str, value: Any, bounds: dict[str, float]) -> None:

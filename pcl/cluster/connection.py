@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 
 from pcl.cluster.signals import interruptible
 from pcl.errors import BadInputError, RunFailedError
+from pcl.plugins.loading import modules
 
 ADDRESS = os.environ.get("RAY_ADDRESS", "")
 # "auto" and "local" are Ray's words for a Ray of this machine; http: an address to submit jobs to, not to connect to
@@ -247,6 +248,8 @@ def run_tasks(
     if items:
         wait_for_room({"background" if aside else "CPU": 1}, 1, timeout_s, "tasks")
     call = _task(function, aside=aside)
+    for module in modules():  # which no other process can import
+        ray.cloudpickle.register_pickle_by_value(module)
     reference = ray.put(shared)
     rest, waiting = iter(items), {}
     for item in itertools.islice(rest, most_at_once or None):

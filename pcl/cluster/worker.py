@@ -26,6 +26,7 @@ from pcl.cluster.ray_insides import IS_WRITTEN_FOR, missing
 from pcl.config.load import Config
 from pcl.config.validation import allowed_workers
 from pcl.errors import BadInputError, RunFailedError
+from pcl.plugins.loading import loaded, run_plugins
 from pcl.storage.place import Place
 from pcl.train.checkpoint import FILE_NAME, checkpoint_name, save_checkpoint
 from pcl.train.loop import Scalars
@@ -41,6 +42,7 @@ PLACEMENT_TIMEOUT_S = 10  # then Ray Train looks again at what nodes there are
 def train_function(arguments: dict[str, Any]) -> None:
     """Train on one worker of Ray Train, from the newest committed checkpoint if there is one."""
     config: Config = arguments["config"]
+    run_plugins(arguments["plugins"])
     torch.set_num_threads(config.workers.cpus_per_worker)
     run: Place = arguments["run"]
     checkpoint = ray.train.get_checkpoint()
@@ -125,7 +127,7 @@ def _elastic(config: Config, run: Place, step: int) -> TorchTrainer:
     return LaneTrainer(
         train_function,
         policy=LaneScalingPolicy(scaling, allowed, workers.start_timeout_s + workers.resources_timeout_s),
-        train_loop_config={"config": config, "run": run},
+        train_loop_config=_arguments(config, run),
         torch_config=NodeConfig(
             timeout_s=workers.collective_timeout_s, folder=str(private_folder()) if IS_LOCAL else ""
         ),
@@ -147,7 +149,7 @@ def _fixed(config: Config, run: Place, step: int) -> TorchTrainer:
     loopback = interface_of("127.0.0.1") if IS_LOCAL else None
     return PublicTrainer(
         train_function,
-        train_loop_config={"config": config, "run": run},
+        train_loop_config=_arguments(config, run),
         torch_config=TorchConfig(timeout_s=workers.collective_timeout_s),
         scaling_config=ray.train.ScalingConfig(num_workers=num_workers, **_resources(config)),
         run_config=_run_config(
@@ -158,6 +160,11 @@ def _fixed(config: Config, run: Place, step: int) -> TorchTrainer:
             worker_runtime_env={"env_vars": {"GLOO_SOCKET_IFNAME": loopback}} if loopback else None,
         ),
     )
+
+
+def _arguments(config: Config, run: Place) -> dict[str, Any]:
+    """Return what both trainers give to every worker."""
+    return {"config": config, "run": run, "plugins": loaded(config.plugins)}
 
 
 def _resources(config: Config) -> dict[str, Any]:

@@ -12,9 +12,12 @@ from collections.abc import Mapping
 from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
+from pcl.config.chosen import chosen_defaults, unimportant_of_chosen
 from pcl.config.layers import DEFAULTS, decoded, defaults_of
-from pcl.config.schema import Config, is_section, kinds_of
+from pcl.config.schema import AUGMENT, Config, is_section, kinds_of
 from pcl.encoders.registry import ENCODERS
+from pcl.plugins.loading import hashes
+from pcl.problems.problem import PROBLEMS
 from pcl.settings import Open, own_fields
 
 RENAMED = {"data.drifters": "data.ocean.drifters", "evaluation.fields": "evaluation.ocean"}
@@ -33,7 +36,8 @@ def experiment_hash(experiment: Mapping[str, Any]) -> str:
 
 def data_identity(config: Config) -> dict[str, Any]:
     """Return what the shards are a function of: the data but not where they lie."""
-    return _identity(config.data, {config.data.source})
+    plugin = PROBLEMS[config.data.source].plugin
+    return _identity(config.data, {config.data.source}) | ({"plugin": plugin} if plugin else {})
 
 
 def experiment(config: Config) -> dict[str, Any]:
@@ -41,7 +45,9 @@ def experiment(config: Config) -> dict[str, Any]:
     chosen = (config.model.encoder_u, config.model.encoder_v)
     used = {ENCODERS[name].section or name for name in chosen if name in ENCODERS}
     parts = {"seed": config.seed, "loss": _identity(config.loss), "train": _identity(config.train)}
-    return flatten(parts | {"data": data_identity(config), "model": _identity(config.model, used)})
+    parts |= {"data": _identity(config.data, {config.data.source, AUGMENT}), "model": _identity(config.model, used)}
+    whole = flatten(parts | {"plugins": hashes(config.plugins)})
+    return {key: value for key, value in whole.items() if key not in unimportant_of_chosen(config)}
 
 
 def is_part(part: Field[Any]) -> bool:
@@ -125,8 +131,8 @@ def differing(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
         for part in reversed(outer):
             inner = {part: inner}
         given = _merged(given, inner)
-    unimportant, defaults = _unimportant(Config), _default_values()
     found, wanted = flatten(renamed(given)), flatten(wanted)
+    unimportant, defaults = _unimportant(Config), _default_values() | chosen_defaults(wanted)
     return [
         key
         for key in sorted({*found, *wanted} - unimportant)

@@ -1,8 +1,21 @@
 """Layers of a configuration: the defaults, a run file, an override; each read and parsed by the types of its keys."""
 
-__all__ = ["DEFAULTS", "HEAD_DEFAULTS", "content", "decoded", "defaults_of", "encoded", "keys_of", "nested", "parsed"]
+__all__ = [
+    "DEFAULTS",
+    "HEAD_DEFAULTS",
+    "built",
+    "content",
+    "decoded",
+    "defaults_of",
+    "encoded",
+    "keys_of",
+    "nested",
+    "parsed",
+    "suggested",
+]
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -12,10 +25,12 @@ from omegaconf import MISSING
 from pcl.config.schema import is_section, kinds_of, sections_of, tree
 from pcl.config.values import MOST_BYTES, Given, parse, read_yaml, short
 from pcl.errors import BadInputError, printable
+from pcl.settings import Open
 from pcl.storage.place import Place
 
 DEFAULTS = Path(__file__).with_name("default.yaml")
 HEAD_DEFAULTS = DEFAULTS.with_name("head.yaml")
+LONGEST_MEANT, MOST_MEANT = 100, 5  # characters of a key that may have been meant, and keys
 
 
 def defaults_of(schema: type, file: Path) -> dict[str, Any]:
@@ -62,6 +77,12 @@ def keys_of(schema: type, prefix: str = "") -> list[str]:
 
 def parsed(given: Given, schema: type, prefix: str = "", *, is_defaults: bool = False) -> dict[str, Any]:
     """Parse what a layer gives by the types of its keys; in the defaults ``???`` is no value."""
+    return _parsed(given, schema, prefix, lambda name: suggested(name, schema, prefix), is_defaults=is_defaults)
+
+
+def _parsed(
+    given: Given, schema: type, prefix: str, meant: Callable[[str], str], *, is_defaults: bool
+) -> dict[str, Any]:
     section = prefix.rstrip(".")
     if not isinstance(given, dict):
         example = f", such as {keys_of(schema, prefix)[0]}" if section else ""
@@ -70,9 +91,9 @@ def parsed(given: Given, schema: type, prefix: str = "", *, is_defaults: bool = 
     for key, value in given.items():
         name = f"{prefix}{key}"
         if key not in kinds:
-            raise ValueError(f"{short(name)!r} is not a key{_nearest(name, schema, prefix)}")
+            raise ValueError(f"{short(name)!r} is not a key{meant(name)}")
         if is_section(kinds[key]):
-            values[key] = parsed(value, kinds[key], f"{name}.", is_defaults=is_defaults)
+            values[key] = _parsed(value, kinds[key], f"{name}.", meant, is_defaults=is_defaults)
         elif not (is_defaults and value == MISSING):
             try:
                 values[key] = encoded(parse(value, kinds[key]))
@@ -81,8 +102,25 @@ def parsed(given: Given, schema: type, prefix: str = "", *, is_defaults: bool = 
     return values
 
 
-def _nearest(name: str, schema: type, prefix: str) -> str:
-    near = difflib.get_close_matches(name[:100], keys_of(schema, prefix), 1, 0.5)
+def suggested(name: str, schema: type, prefix: str = "") -> str:
+    """Return the end of a sentence that says which keys somebody may have meant by one that is none.
+
+    Those of another section come first, then those that go on as it ends, then the nearest.
+
+    Example:
+        >>> from pcl.config.schema import Config
+        >>> suggested("epochs", Config), suggested("model.encoder", Config), suggested("train.epoch", Config)
+        (': write train.epochs', ': write one of model.encoder_u, model.encoder_v', ': the nearest is train.epochs')
+    """
+    keys, (outer, _, last) = keys_of(schema, prefix), name[:LONGEST_MEANT].rpartition(".")
+    sections = list(dict.fromkeys(key.rpartition(".")[0] for key in keys))
+    ends = [(key, key.rpartition(".")[2]) for key in (*keys, *sections)]
+    likes = [key for key, end in ends if end == last] or [key for key, end in ends if end.startswith(f"{last}_")]
+    likes = [key for key in likes if key.startswith(f"{outer}.")] or likes
+    if likes and last:
+        more = f" or {len(likes) - MOST_MEANT} others" if len(likes) > MOST_MEANT else ""
+        return f": write {'one of ' if len(likes) > 1 else ''}{', '.join(likes[:MOST_MEANT])}{more}"
+    near = difflib.get_close_matches(name[:LONGEST_MEANT], keys, 1, 0.5)
     return f": the nearest is {near[0]}" if near else ""
 
 
@@ -97,6 +135,20 @@ def encoded(value: Any) -> Any:
 
 def decoded(value: Any) -> Any:
     """Undo ``encoded``."""
+    if isinstance(value, dict):
+        return {key: decoded(item) for key, item in value.items()}
     if isinstance(value, list):
         return [decoded(item) for item in value]
     return unquote(value) if isinstance(value, str) else value
+
+
+def built(content: dict[str, Any], schema: type) -> Any:
+    """Return a section, given as encoded values, as its dataclass."""
+    opened, kinds = sections_of(schema), kinds_of(schema)
+    values = {
+        name: built(value, kinds[name]) if is_section(kinds[name]) else decoded(value)
+        for name, value in content.items()
+    }
+    if issubclass(schema, Open):
+        values["sections"] = {name: values.pop(name) for name in opened}
+    return schema(**values)

@@ -2,7 +2,8 @@
 
 __all__ = ["DEFAULTS", "HEAD_DEFAULTS", "Config", "load_config", "load_head_config", "resolved_yaml"]
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from pcl.config.chosen import resolve_chosen, without_those_of_others
 from pcl.config.identity import renamed
-from pcl.config.layers import DEFAULTS, HEAD_DEFAULTS, content, decoded, defaults_of, keys_of, nested, parsed
-from pcl.config.schema import Config, HeadConfig, is_section, kinds_of, sections_of, tree
+from pcl.config.layers import DEFAULTS, HEAD_DEFAULTS, built, content, defaults_of, keys_of, nested, parsed
+from pcl.config.schema import Config, HeadConfig, tree
 from pcl.config.validation import check, check_head
-from pcl.config.values import read_yaml
+from pcl.config.values import Given, parse, read_yaml, short
 from pcl.errors import BadInputError, printable
+from pcl.plugins.loading import load_plugins
 from pcl.settings import Open, own_fields
 from pcl.storage.place import absolute, place
 
+PLUGINS = "plugins"
 KEYS_SHOWN_BY = {Config: "pcl config", HeadConfig: "pcl head --help"}
 
 
@@ -37,6 +41,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         OSError: the run file lies in S3, which refuses.
     """
     config: Config = _merge(path, overrides, Config, DEFAULTS)
+    resolve_chosen(config, _make_absolute)
     check(config)
     _make_absolute(config, "")
     return config
@@ -56,23 +61,54 @@ def load_head_config(path: str | Path, overrides: Sequence[str] = ()) -> HeadCon
 
 def _merge(path: str | Path, overrides: Sequence[str], schema: type, defaults: Path) -> Any:
     """Merge the layers of a configuration, each parsed by the schema."""
-    file, layers = place(str(path)), [defaults_of(schema, defaults)]
-    for name, layer in ((f"{path}: ", file), *(("", override) for override in overrides)):
-        try:
-            given = nested(layer) if isinstance(layer, str) else read_yaml(content(layer))
-            layers.append(parsed(renamed(given) if schema is Config else given, schema))
-        except BadInputError:
-            raise
-        except ValueError as error:
-            raise BadInputError(
-                printable(f"{name}{error}; every key is explained by {KEYS_SHOWN_BY[schema]}")
-            ) from error
-    merged: Any = OmegaConf.to_container(OmegaConf.merge(*layers))
+    given = _layers(path, overrides, schema)
+    if schema is Config:
+        load_plugins(_plugins(given))  # what they register may be named, and have a section
+    merged: Any = defaults_of(schema, defaults)
+    for name, layer in given:
+        with _explained(name, schema):
+            values = parsed(renamed(layer) if schema is Config else layer, schema)
+        merged = OmegaConf.to_container(OmegaConf.merge(without_those_of_others(merged, values), values))
     if missing := [key for key in keys_of(schema) if _is_missing(merged, key)]:
         raise BadInputError(
             f"{printable(path)} does not give {', '.join(missing)}: add them, or give {missing[0]}=... after the file"
         )
-    return _built(merged, schema)
+    return built(merged, schema)
+
+
+@contextmanager
+def _explained(name: str, schema: type) -> Iterator[None]:
+    """Raise what is wrong with a layer as bad input, with the page that explains every key."""
+    try:
+        yield
+    except BadInputError:
+        raise
+    except ValueError as error:
+        raise BadInputError(printable(f"{name}{error}; every key is explained by {KEYS_SHOWN_BY[schema]}")) from error
+
+
+def _layers(path: str | Path, overrides: Sequence[str], schema: type) -> list[tuple[str, Given]]:
+    """Return what a run file and overrides give, as texts, each with its name in messages."""
+    file, layers = place(str(path)), list[tuple[str, Given]]()
+    for name, layer in ((f"{path}: ", file), *(("", override) for override in overrides)):
+        with _explained(name, schema):
+            given = nested(layer) if isinstance(layer, str) else read_yaml(content(layer))
+            if isinstance(given, dict) and PLUGINS in given:
+                is_of_cwd = isinstance(layer, str) or not isinstance(layer, Path)
+                folder = Path() if is_of_cwd else Path(str(layer)).parent
+                try:
+                    named = parse(given[PLUGINS], list[str])
+                except ValueError as error:
+                    raise ValueError(f"{PLUGINS}={short(given[PLUGINS])}: {error}") from error
+                given = given | {PLUGINS: [str((folder / one).absolute()) for one in named]}
+        layers.append((name, given))
+    return layers
+
+
+def _plugins(layers: Sequence[tuple[str, Given]]) -> Sequence[str]:
+    """Return the plugins that the last layer gives which gives any."""
+    given = [layer[PLUGINS] for _, layer in layers if isinstance(layer, dict) and PLUGINS in layer]
+    return given[-1] if given else []  # type: ignore[return-value]
 
 
 def _is_missing(content: Any, key: str) -> bool:
@@ -81,18 +117,6 @@ def _is_missing(content: Any, key: str) -> bool:
             return True
         content = content[part]
     return False
-
-
-def _built(content: dict[str, Any], schema: type) -> Any:
-    """Return a section as its dataclass."""
-    opened, kinds = sections_of(schema), kinds_of(schema)
-    values = {
-        name: _built(value, kinds[name]) if is_section(kinds[name]) else decoded(value)
-        for name, value in content.items()
-    }
-    if issubclass(schema, Open):
-        values["sections"] = {name: values.pop(name) for name in opened}
-    return schema(**values)
 
 
 def _make_absolute(section: Any, prefix: str) -> None:

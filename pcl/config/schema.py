@@ -1,15 +1,17 @@
 """Sections and types of the configuration, with bounds and choices; values and their meaning are in ``default.yaml``.
 
-Three sections are open: ``data`` holds a section for every kind of pairs, ``evaluation`` one for what a kind adds to an
-evaluation, ``model`` one for every kind of encoder that has settings.
+Three sections are open: ``data`` holds a section for every kind of pairs and one of augmentations, ``evaluation`` one
+for what a kind adds to an evaluation, ``model`` those that several kinds of encoders share. Settings of one encoder,
+or of a loss of one's own, lie in a mapping whose keys are those of the kind that is chosen.
 """
 
-__all__ = ["OPEN_CHOICES", "Config", "HeadConfig", "is_section", "kinds_of", "sections_of", "tree"]
+__all__ = ["AUGMENT", "OPEN_CHOICES", "Config", "HeadConfig", "is_section", "kinds_of", "sections_of", "tree"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeGuard, get_type_hints
 
+from pcl.data.augmentation import AugmentSettings
 from pcl.encoders.registry import ENCODERS
 from pcl.objective import KERNELS, LOSSES
 from pcl.problems.problem import PROBLEMS
@@ -19,6 +21,7 @@ from pcl.tilting import TILTINGS
 
 MOST_STEPS = 10**9
 MOST_SEED = 2**63 - 1
+AUGMENT = "augment"  # the section of data on which no shards depend
 LARGEST = 1e300  # of a number without a bound of its own: finite
 
 
@@ -51,6 +54,9 @@ class ModelConfig(Open):
     embedding_dim: int = setting(at_least=1, at_most=10**5)
     encoder_u: str = setting()
     encoder_v: str = setting()
+    settings_u: dict[str, Any] = setting()
+    settings_v: dict[str, Any] = setting()
+    share: bool = setting()
     standardise: bool = setting()
     tilting: str = setting(choices=tuple(TILTINGS))
     temperature: TemperatureConfig = setting()
@@ -78,6 +84,7 @@ class LossConfig:
     exclude_positive: bool = setting()
     exact_normaliser: bool = setting()
     mode: str = setting(choices=MODES)
+    settings: dict[str, Any] = setting()
     kernel: KernelConfig = setting()
 
 
@@ -154,6 +161,7 @@ class Config:
     name: str = setting()
     storage: str = setting(is_place=True)
     seed: int = setting(at_least=0, at_most=MOST_SEED)
+    plugins: list[str] = setting()
     data: DataConfig = setting()
     model: ModelConfig = setting()
     loss: LossConfig = setting()
@@ -191,6 +199,7 @@ class HeadConfig:
     backoff_s: float = setting(at_least=0, at_most=10**6)
     timeout_s: float = setting(at_least=1, at_most=10**8)
     status: bool = setting()
+    plugins: list[str] = setting()
     theory: HeadTheoryConfig = setting()
     evaluation: HeadEvaluationConfig = setting()
 
@@ -207,11 +216,12 @@ OPEN_CHOICES: dict[str, Mapping[str, Any]] = {
 def sections_of(schema: type) -> dict[str, type]:
     """Return the registered sections of an open section: their dataclasses by name."""
     if schema is DataConfig:
-        return {name: one.settings for name, one in PROBLEMS.items() if fields(one.settings)}
+        problems = {name: one.settings for name, one in PROBLEMS.items() if fields(one.settings)}
+        return {AUGMENT: AugmentSettings} | problems
     if schema is EvaluationConfig:
         return {name: one.evaluation for name, one in PROBLEMS.items() if one.evaluation is not None}
     if schema is ModelConfig:
-        return {kind.section or name: kind.settings for name, kind in ENCODERS.items() if kind.settings is not None}
+        return {kind.section: kind.settings for kind in ENCODERS.values() if kind.section and kind.settings is not None}
     return {}
 
 

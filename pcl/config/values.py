@@ -34,6 +34,7 @@ def parse(given: Given, kind: Any) -> Any:
     - ``float``: finite, decimal or scientific.
     - ``bool``: ``true`` or ``false``.
     - ``X | None``: ``null``, or X.
+    - ``dict[str, X]``: a mapping; on the command line ``{}``, or a key of it for each override.
     - ``list[X]``: ``[a, b]``; an item needs quotes, doubled within, if it holds a comma or a bracket, or begins with a
       quote, or begins or ends with a blank.
 
@@ -55,6 +56,10 @@ def parse(given: Given, kind: Any) -> Any:
     """
     if get_origin(kind) in (Union, types.UnionType):
         return _parse_one_of(given, get_args(kind))
+    if get_origin(kind) is dict:
+        if not isinstance(given, dict) and given != "{}":
+            raise ValueError("it must be a mapping of keys, such as {width: 64}")
+        return given if isinstance(given, dict) else {}
     if get_origin(kind) is list:
         items = given if isinstance(given, list) else _items(given) if isinstance(given, str) else None
         if items is None:

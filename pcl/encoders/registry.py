@@ -2,15 +2,20 @@
 
 __all__ = ["ENCODERS", "EncoderKind", "make_encoder", "register_encoder"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from pcl.encoders.basic import Identity, Linear, OneHot, Standardise
+from pcl.encoders.convnet import ConvNet, ConvNetSettings
+from pcl.encoders.frozen import Frozen, FrozenSettings, pinned_program
+from pcl.encoders.mlp import MLP, MLPSettings
+from pcl.encoders.text import TextSettings, text
 from pcl.entrance import Items
 from pcl.errors import BadInputError
+from pcl.settings import is_again
 
 GREY_LEVEL = 1 / 255  # per stored unit: only integers are stored so
 
@@ -25,6 +30,7 @@ class EncoderKind:
         section: of the configuration that holds them, ``model.<section>``; kinds that share it share the settings.
         facts: names of what it must know of the data, in the source of the manifest.
         takes_missing_values: whether items may hold NaN.
+        pinned: returns, of the settings of whoever trains, what else a record holds so that it means the same later.
     """
 
     build: Callable[..., nn.Module]
@@ -32,12 +38,17 @@ class EncoderKind:
     section: str = ""
     facts: tuple[str, ...] = ()
     takes_missing_values: bool = False
+    pinned: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda settings: {}
 
 
 ENCODERS: dict[str, EncoderKind] = {
     "linear": EncoderKind(Linear),
     "one_hot": EncoderKind(OneHot),
     "identity": EncoderKind(Identity),
+    "mlp": EncoderKind(MLP, MLPSettings),
+    "convnet": EncoderKind(ConvNet, ConvNetSettings),
+    "text": EncoderKind(text, TextSettings),
+    "frozen": EncoderKind(Frozen, FrozenSettings, pinned=pinned_program),
 }
 """Kinds of encoders by name."""
 
@@ -48,7 +59,7 @@ def register_encoder(name: str, kind: EncoderKind) -> None:
     Raises:
         BadInputError: another kind has the name.
     """
-    if ENCODERS.get(name, kind) is not kind:
+    if name in ENCODERS and not is_again(ENCODERS[name].build, kind.build):
         raise BadInputError(f"two kinds of encoders are named {name!r}: give one another name")
     ENCODERS[name] = kind
 

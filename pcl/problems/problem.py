@@ -14,6 +14,7 @@ from pcl.evaluation.drawing import Drawing, vectors
 from pcl.evaluation.result import Evaluation
 from pcl.evaluation.splits import Splits
 from pcl.model import PairModel
+from pcl.settings import is_again
 
 
 def as_vectors(splits: Splits) -> tuple[Drawing, Drawing]:
@@ -42,6 +43,7 @@ class Problem:
         drawings: how u and v are drawn.
         describe_needs: says, in lines, what an evaluation of a split and of so many pairs (0: all) will take.
         has_missing_values: whether items may hold NaN, so that only encoders that know them fit.
+        plugin: SHA-256 of the plugin that registers it, on which its shards depend.
 
     Example:
         >>> problem("mnist").name
@@ -58,6 +60,7 @@ class Problem:
     drawings: Callable[[Splits], tuple[Drawing, Drawing]] = as_vectors
     describe_needs: Callable[[Manifest, str, int], list[str]] = lambda manifest, split, max_pairs: []
     has_missing_values: bool = False
+    plugin: str = ""
 
 
 PROBLEMS: dict[str, Problem] = {}
@@ -70,7 +73,7 @@ def register(one: Problem) -> None:
     Raises:
         BadInputError: another kind, or another encoder, has the name.
     """
-    if PROBLEMS.get(one.name, one) is not one:
+    if one.name in PROBLEMS and not is_again(PROBLEMS[one.name].source, one.source):
         raise BadInputError(f"two kinds of pairs are named {one.name!r}: give one another name")
     for name, kind in one.encoders.items():
         register_encoder(name, kind)

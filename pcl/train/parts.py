@@ -12,6 +12,7 @@ __all__ = [
     "prepare",
 ]
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ def model_spec(config: Config, manifest: Manifest) -> ModelSpec:
         BadInputError: a one-hot encoder has fewer components than there are labels.
     """
     encoders: dict[str, dict[str, Any]] = {}
-    for name, kind in (("u", config.model.encoder_u), ("v", config.model.encoder_v)):
+    for name in "uv":
+        kind, own = getattr(config.model, f"encoder_{name}"), getattr(config.model, f"settings_{name}")
         info, statistics = manifest.arrays[name], manifest.statistics[name]
         num_labels = len(statistics.get("counts", ()))
         if kind == "one_hot" and num_labels > config.model.embedding_dim:
@@ -117,10 +119,10 @@ def model_spec(config: Config, manifest: Manifest) -> ModelSpec:
             )
         encoders[name] = {"kind": kind, "shape": list(info.shape), "dtype": info.dtype}
         encoders[name]["scale_factor"] = info.scale_factor
-        encoders[name] |= encoder_options(kind, config, manifest)
+        encoders[name] |= encoder_options(kind, own, config, manifest)
         if config.model.standardise and "mean" in statistics:
             encoders[name] |= {"mean": statistics["mean"], "std": statistics["std"]}
-    return {
+    spec: ModelSpec = {
         "embedding_dim": config.model.embedding_dim,
         "encoder_u": encoders["u"],
         "encoder_v": encoders["v"],
@@ -128,10 +130,13 @@ def model_spec(config: Config, manifest: Manifest) -> ModelSpec:
         "temperature": dict(vars(config.model.temperature)),
         "dtype": "float64" if config.train.precision == "float64" else "float32",
     }
+    if config.model.share:
+        spec["share"] = True
+    return spec
 
 
-def encoder_options(name: str, config: Config, manifest: Manifest) -> dict[str, Any]:
-    """Return what a kind of encoder needs beside the shape: its section of the configuration, and what the data tell.
+def encoder_options(name: str, own: Mapping[str, Any], config: Config, manifest: Manifest) -> dict[str, Any]:
+    """Return what a kind of encoder needs beside the shape: settings of its own or shared, and what the data tell.
 
     Raises:
         BadInputError: the data do not tell what the encoder needs, or have missing values that it does not know.
@@ -147,8 +152,8 @@ def encoder_options(name: str, config: Config, manifest: Manifest) -> dict[str, 
         raise BadInputError(
             f"the {name} encoder does not know missing values, which {source['name']} has: choose {' or '.join(known)}"
         )
-    options = {} if kind.settings is None else dict(vars(config.model.sections[kind.section or name]))
-    return options | {fact: source[fact] for fact in kind.facts}
+    shared = vars(config.model.sections[kind.section]) if kind.section else {}
+    return {**shared, **own, **{fact: source[fact] for fact in kind.facts}}
 
 
 def finite_modalities(config: Config, manifest: Manifest) -> list[FiniteModality]:
@@ -187,6 +192,7 @@ def loss_of(config: Config, manifest: Manifest, device: torch.device) -> Loss:
         mode=config.loss.mode,
         kernels=kernels_of(config, manifest, device) if LOSSES[config.loss.kind].needs_kernels else None,
         statistic=config.loss.kernel.statistic,
+        settings=config.loss.settings,
     )
 
 

@@ -29,7 +29,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -41,6 +41,7 @@ from pydantic import Field
 from pcl.config.identity import differing
 from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.model import PairModel
+from pcl.plugins.loading import load_plugins
 from pcl.storage.place import Place, create, is_empty, is_local, names, place, remove_temporaries, write_bytes
 from pcl.storage.stored import Count, read_json, write_json
 from pcl.train.checkpoint import FILE_NAME, NAME, is_whole, load_model
@@ -87,12 +88,12 @@ class Record:
         return [result.checkpoint_dir_name for result in self.checkpoint_results]
 
 
-def recorded_experiment(run: Place, experiment: Mapping[str, Any]) -> dict[str, Any] | None:
+def recorded_experiment(run: Place, experiment: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
     """Return the experiment of a run as it was recorded, None where there is no run; refuse a name of another one.
 
     Args:
         run: the run's directory.
-        experiment: all that the run is a function of, flat, by today's configuration.
+        experiment: all that the run is a function of, flat, by today's configuration; None: whatever it is.
 
     Raises:
         BadInputError: the name is in use by another experiment (the message lists the keys), or the directory exists
@@ -102,7 +103,7 @@ def recorded_experiment(run: Place, experiment: Mapping[str, Any]) -> dict[str, 
     """
     found = read_json(run / PROVENANCE, Provenance, "choose another name=... or delete that folder")
     if found is not None:
-        if keys := differing(found.experiment, experiment):
+        if experiment is not None and (keys := differing(found.experiment, experiment)):
             raise BadInputError(
                 f"the run in {run} has another configuration (differing: {printable(', '.join(keys))[:500]}): "
                 "choose another name=... or delete that folder"
@@ -308,20 +309,22 @@ def sweep(run: Place) -> None:
         remove_temporaries(folder)
 
 
-def load(path: str | Place) -> PairModel:
+def load(path: str | Place, plugins: Sequence[str | Path] = ()) -> PairModel:
     """Load a trained model from a run (its newest checkpoint) or from a checkpoint.
 
     Args:
         path: a run directory or a checkpoint directory, in a folder or at an ``s3://`` address.
+        plugins: Python files that register encoders which the model needs; a checkpoint itself leads to none.
 
     Returns:
         The model on the CPU: ``encode_u``, ``encode_v``, ``log_tilting``, and ``conditional`` on a reference set.
 
     Raises:
-        BadInputError: there is no checkpoint, or this program knows no such model.
+        BadInputError: there is no checkpoint, a plugin cannot be run, or an encoder of the model is not registered.
         DamagedDataError: the checkpoint cannot be read.
         OSError: storage refuses.
     """
+    load_plugins(plugins)
     directory = place(str(path))
     if not (directory / FILE_NAME).is_file():
         found = checkpoints(directory)

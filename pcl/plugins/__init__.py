@@ -1,0 +1,1 @@
+"""Plugins: files of other people that register kinds of pairs, encoders and losses under names of their own."""
