@@ -147,7 +147,8 @@ class Items:
         else:
             limits = np.iinfo(np.dtype(self.dtype))
             low, high, what = int(limits.min), int(limits.max), f"{self.dtype}, as stored"
-            remedy = f"multiply physical values by {1 / self.scale_factor:g}, round and convert"
+            unit = "" if self.scale_factor == 1 else f"multiply physical values by {1 / self.scale_factor:g}, "
+            remedy = f"{unit}round and convert"
         if items.dtype == torch.bool or items.is_floating_point() or items.is_complex():
             raise ValueError(f"{name} of dtype {_dtype_name(items)}: needed is {what}; {remedy}")
         least, most = (int(value) for value in items.long().aminmax()) if items.numel() else (low, high)

@@ -3,7 +3,7 @@
 Shapes: B pairs, E embedding; ``shape`` is the shape of one item of the modality.
 """
 
-__all__ = ["Identity", "Linear", "OneHot", "Standardise"]
+__all__ = ["Identity", "Linear", "OneHot", "Standardise", "flattened"]
 
 import math
 from collections.abc import Sequence
@@ -46,6 +46,16 @@ class Standardise(nn.Module):
         return stored.to(self.scale.dtype) * self.scale + self.shift
 
 
+def flattened(x: Tensor) -> Tensor:
+    """Items (B, *shape) as rows (B, n), a single number as a row of one.
+
+    Example:
+        >>> flattened(torch.zeros(5)).shape, flattened(torch.zeros(5, 2, 3)).shape
+        (torch.Size([5, 1]), torch.Size([5, 6]))
+    """
+    return x.flatten(1) if x.ndim > 1 else x[:, None]
+
+
 class Linear(nn.Module):
     """Linear encoder g(x) = G x of a flattened item, without bias (arXiv:2505.24134, section 5)."""
 
@@ -55,7 +65,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, *shape) to (B, E)."""
-        embedding: Tensor = self.map(x.flatten(1) if x.ndim > 1 else x[:, None])
+        embedding: Tensor = self.map(flattened(x))
         return embedding
 
 
@@ -92,4 +102,4 @@ class Identity(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, *shape) to (B, E)."""
-        return x.flatten(1) if x.ndim > 1 else x[:, None]
+        return flattened(x)

@@ -9,43 +9,19 @@ Shapes: B pairs, T times, H x W grid points, D drifters, P positions, E embeddin
 
 __all__ = ["DrifterSet", "Field"]
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pcl.encoders.convnet import ResidualBlock, group_norm
 from pcl.errors import BadInputError
 from pcl.problems.ocean.contract import DrifterFacts, read_facts
 from pcl.problems.ocean.tracks import DrifterRaster
 
 VELOCITY_SCALE_M_S = 0.5  # drifter velocities over this are of order one in boundary currents
 POOLED = 4  # rows and columns that reach the last layer: an average over all places would forget where things are
-
-
-class _Block(nn.Module):
-    """A residual block that normalises first (He et al. 2016, arXiv:1603.05027)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            _norm(width),
-            nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            _norm(width),
-            nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
-        residual: Tensor = self.layers(x)
-        return x + residual
-
-
-def _norm(width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(8, width), width)  # of a batch: it would tie the pairs of a batch together
 
 
 def _trunk(channels: int, grid: Sequence[int], embedding_dim: int, width: int, depth: int) -> nn.Sequential:
@@ -58,9 +34,9 @@ def _trunk(channels: int, grid: Sequence[int], embedding_dim: int, width: int, d
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
     for stage in range(depth):
         inner = width * 2**stage
-        layers += [_Block(inner), nn.Conv2d(inner, 2 * inner, 3, stride=2, padding=1)]
+        layers += [ResidualBlock(inner), nn.Conv2d(inner, 2 * inner, 3, stride=2, padding=1)]
     last = width * 2**depth
-    layers += [_Block(last), _norm(last), nn.SiLU(), nn.AdaptiveAvgPool2d(POOLED), nn.Flatten()]
+    layers += [ResidualBlock(last), group_norm(last), nn.SiLU(), nn.AdaptiveAvgPool2d(POOLED), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(last * POOLED**2, embedding_dim))
 
 
