@@ -12,12 +12,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pcl.cluster.connection import connected
 from pcl.cluster.worker import fit
-from pcl.commands.command_line import job
+from pcl.commands.command_line import Guide, job
 from pcl.config.load import Config
 from pcl.data.loader import iterate_split
 from pcl.train.parts import load_shards, make_loader
 from pcl.train.session import Session
 
+GUIDE = Guide(
+    __doc__,
+    examples=("configs/mnist.yaml", "configs/mnist.yaml data.shards=/shared/mnist", "runs/mnist"),
+    keys=("data.shards", "train.epochs", "train.global_batch", "workers.cpus_per_worker"),
+)
 ROUNDS = 3  # bare loop and whole path in turn: the speed of a shared machine drifts
 
 
@@ -82,4 +87,4 @@ def main(config: Config) -> None:
 
 def command(program: str, given: list[str]) -> None:
     """Measure as a command line says."""
-    job(main, __doc__, program, given)
+    job(main, GUIDE, program, given)

@@ -1,51 +1,106 @@
-"""The command line of the jobs, ``CONFIG [key=value ...]``, and how far they are."""
+"""The command line of the jobs, ``CONFIG [key=value ...]``, their help, and how far they are."""
 
-__all__ = ["job", "progress", "progress_of_many"]
+__all__ = ["Guide", "job", "plugins_in_job", "progress", "progress_of_many", "watch"]
 
+import shlex
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from inspect import cleandoc
+from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
+from pcl.cluster.package import path_in_job
 from pcl.config.load import load_config
-from pcl.config.page import page_of_keys
+from pcl.config.page import keys_as_typed
+from pcl.errors import BadInputError
 
 C = TypeVar("C")
 T = TypeVar("T")
 MANY = 50  # files, or blocks of values: fewer are through in a moment
 
 
+@dataclass(frozen=True)
+class Guide:
+    """What the help of a command shows.
+
+    Attributes:
+        description: what the command does.
+        examples: arguments as somebody types them.
+        keys: that this command's users give most; those of the head begin with ``head.``.
+        flags: short forms, such as ``--quick``, of ``key=value``.
+        config: what may be given as CONFIG.
+        page: prints all keys.
+    """
+
+    description: str | None
+    examples: Sequence[str]
+    keys: Sequence[str]
+    flags: Mapping[str, str] = field(default_factory=dict)
+    config: str = "a run file, or the folder of a run"
+    page: str = "pcl config"
+
+    def text(self, program: str) -> str:
+        """Return the help of a command that was called in some words, such as ``pcl train``."""
+        usage = " ".join([program, "CONFIG", *(f"[{flag}]" for flag in self.flags), "[key=value ...]"])
+        examples = [f"  {program} {example}" for example in self.examples]
+        keys = [f"  {line}" for line in keys_as_typed(self.keys)]
+        end = f"CONFIG is {self.config}. {self.page} prints every key, and what it means."
+        return "\n".join([f"usage: {usage}\n", cleandoc(self.description or ""), "", *examples, "", *keys, "", end])
+
+
 def job(
     main: Callable[[C], None],
-    description: str,
+    guide: Guide,
     program: str,
     given: Sequence[str],
-    flags: Mapping[str, str] | None = None,
-    *,
     load: Callable[[str, Sequence[str]], C] = load_config,  # type: ignore[assignment]
-    page: Callable[[], str] = page_of_keys,
 ) -> None:
     """Run a job with the configuration that a command line names, or print its help.
 
     Args:
         main: the job.
-        description: first paragraph of its help.
+        guide: what the help shows.
         program: the words before the arguments, such as ``pcl train``.
         given: arguments.
-        flags: short forms, such as ``--quick``, of ``key=value``.
         load: makes the configuration of a run file and overrides.
-        page: makes the page of all keys, for the help.
+
+    Raises:
+        BadInputError: no configuration is named.
     """
-    flags = flags or {}
-    arguments = [a for a in given if a not in flags] + [flags[a] for a in given if a in flags]
-    if not arguments or any(argument in ("-h", "--help") for argument in arguments):
-        usage = " ".join(["CONFIG", *(f"[{flag}]" for flag in flags), "[key=value ...]"])
-        print(f"usage: {program} {usage}\n\n{textwrap.dedent(description).strip()}\n")
-        print(page())
-        sys.exit(0 if arguments else 2)
+    if any(argument in ("-h", "--help") for argument in given):
+        print(guide.text(program))
+        return
+    arguments = [a for a in given if a not in guide.flags] + [guide.flags[a] for a in given if a in guide.flags]
+    if not arguments or ("=" in arguments[0] and not Path(arguments[0]).exists() and "://" not in arguments[0]):
+        raise BadInputError(
+            f"{program} needs {guide.config}, before any key: such as {program} "
+            f"{guide.examples[0]}; {program} --help tells more"
+        )
     main(load(arguments[0], arguments[1:]))
+
+
+def plugins_in_job(paths: Sequence[str]) -> list[str]:
+    """Return the overrides that give plugins to a job, which finds them in the folder that it is sent.
+
+    Example:
+        >>> plugins_in_job([]), plugins_in_job(["/shared/a, b.py"])
+        ([], ['plugins=["/shared/a, b.py"]'])
+    """
+    quoted = ['"' + path_in_job(path).replace('"', '""') + '"' for path in paths]
+    return [f"plugins=[{', '.join(quoted)}]"] if quoted else []
+
+
+def watch(storage: str) -> str:
+    """Return the line that says how to watch runs.
+
+    Example:
+        >>> watch("my runs")
+        "watch: tensorboard --logdir 'my runs'"
+    """
+    return f"watch: tensorboard --logdir {shlex.quote(storage)}"
 
 
 def progress(items: Iterable[T], total: int, description: str, unit: str) -> Iterable[T]:

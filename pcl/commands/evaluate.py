@@ -1,34 +1,65 @@
 """Evaluate a checkpoint of a run: tables, metrics.json, figures, NetCDF, TensorBoard."""
 
 import math
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pcl
-from pcl.commands.command_line import job
-from pcl.config.identity import experiment_hash
+from pcl.commands.command_line import Guide, job, watch
+from pcl.config.identity import differing, experiment_hash
 from pcl.config.load import Config
-from pcl.errors import BadInputError, RunFailedError
+from pcl.data.manifest import Manifest
+from pcl.errors import BadInputError, RunFailedError, printable
 from pcl.evaluation.evaluate import evaluate
 from pcl.evaluation.record import save_evaluation
 from pcl.evaluation.splits import EvaluationOptions
 from pcl.evaluation.tables import format_table
 from pcl.problems.problem import problem
 from pcl.storage.place import Place, place
+from pcl.train.checkpoint import checkpoint_name
 from pcl.train.parts import full_experiment, load_shards
 from pcl.train.runs import checkpoints, lost_checkpoints, recorded_experiment
 
+GUIDE = Guide(
+    __doc__,
+    examples=(
+        "runs/mnist                                 # as it was trained, wherever the folder lies now",
+        "runs/mnist evaluation.checkpoint=250 data.shards=/shared/mnist",
+        "configs/mnist.yaml                         # the run of that name in that storage",
+    ),
+    keys=(
+        "data.shards",
+        "evaluation.checkpoint",
+        "evaluation.split",
+        "evaluation.max_pairs",
+        "evaluation.num_examples",
+    ),
+)
+OF_TRAINING = ("train.", "plugins.")  # keys on which an evaluation does not depend, beside the seed
+MOST_DIGITS = 12  # of a step
 
-def main(config: Config) -> None:
-    """Evaluate ``evaluation.checkpoint`` on ``evaluation.split``."""
-    manifest, run = load_shards(config), place(config.storage) / config.name
-    recorded = recorded_experiment(run, full_experiment(config))
+
+def main(config: Config, told: Collection[str] = ()) -> None:
+    """Evaluate ``evaluation.checkpoint`` on ``evaluation.split``.
+
+    Args:
+        config: the run's own, or that of its run file.
+        told: keys that were given by hand.
+    """
+    run = place(config.storage) / config.name
+    recorded = recorded_experiment(run)
+    manifest = shards_of(config, run, recorded)
     found = {path.name: path for path in checkpoints(run)} if recorded else {}
-    if not found:
+    if not found or recorded is None:
         raise BadInputError(f"{run} holds no checkpoint: train first, with pcl train and the same config")
+    check_is_meant(run, recorded, full_experiment(config), told)
     name = chosen_checkpoint(run, [*found], config.evaluation.checkpoint)
-    about = {"experiment": experiment_hash(recorded or {}), "run": config.name, "checkpoint": name}
+    about = {"experiment": experiment_hash(recorded), "run": config.name, "checkpoint": name}
+    about["training_seed"] = recorded.get("seed", config.seed)
     kind, root, options = problem(config.data.source), Path(config.data.shards), options_of(config, about)
     for line in kind.describe_needs(manifest, config.evaluation.split, config.evaluation.max_pairs):
         print(line, flush=True)
@@ -43,11 +74,52 @@ def main(config: Config) -> None:
     step = int(name.removeprefix("checkpoint_"))
     of = {"step": step, "split": config.evaluation.split, "max_pairs": config.evaluation.max_pairs}
     folder = save_evaluation(result, run, name, about | of, "" if part == "test" else part)
-    print(f"\nmetrics and figures: {folder}\nwatch: tensorboard --logdir {config.storage}")
+    print(f"\nmetrics and figures: {folder}\n{watch(config.storage)}")
+
+
+def as_trained(run: Place) -> str:
+    """Return the remedy for a configuration that is not that of a run."""
+    return f"pcl evaluate {shlex.quote(str(run))} evaluates it as it was trained"
+
+
+def shards_of(config: Config, run: Place, recorded: Mapping[str, Any] | None) -> Manifest:
+    """Return the manifest of the shards, and where they are not there or are others, the remedy if there is a run."""
+    try:
+        return load_shards(config)
+    except BadInputError as error:
+        if recorded is None:
+            raise
+        raise BadInputError(f"{error}; if they lie elsewhere give data.shards=...; {as_trained(run)}") from error
+
+
+def check_is_meant(run: Place, recorded: Mapping[str, Any], wanted: Mapping[str, Any], told: Collection[str]) -> None:
+    """Refuse the run of another experiment; say in a line where only its training was another.
+
+    Args:
+        run: the run's folder.
+        recorded: the experiment as the run recorded it.
+        wanted: the experiment of the configuration that was given.
+        told: keys that were given by hand: they must be those of the run.
+
+    Raises:
+        BadInputError: the run has other data, another model or loss, or not what was told.
+    """
+    keys = differing(recorded, wanted)
+    if other := [key for key in keys if key in told or not (key == "seed" or key.startswith(OF_TRAINING))]:
+        raise BadInputError(
+            f"the run in {run} has another configuration (differing: {printable(', '.join(other))[:500]}): "
+            f"{as_trained(run)}"
+        )
+    if trained := [f"{key}={recorded[key]}" for key in keys if key in recorded and not key.startswith("plugins.")]:
+        print(printable(f"{run} was trained with {', '.join(trained)}, and is evaluated as such")[:1000], flush=True)
+    for plugin in (key.partition(".")[2] for key in keys if key in recorded and key.startswith("plugins.")):
+        print(f"the plugin {printable(plugin)} is not what {run} was trained with, or not given", flush=True)
 
 
 def chosen_checkpoint(run: Place, names: Sequence[str], asked: str) -> str:
     """Return the checkpoint that is asked for, else the newest that is whole, and say so where it is not the newest."""
+    if asked.isdecimal() and len(asked) <= MOST_DIGITS and checkpoint_name(int(asked)) in names:
+        return checkpoint_name(int(asked))
     if asked and asked not in names:
         raise BadInputError(f"evaluation.checkpoint={asked}: {run} holds {', '.join(names)}")
     if asked:
@@ -61,7 +133,7 @@ def chosen_checkpoint(run: Place, names: Sequence[str], asked: str) -> str:
     return whole[-1]
 
 
-def options_of(config: Config, about: Mapping[str, str]) -> EvaluationOptions:
+def options_of(config: Config, about: Mapping[str, Any]) -> EvaluationOptions:
     """Return how a configuration evaluates."""
     names = {part.name for part in fields(EvaluationOptions)}
     return EvaluationOptions(
@@ -69,10 +141,11 @@ def options_of(config: Config, about: Mapping[str, str]) -> EvaluationOptions:
         loss=config.loss.kind,
         weights=(config.loss.weight_u_given_v, config.loss.weight_v_given_u),
         own=config.evaluation.sections.get(config.data.source),
-        about={**about, "training_seed": config.seed},
+        about=about,
     )
 
 
 def command(program: str, given: list[str]) -> None:
     """Evaluate as a command line says."""
-    job(main, __doc__, program, given)
+    told = {argument.partition("=")[0] for argument in given}
+    job(partial(main, told=told), GUIDE, program, given)

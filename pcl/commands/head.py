@@ -14,9 +14,9 @@ from functools import partial
 from pcl.cluster.background import jobs_here
 from pcl.cluster.connection import check_shared, connected
 from pcl.cluster.package import sent
-from pcl.commands.command_line import job
+from pcl.commands.command_line import Guide, job, plugins_in_job
 from pcl.config.identity import experiment
-from pcl.config.load import HEAD_DEFAULTS, load_config, load_head_config
+from pcl.config.load import load_config, load_head_config
 from pcl.config.schema import HeadConfig
 from pcl.errors import BadInputError, RunFailedError, printable
 from pcl.evaluation.tables import format_table
@@ -24,11 +24,25 @@ from pcl.head.head import Head, Options
 from pcl.head.status import Status, describe, table
 from pcl.head.watch import Theory
 from pcl.head.work import Rules
+from pcl.plugins.loading import load_plugins
 from pcl.storage.lease import Lease
 from pcl.storage.place import Place, place
 from pcl.storage.stored import read_json
 from pcl.theory.store import code_version
 from pcl.train.tensorboard import PatientWriter
+
+GUIDE = Guide(
+    __doc__,
+    examples=(
+        "configs/head.yaml storage=/shared/runs",
+        "--status configs/head.yaml storage=/shared/runs",
+        "configs/head.yaml storage=/shared/runs plugins=[mine.py] evaluation.at_once=4",
+    ),
+    keys=("head.storage", "head.plugins", "head.theory.files", "head.evaluation.at_once", "head.poll_s"),
+    flags={"--status": "status=true"},
+    config="a run file of the head",
+    page="pcl config head",
+)
 
 
 def theory_of(config: HeadConfig) -> list[Theory]:
@@ -66,11 +80,13 @@ def main(config: HeadConfig, status: str) -> None:
         show_status(folder, lease_of(folder, config))
         return
     check_shared(storage=config.storage)
-    theory_of(config)  # a mistake in it is met at once
+    theory_of(config)  # a mistake in it is met at once, as one in a plugin is
+    hashes = [plugin.sha256 for plugin in load_plugins(config.plugins)]
     at_once = {"theory": 1, "evaluation": config.evaluation.at_once}
-    options = Options(Rules(at_once, config.attempts, config.backoff_s, config.timeout_s), config.poll_s)
+    rules = Rules(at_once, config.attempts, config.backoff_s, config.timeout_s)
+    options = Options(rules, config.poll_s, plugins_in_job(config.plugins), hashes)
     with (
-        sent(config.theory.files) as code,
+        sent([*config.theory.files, *config.plugins]) as code,
         lease_of(folder, config) as lease,
         connected(num_cpus=1, dashboard=True),
     ):
@@ -86,5 +102,4 @@ def main(config: HeadConfig, status: str) -> None:
 def command(program: str, given: list[str]) -> None:
     """Start the head, or show what it does, as a command line says."""
     work = partial(main, status=f"{program} {shlex.join([*given, '--status'])}")
-    flags, page = {"--status": "status=true"}, HEAD_DEFAULTS.read_text
-    job(work, __doc__, program, given, flags, load=load_head_config, page=page)
+    job(work, GUIDE, program, given, load=load_head_config)

@@ -4,6 +4,7 @@ __all__ = ["check_job", "is_job", "lacks", "pins"]
 
 import os
 import re
+import shlex
 import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -35,7 +36,7 @@ def lacks(missing: list[str]) -> str:
     """Return the line that says what this Python lacks, and the remedy."""
     found = f"this {'job' if is_job() else 'process'}'s Python, {sys.executable}, has no {', '.join(missing)}"
     if not is_job():
-        return f"{found}: install pcl into it with what it requires, pip install {PROJECT.parent}"
+        return f"{found}: install pcl into it with what it requires, pip install {shlex.quote(str(PROJECT.parent))}"
     if "ray" in missing:
         return (
             f"{found}, so it is not the one that Ray runs with: start Ray on the nodes with that one first on PATH, or "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pcl.cluster.connection import check_shared, connected, run_tasks
-from pcl.commands.command_line import job, progress, progress_of_many
+from pcl.commands.command_line import Guide, job, progress, progress_of_many
 from pcl.config.identity import data_identity, differing
 from pcl.config.load import Config
 from pcl.data.manifest import load_manifest
@@ -22,6 +22,17 @@ from pcl.data.summary import describe_needs, describe_statistics, format_sizes, 
 from pcl.errors import printable
 from pcl.problems.problem import problem
 from pcl.storage.stored import differing_keys
+
+GUIDE = Guide(
+    __doc__,
+    examples=(
+        "configs/mnist.yaml",
+        "--dry-run configs/ocean.yaml 'data.ocean.paths=[/data/*.nc]'",
+        "configs/mnist.yaml data.root=/data/mnist data.shards=/shared/mnist",
+    ),
+    keys=("data.root", "data.shards", "data.num_shards", "data.record_pairs", "build.num_tasks", "build.memory_mb"),
+    flags={"--dry-run": "build.dry_run=true"},
+)
 
 
 def make_source(config: Config) -> Source:
@@ -71,4 +82,4 @@ def main(config: Config) -> None:
 
 def command(program: str, given: list[str]) -> None:
     """Write shards as a command line says."""
-    job(main, __doc__, program, given, flags={"--dry-run": "build.dry_run=true"})
+    job(main, GUIDE, program, given)

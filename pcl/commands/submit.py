@@ -10,6 +10,7 @@ from pathlib import Path
 from pcl.cluster.jobs import ENDED, attempt_name, slug
 from pcl.cluster.package import path_in_job, sent
 from pcl.cluster.submission import JobServer, needs_of
+from pcl.commands.command_line import plugins_in_job
 from pcl.commands.required import pins
 from pcl.config.load import load_config, load_head_config
 from pcl.errors import BadInputError
@@ -32,15 +33,21 @@ def parse(program: str, given: list[str]) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def check(job: str, arguments: list[str]) -> tuple[str, list[str]]:
-    """Refuse what the job would refuse, and return the name of its run and the files that it reads."""
+def check(job: str, arguments: list[str]) -> tuple[str, list[str], list[str]]:
+    """Refuse what the job would refuse, and return the name of its run, the files that it reads, and its plugins."""
     given = [argument for argument in arguments if not argument.startswith("-")]
     if not given:
         raise BadInputError(f"the job {job} needs a run file: such as configs/mnist.yaml")
     if job == "head":
         head = load_head_config(given[0], given[1:])
-        return head.name, [given[0], *head.theory.files]
-    return load_config(given[0], given[1:]).name, given[:1]
+        return head.name, [given[0], *head.theory.files], head.plugins
+    config = load_config(given[0], given[1:])
+    return config.name, given[:1], config.plugins
+
+
+def run_folder(argument: str) -> str:
+    """Return an argument as the job needs it, which works in a folder of its own: that of a run absolute."""
+    return str(Path(argument).absolute()) if (Path(argument) / "config.yaml").is_file() else argument
 
 
 def main(given: argparse.Namespace) -> None:
@@ -48,9 +55,10 @@ def main(given: argparse.Namespace) -> None:
     job = SCRIPTS.get(stem := Path(given.job).stem, stem)
     if job not in JOBS:
         raise BadInputError(f"{given.job} is not a job: choose one of {', '.join(JOBS)}")
-    run, files = check(job, given.arguments)
+    run, files, plugins = check(job, given.arguments)
     name = given.id or f"{job}-{slug(run)}"
-    command = shlex.join(["python", "-m", "pcl", job, *map(path_in_job, given.arguments)])
+    arguments = [*map(path_in_job, map(run_folder, given.arguments)), *plugins_in_job(plugins)]
+    command = shlex.join(["python", "-m", "pcl", job, *arguments])
     pip = pins() if given.install else []
     server = JobServer(given.address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS)
     attempt, found = server.newest(name)
@@ -63,7 +71,7 @@ def main(given: argparse.Namespace) -> None:
         name = attempt_name(name, attempt + 1)
         resources = server.resources()
         needs = needs_of(job, resources)
-        with sent(files) as folder:
+        with sent([*files, *plugins]) as folder:
             server.submit(name, command, {"working_dir": folder, "pip": pip}, needs)
         print(f"job {name} is submitted to {server.address}; ray job stop {name} ends it", flush=True)
         if missing := [resource for resource, amount in needs.items() if resources.get(resource, 0) < amount]:

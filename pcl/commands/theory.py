@@ -8,7 +8,7 @@ import time
 from functools import partial
 
 from pcl.cluster.connection import check_shared, connected, run_tasks
-from pcl.commands.command_line import job, progress
+from pcl.commands.command_line import Guide, job, progress, watch
 from pcl.config.load import Config
 from pcl.errors import BadInputError, RunFailedError
 from pcl.evaluation.tables import format_table
@@ -18,6 +18,17 @@ from pcl.theory.plan import plan, run_task
 from pcl.theory.report import summary, write_report
 from pcl.theory.store import Store, code_version
 from pcl.theory.verdicts import judge
+
+GUIDE = Guide(
+    __doc__,
+    examples=(
+        "--quick configs/gaussian.yaml",
+        "configs/gaussian.yaml",
+        "configs/gaussian.yaml seed=1 name=seed_1",
+    ),
+    keys=("name", "storage", "seed", "theory.quick", "theory.num_tasks"),
+    flags={"--quick": "theory.quick=true"},
+)
 
 
 def main(config: Config) -> None:
@@ -57,7 +68,7 @@ def main(config: Config) -> None:
         if not check.passed:
             print(f"FAILED  {check.experiment}: {check.name}: {check.measured:.4g}, expected {check.expected}")
     print(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
-    print(f"watch: tensorboard --logdir {config.storage}")
+    print(watch(config.storage))
     failed = sum(not check.passed for check in checks)
     if failed:
         raise RunFailedError(f"{failed} of {len(checks)} checks are outside their tolerance, see {folder}/report.html")
@@ -65,4 +76,4 @@ def main(config: Config) -> None:
 
 def command(program: str, given: list[str]) -> None:
     """Check the theory as a command line says."""
-    job(main, __doc__, program, given, flags={"--quick": "theory.quick=true"})
+    job(main, GUIDE, program, given)

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from pcl.cluster.connection import check_shared, connected
 from pcl.cluster.signals import Interrupted, Stopping
-from pcl.commands.command_line import job
+from pcl.commands.command_line import Guide, job, watch
 from pcl.config.load import Config, resolved_yaml
 from pcl.config.validation import allowed_workers
 from pcl.errors import RunFailedError
@@ -17,6 +17,15 @@ from pcl.train.parts import full_experiment, num_steps, prepare
 from pcl.train.runs import checkpoints, claim, mend_record, recorded_experiment, sweep
 
 END_S = 5  # of the time to stop in, for Ray to end
+GUIDE = Guide(
+    __doc__,
+    examples=(
+        "configs/mnist.yaml",
+        "configs/mnist.yaml name=short train.epochs=3 workers.num_workers=1",
+        "runs/mnist                                 # go on with a run as it was configured",
+    ),
+    keys=("name", "storage", "data.shards", "train.epochs", "train.learning_rate", "workers.num_workers"),
+)
 
 
 def main(config: Config) -> None:
@@ -37,7 +46,7 @@ def main(config: Config) -> None:
         print("this run is finished")
     else:
         fit_with_progress(config, run, steps)
-    print(f"run: {run}\nwatch: tensorboard --logdir {config.storage}")
+    print(f"run: {run}\n{watch(config.storage)}")
 
 
 def fit_with_progress(config: Config, run: Place, steps: int) -> None:
@@ -79,4 +88,4 @@ def fit_with_progress(config: Config, run: Place, steps: int) -> None:
 
 def command(program: str, given: list[str]) -> None:
     """Train as a command line says."""
-    job(main, __doc__, program, given)
+    job(main, GUIDE, program, given)

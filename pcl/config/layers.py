@@ -47,13 +47,21 @@ def content(file: Place) -> bytes:
     """Return what a run file holds, or as much of it as says that it is too large."""
     try:
         if not file.is_file():
-            raise BadInputError(f"{printable(file)} does not exist: give a run file such as configs/gaussian.yaml")
+            raise BadInputError(f"{printable(file)} {_is_not(file)}")
         with file.open("rb") as stream:
             return bytes(stream.read(MOST_BYTES + 1))
     except OSError as error:
         if not isinstance(file, Path):
             raise
         raise BadInputError(f"{printable(file)} cannot be read: {error.strerror}") from error
+
+
+def _is_not(file: Place) -> str:
+    """Return why what was named configures nothing, and what does."""
+    if file.name.startswith("checkpoint_"):
+        return "is no configuration: give its run, and evaluation.checkpoint=... to choose it"
+    found = "is a folder without config.yaml" if file.is_dir() else "does not exist"
+    return f"{found}: give a run file, such as configs/gaussian.yaml, or the folder of a run"
 
 
 def nested(override: str) -> Given:

@@ -1,8 +1,8 @@
 """Configuration: merge, check, save. Values and their meaning are in ``pcl/config/default.yaml``."""
 
-__all__ = ["DEFAULTS", "HEAD_DEFAULTS", "Config", "load_config", "load_head_config", "resolved_yaml"]
+__all__ = ["DEFAULTS", "HEAD_DEFAULTS", "Config", "config_of", "load_config", "load_head_config", "resolved_yaml"]
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -11,19 +11,20 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from pcl.config.chosen import resolve_chosen, without_those_of_others
+from pcl.config.chosen import as_texts, resolve_chosen, without_those_of_others
 from pcl.config.identity import renamed
 from pcl.config.layers import DEFAULTS, HEAD_DEFAULTS, built, content, defaults_of, keys_of, nested, parsed
 from pcl.config.schema import Config, HeadConfig, tree
+from pcl.config.stored import CONFIG, as_it_lies, known_here, run_of
 from pcl.config.validation import check, check_head
 from pcl.config.values import Given, parse, read_yaml, short
 from pcl.errors import BadInputError, printable
 from pcl.plugins.loading import load_plugins
 from pcl.settings import Open, own_fields
-from pcl.storage.place import absolute, place
+from pcl.storage.place import Place, absolute, place
 
 PLUGINS = "plugins"
-KEYS_SHOWN_BY = {Config: "pcl config", HeadConfig: "pcl head --help"}
+KEYS_SHOWN_BY = {Config: "pcl config", HeadConfig: "pcl config head"}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -32,7 +33,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Text is used as it was typed and any other value is parsed by the type of its key: see ``pcl.config.values.parse``.
 
     Args:
-        path: the run file, in a folder or at an ``s3://`` address.
+        path: a run file or the folder of a run, in a folder or at an ``s3://`` address. A run is configured as it
+            recorded, with the name and the storage where it lies now, and without plugins: those of ``overrides``.
         overrides: such as ``train.epochs=3``.
 
     Raises:
@@ -40,11 +42,30 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             or is out of its range.
         OSError: the run file lies in S3, which refuses.
     """
-    config: Config = _merge(path, overrides, Config, DEFAULTS)
+    return _checked(_merge(path, overrides, Config, DEFAULTS))
+
+
+def _checked(config: Config) -> Config:
     resolve_chosen(config, _make_absolute)
     check(config)
     _make_absolute(config, "")
     return config
+
+
+def config_of(values: Mapping[str, Any]) -> Config:
+    """Return the configuration of values by their full keys, such as ``{"train.epochs": 3}``, beside the defaults.
+
+    Raises:
+        BadInputError: see ``load_config``.
+    """
+    given: dict[str, Given] = {}
+    for key, value in values.items():
+        *outer, last = key.split(".")
+        holder: Any = given
+        for part in outer:
+            holder = holder.setdefault(part, {})
+        holder[last] = as_texts(value)
+    return _checked(_merged([("", given)], "the configuration", Config, DEFAULTS))
 
 
 def load_head_config(path: str | Path, overrides: Sequence[str] = ()) -> HeadConfig:
@@ -61,9 +82,20 @@ def load_head_config(path: str | Path, overrides: Sequence[str] = ()) -> HeadCon
 
 def _merge(path: str | Path, overrides: Sequence[str], schema: type, defaults: Path) -> Any:
     """Merge the layers of a configuration, each parsed by the schema."""
-    given = _layers(path, overrides, schema)
+    file = place(str(path))
+    run = run_of(file) if schema is Config else None
+    given = _layers(f"{path}: ", run / CONFIG if run else file, overrides, schema)
+    if run:
+        given[0] = (given[0][0], as_it_lies(given[0][1], run))
     if schema is Config:
         load_plugins(_plugins(given))  # what they register may be named, and have a section
+    if run:
+        given[0] = (given[0][0], known_here(given[0][1], run))
+    return _merged(given, str(path), schema, defaults)
+
+
+def _merged(given: Sequence[tuple[str, Given]], whole: str, schema: type, defaults: Path) -> Any:
+    """Return layers and the defaults as one configuration, each parsed by the schema."""
     merged: Any = defaults_of(schema, defaults)
     for name, layer in given:
         with _explained(name, schema):
@@ -71,7 +103,7 @@ def _merge(path: str | Path, overrides: Sequence[str], schema: type, defaults: P
         merged = OmegaConf.to_container(OmegaConf.merge(without_those_of_others(merged, values), values))
     if missing := [key for key in keys_of(schema) if _is_missing(merged, key)]:
         raise BadInputError(
-            f"{printable(path)} does not give {', '.join(missing)}: add them, or give {missing[0]}=... after the file"
+            f"{printable(whole)} does not give {', '.join(missing)}: add them, or give {missing[0]}=... after the file"
         )
     return built(merged, schema)
 
@@ -87,10 +119,10 @@ def _explained(name: str, schema: type) -> Iterator[None]:
         raise BadInputError(printable(f"{name}{error}; every key is explained by {KEYS_SHOWN_BY[schema]}")) from error
 
 
-def _layers(path: str | Path, overrides: Sequence[str], schema: type) -> list[tuple[str, Given]]:
-    """Return what a run file and overrides give, as texts, each with its name in messages."""
-    file, layers = place(str(path)), list[tuple[str, Given]]()
-    for name, layer in ((f"{path}: ", file), *(("", override) for override in overrides)):
+def _layers(prefix: str, file: Place, overrides: Sequence[str], schema: type) -> list[tuple[str, Given]]:
+    """Return what a run file and overrides give, as texts, each with what messages on it begin with."""
+    layers = list[tuple[str, Given]]()
+    for name, layer in ((prefix, file), *(("", override) for override in overrides)):
         with _explained(name, schema):
             given = nested(layer) if isinstance(layer, str) else read_yaml(content(layer))
             if isinstance(given, dict) and PLUGINS in given:

@@ -194,7 +194,7 @@ def read_manifest(root: Path) -> Manifest:
     found = read_json(path, Version, REMEDY)
     if found is None:
         raise BadInputError(
-            f"{path} does not exist: write the shards first, with jobs/write_shards.py and the same config"
+            f"{path} does not exist: write the shards first, with pcl shards and the same config"
         )
     if found.schema_version not in (None, SCHEMA_VERSION):
         raise DamagedDataError(

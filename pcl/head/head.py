@@ -44,10 +44,14 @@ class Options:
     Attributes:
         rules: how works are done.
         poll_s: seconds between two looks.
+        overrides: of every evaluation, such as plugins.
+        about: what they lead to, such as the hashes of plugins.
     """
 
     rules: Rules
     poll_s: float
+    overrides: Sequence[str] = ()
+    about: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,10 @@ class Head:
             self._checks = self.theory()
         except BadInputError as error:
             complaint = error
-        works = [*theory_checks(self.storage, self._checks), *evaluations(self.storage)]
+        works = [
+            *theory_checks(self.storage, self._checks),
+            *evaluations(self.storage, self.options.overrides, self.options.about),
+        ]
         if complaint and not self._checks:
             raise complaint
         return {work.name: work for work in works}, complaint

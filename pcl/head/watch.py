@@ -75,34 +75,39 @@ def theory_checks(storage: Place, checks: Sequence[Theory]) -> Iterator[Work]:
         yield Work(name, "theory", f"{check.name}, code {check.version[:8]}", tuple(command), result)
 
 
-def evaluations(storage: Place) -> Iterator[Work]:
+def evaluations(storage: Place, overrides: Sequence[str] = (), about: Sequence[str] = ()) -> Iterator[Work]:
     """Yield the evaluation of every committed checkpoint of every run; the newest has the highest priority.
 
-    A run that cannot be read is left out: it may be half written, or on its way out.
+    A run that cannot be read is left out: it may be half written, or on its way out. No plugin that it names is run.
+
+    Args:
+        storage: of the runs.
+        overrides: of every evaluation, such as plugins.
+        about: what they lead to, such as the hashes of plugins: another one gives other works, so that what could not
+            be done is tried again.
     """
     for run in sorted((path.parent for path in storage.glob("*/provenance.json")), key=str):
         try:
             provenance = read_json(run / "provenance.json", Provenance, "")
             if provenance is None:
                 continue
-            about = [str(run), experiment_hash(provenance["experiment"]), provenance["started"]]
+            of_run = [str(run), experiment_hash(provenance["experiment"]), provenance["started"]]
             found = commit_times(run)
         except (DamagedDataError, FileNotFoundError, PermissionError):
             continue
         for checkpoint, committed in found.items():
             # the run's own settings, but for what would leave the evaluation elsewhere
-            overrides = (
-                _override("storage", storage),
-                _override("name", run.name),
+            own = (
+                *overrides,
                 f"evaluation.checkpoint={checkpoint}",
                 "evaluation.split=test",
                 "evaluation.max_pairs=0",
             )
             yield Work(
-                f"evaluate-{slug(run.name)}-{checkpoint.removeprefix('checkpoint_')}-{_hash(about)}",
+                f"evaluate-{slug(run.name)}-{checkpoint.removeprefix('checkpoint_')}-{_hash([*of_run, *about])}",
                 "evaluation",
                 f"{run.name} {checkpoint}",
-                ("python", "-m", "pcl", "evaluate", str(run / "config.yaml"), *overrides),
+                ("python", "-m", "pcl", "evaluate", str(run), *own),
                 f"{run.name}/evaluations/{checkpoint}/metrics.json",
                 committed,
             )
