@@ -36,7 +36,7 @@ def headers(stream: BoundedFile) -> Iterator[tarfile.TarInfo]:
     """Yield what a tar says of its files, one after another; none is kept.
 
     Raises:
-        ValueError: it leads back into itself, or ends long before its file does.
+        ValueError: it leads back into itself, has no end, or ends long before its file does.
         tarfile.TarError: it is none.
     """
     with tarfile.open(fileobj=stream, mode="r:") as tar:
@@ -47,5 +47,8 @@ def headers(stream: BoundedFile) -> Iterator[tarfile.TarInfo]:
                 raise ValueError("the tar leads back into itself")
             position = member.offset_data
             yield member
+        stream.seek(tar.offset)
+        if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise ValueError(f"no end of a tar at byte {tar.offset:,}")
         if stream.size - tar.offset > 2 * tarfile.RECORDSIZE:
             raise ValueError("the tar ends long before its file does")

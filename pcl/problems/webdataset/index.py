@@ -1,0 +1,188 @@
+"""The index of tars: where in them the parts of every sample lie, from what the tars say of their files.
+
+A sample is what shares a key, as in WebDataset: the name of a file up to the first dot after the last slash; what
+follows that dot, in small letters, is the extension. Samples of different tars are different ones.
+"""
+
+__all__ = ["SAMPLE", "Index", "Tar", "find_tars", "read_index"]
+
+import contextlib
+import glob
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from pcl.data.source import Progress
+from pcl.data.tars import BoundedFile, headers
+from pcl.errors import BadInputError, DamagedDataError, printable
+from pcl.problems.webdataset.parts import Part
+from pcl.storage.stored import sha256
+
+NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
+OF_THE_TAR = re.compile(r"__[^/]*__(/|\Z)")  # keys of files that tell about the tar
+MOST_EXTENSIONS = 1000
+NOT_PLAIN, TWICE = "is a link, or another file without content of its own", "is there twice"
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # how gzip, bzip2, xz and zstd begin
+SAMPLE = np.dtype(
+    [
+        ("tar", np.int32),
+        ("at", np.int64, (2,)),  # byte of the tar where u and v begin
+        ("bytes", np.int64, (2,)),
+        ("hash", np.uint64),  # of the key
+        ("digest", np.uint64, (2,)),  # of the bytes of u and of v
+    ]
+)
+"""What is kept of a sample."""
+
+
+@dataclass(frozen=True)
+class Tar:
+    """A tar file and the SHA-256 of its content."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass
+class Index:
+    """Samples of tars that have both parts, and how many have not.
+
+    Attributes:
+        tars: sorted by name and content: neither their order in a list nor their folder matters.
+        samples: of type ``SAMPLE``, in the order of the tars.
+        num_samples: all that the tars hold.
+        extensions: how often each occurs.
+        skipped: samples that are left out, by reason.
+        first: of each reason, the first sample.
+    """
+
+    tars: list[Tar]
+    samples: np.ndarray
+    num_samples: int = 0
+    extensions: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def skip(self, reason: str, where: str) -> None:
+        """Count a sample that is left out."""
+        self.skipped[reason] += 1
+        self.first.setdefault(reason, printable(where)[:200])
+
+
+def find_tars(paths: Sequence[str]) -> list[Path]:
+    """Return every tar once: those of paths, of globs and of folders (``*.tar``).
+
+    Raises:
+        BadInputError: there are none, or a path leads to nothing.
+    """
+    if not paths:
+        raise BadInputError("no paths: data.webdataset.paths must list tar files, globs or folders of them")
+    found: dict[Path, Path] = {}
+    for path in paths:
+        expanded = _expanded(path)
+        if not expanded:
+            raise BadInputError(f"{printable(path)}: no tar file there; give tar files, globs or folders of them")
+        found |= {one.resolve(): one for one in expanded if one.resolve() not in found}
+    return list(found.values())
+
+
+def _expanded(path: str) -> list[Path]:
+    if Path(path).is_dir():
+        return sorted(one for one in Path(path).glob("*.tar") if one.is_file())
+    if Path(path).is_file():
+        return [Path(path)]
+    return [Path(one) for one in sorted(glob.glob(path, recursive=True)) if Path(one).is_file()]
+
+
+def read_index(paths: Sequence[Path], parts: Sequence[Part], hash_key: bytes, progress: Progress) -> Index:
+    """Return where the parts of the samples of tars lie, after one look at what the tars say of their files.
+
+    Args:
+        paths: of the tars.
+        parts: u and v.
+        hash_key: of the hash of the keys.
+        progress: shows how far the look has come.
+
+    Raises:
+        DamagedDataError: a tar is none, or was cut off.
+    """
+    whole = [Tar(path, _sha256(path)) for path in progress(paths, "tar")]
+    tars = sorted(whole, key=lambda tar: (tar.path.name, tar.sha256))
+    index = Index(tars, np.empty(0, SAMPLE))
+    found = [_samples_of(number, tar.path, parts, hash_key, index) for number, tar in enumerate(progress(tars, "tar"))]
+    index.samples = np.concatenate(found)
+    return index
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise BadInputError(f"{printable(path)} cannot be read ({error.strerror}): give a file that can") from error
+
+
+def _samples_of(number: int, path: Path, parts: Sequence[Part], hash_key: bytes, index: Index) -> np.ndarray:
+    """Return the samples of a tar that have both parts; the others are counted."""
+    members = _members(path, {part.extension for part in parts}, index.extensions)
+    index.num_samples += len(members)
+    samples = np.zeros(len(members), SAMPLE)
+    num_whole = 0
+    for key, places in members.items():
+        if reason := _wrong(parts, places):
+            index.skip(reason, f"{key} in {path.name}")
+            continue
+        own = [places[part.extension] for part in parts]
+        at, size = zip(*own, strict=True)
+        hashed = blake2b(key.encode(errors="surrogateescape"), digest_size=8, key=hash_key).digest()
+        samples[num_whole] = (number, at, size, int.from_bytes(hashed), (0, 0))
+        num_whole += 1
+    return samples[:num_whole]
+
+
+Place = tuple[int, int] | str  # where a file begins and how long it is, or what is wrong with it
+
+
+def _wrong(parts: Sequence[Part], places: dict[str, Place]) -> str:
+    """Return why a sample is no pair; empty where it is one."""
+    missing = [name for name, part in zip("uv", parts, strict=True) if part.extension not in places]
+    if missing:
+        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+    of_parts = zip("uv", (places[part.extension] for part in parts), strict=True)
+    return next((f"{name} {place}" for name, place in of_parts if isinstance(place, str)), "")
+
+
+def _members(path: Path, wanted: set[str], extensions: Counter[str]) -> dict[str, dict[str, Place]]:
+    """Return by key where those files of a tar lie that are wanted, by extension."""
+    found: dict[str, dict[str, Place]] = {}
+    try:
+        with BoundedFile(path) as stream:
+            for member in headers(stream):
+                name = NAME.fullmatch(member.name)
+                if name is None or member.isdir() or OF_THE_TAR.match(member.name):
+                    continue
+                extension, places = name[2].lower(), found.setdefault(name[1], {})
+                if extension in extensions or len(extensions) < MOST_EXTENSIONS:
+                    extensions[extension] += 1
+                if extension in wanted:
+                    is_plain = member.isreg() and not member.issparse()
+                    place: Place = (member.offset_data, member.size) if is_plain else NOT_PLAIN
+                    places[extension] = place if extension not in places else TWICE
+    except Exception as error:  # of a tar that somebody else made anything may be raised
+        raise _unreadable(path, error) from error
+    return found
+
+
+def _unreadable(path: Path, error: Exception) -> Exception:
+    shown = printable(path)
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        begin = stream.read(max(map(len, COMPRESSED)))
+        if any(begin.startswith(magic) for magic in COMPRESSED):
+            return BadInputError(f"{shown} is compressed, and its samples are read in any order: unpack it to a .tar")
+    return DamagedDataError(
+        f"{shown} is no tar, or was cut off or damaged ({printable(error)[:100]}): fetch or write it again"
+    )
