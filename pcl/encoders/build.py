@@ -2,11 +2,13 @@
 
 __all__ = ["ModelSpec", "build_model"]
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
+from torch import nn
 
-from pcl.encoders.registry import make_encoder
+from pcl.encoders.registry import make_encoder, with_entrance
+from pcl.errors import BadInputError
 from pcl.model import PairModel
 from pcl.tilting import Temperature
 
@@ -20,10 +22,17 @@ class ModelSpec(TypedDict):
     tilting: str
     temperature: dict[str, Any]
     dtype: str
+    share: NotRequired[bool]  # encoder_v has the very network of encoder_u
+
+
+OF_AN_ENTRANCE = ("dtype", "scale_factor", "mean", "std")  # in which encoders that share their network may differ
 
 
 def build_model(spec: ModelSpec, seed: int = 0) -> PairModel:
     """Build a model in its dtype with weights drawn from a seed; the global generator is left as it was.
+
+    Raises:
+        BadInputError: an encoder is not known or does not fit, or two that share their network differ.
 
     Example:
         >>> linear = {"kind": "linear", "shape": [3]}
@@ -38,11 +47,21 @@ def build_model(spec: ModelSpec, seed: int = 0) -> PairModel:
         torch.manual_seed(seed)
         torch.set_default_dtype(getattr(torch, spec["dtype"]))
         try:
-            return PairModel(
-                make_encoder(embedding_dim=spec["embedding_dim"], **spec["encoder_u"]),
-                make_encoder(embedding_dim=spec["embedding_dim"], **spec["encoder_v"]),
-                spec["tilting"],
-                Temperature(**spec["temperature"]),
-            )
+            return PairModel(*_encoders(spec), spec["tilting"], Temperature(**spec["temperature"]))
         finally:
             torch.set_default_dtype(default)
+
+
+def _encoders(spec: ModelSpec) -> tuple[nn.Module, nn.Module]:
+    u, v = spec["encoder_u"], spec["encoder_v"]
+    encoder_u = make_encoder(embedding_dim=spec["embedding_dim"], **u)
+    if not spec.get("share"):
+        return encoder_u, make_encoder(embedding_dim=spec["embedding_dim"], **v)
+    if differing := [key for key in {**u, **v} if key not in OF_AN_ENTRANCE and u.get(key) != v.get(key)]:
+        one, other = (f"{side.get(differing[0])}"[:100] for side in (u, v))
+        raise BadInputError(
+            f"model.share=true and the {differing[0]} of encoder_u is {one}, that of encoder_v {other}: one network "
+            "takes items of one shape and has one kind and the same settings; make them equal, or leave share out"
+        )
+    entrance = {key: v[key] for key in OF_AN_ENTRANCE if key in v}
+    return encoder_u, with_entrance(encoder_u[-1], v["shape"], **entrance)

@@ -107,10 +107,10 @@ class ConvNet(nn.Module):
         widths = _widths(width, places)
         layers: list[nn.Module] = []
         for one in widths:
-            stride = [2 if _is_long(size) else 1 for size in places]
-            layers.append(nn.Conv2d(channels, one, 3, stride=stride, padding=1))
+            rows, columns = (2 if _is_long(size) else 1 for size in places)
+            layers.append(nn.Conv2d(channels, one, 3, stride=(rows, columns), padding=1))
             layers += [ResidualBlock(one) for _ in range(blocks)]
-            channels, places = one, [-(-size // step) for size, step in zip(places, stride, strict=True)]
+            channels, places = one, [-(-places[0] // rows), -(-places[1] // columns)]
         self.stages = nn.Sequential(*layers, group_norm(channels), nn.SiLU())
         self.pool = nn.AdaptiveAvgPool2d(1) if pool == "mean" else nn.Identity()
         num_features = channels * (1 if pool == "mean" else math.prod(places))

@@ -190,7 +190,7 @@ class Frozen(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, *shape) to (B, E)."""
         if self.integer_input:
-            x = _load(self.sha256, x.device).features(x).to(self.head.layers[-1].weight.dtype)
+            x = _load(self.sha256, x.device).features(x).to(next(self.head.parameters()).dtype)
         embedding: Tensor = self.head(x)
         return embedding
 

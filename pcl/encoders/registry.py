@@ -1,6 +1,6 @@
 """Encoders by name, open to those of a kind of pairs, and how one is built from plain numbers and strings."""
 
-__all__ = ["ENCODERS", "EncoderKind", "make_encoder", "register_encoder"]
+__all__ = ["ENCODERS", "EncoderKind", "make_encoder", "register_encoder", "with_entrance"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ def make_encoder(
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
     **options: Any,
-) -> nn.Module:
+) -> nn.Sequential:
     """Return an encoder of stored arrays: standardisation, then the network; labels go in as they are.
 
     Its attribute ``items`` says what it takes, for the entrance of a model.
@@ -100,8 +100,21 @@ def make_encoder(
     if kind not in ENCODERS:
         raise BadInputError(f"encoder {kind!r} is not known; choose one of {', '.join(ENCODERS)}")
     network = ENCODERS[kind].build(shape, embedding_dim, **options)
+    return with_entrance(network, shape, dtype=dtype, scale_factor=scale_factor, mean=mean, std=std)
+
+
+def with_entrance(
+    network: nn.Module,
+    shape: Sequence[int],
+    *,
+    dtype: str | None = None,
+    scale_factor: float = 1.0,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+) -> nn.Sequential:
+    """Return an encoder whose last part is a network: see ``make_encoder``, which makes the network too."""
     takes_integers = getattr(network, "integer_input", False)
-    encoder: Any = network if takes_integers else nn.Sequential(Standardise(scale_factor, mean, std), network)
+    encoder: Any = nn.Sequential(*([] if takes_integers else [Standardise(scale_factor, mean, std)]), network)
     encoder.items = Items(
         tuple(shape),
         "uint8" if dtype is None and scale_factor == GREY_LEVEL else dtype,
@@ -109,5 +122,5 @@ def make_encoder(
         num_labels=getattr(network, "num_labels", None),
         may_be_missing=getattr(network, "may_be_missing", False),
     )
-    module: nn.Module = encoder
+    module: nn.Sequential = encoder
     return module

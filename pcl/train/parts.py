@@ -153,7 +153,7 @@ def encoder_options(name: str, own: Mapping[str, Any], config: Config, manifest:
             f"the {name} encoder does not know missing values, which {source['name']} has: choose {' or '.join(known)}"
         )
     shared = vars(config.model.sections[kind.section]) if kind.section else {}
-    return {**shared, **own, **{fact: source[fact] for fact in kind.facts}}
+    return {**shared, **own, **{fact: source[fact] for fact in kind.facts}, **kind.pinned(own)}
 
 
 def finite_modalities(config: Config, manifest: Manifest) -> list[FiniteModality]:

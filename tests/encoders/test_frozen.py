@@ -46,7 +46,7 @@ def test_features_are_those_of_the_program_and_only_the_head_learns(program, bac
     for _ in range(3):
         with torch.no_grad():
             features = backbone(items.float())
-        last = encoder.head.layers[-1]
+        last = encoder[-1].head.layers[-1]
         torch.testing.assert_close(encoder(items), features @ last.weight.T + last.bias)
         encoder(items).square().sum().backward()
         optimizer.step()
