@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pcl.conditional import Conditional
-    from pcl.fitting import fit
+    from pcl.library.fit import fit
     from pcl.losses import conditional_loss, joint_loss
     from pcl.model import PairModel
     from pcl.plugins.decorators import encoder, loss, problem
@@ -31,7 +31,7 @@ PLACES = {
     "PairModel": "pcl.model",
     "conditional_loss": "pcl.losses",
     "encoder": "pcl.plugins.decorators",
-    "fit": "pcl.fitting",
+    "fit": "pcl.library.fit",
     "joint_loss": "pcl.losses",
     "load": "pcl.train.runs",
     "loss": "pcl.plugins.decorators",

@@ -1,7 +1,7 @@
 """Settings of what a configuration chooses by name: the encoder of u, that of v, and the loss."""
 
 __all__ = [
-    "CHOSEN",
+    "as_texts",
     "chosen_defaults",
     "chosen_kind",
     "resolve_chosen",
@@ -57,7 +57,7 @@ def resolve_chosen(config: Config, absolute: Callable[[Any, str], None]) -> None
     """
     for key, (chooser, _) in CHOSEN.items():
         holder, attribute = getattr(config, key.split(".")[0]), key.split(".")[1]
-        given = _as_texts(getattr(holder, attribute))
+        given = as_texts(getattr(holder, attribute))
         name = getattr(holder, chooser.split(".")[1])
         kind = chosen_kind(key, name)
         if kind is None:
@@ -87,12 +87,12 @@ def _has_no_default(part: Any) -> bool:
     return part.default is MISSING and part.default_factory is MISSING
 
 
-def _as_texts(given: Any) -> Any:
+def as_texts(given: Any) -> Any:
     """Return values of a mapping as a run file would give them: those of a configuration in memory have types."""
     if isinstance(given, Mapping):
-        return {key: _as_texts(value) for key, value in given.items()}
+        return {key: as_texts(value) for key, value in given.items()}
     if isinstance(given, list):
-        return [_as_texts(value) for value in given]
+        return [as_texts(value) for value in given]
     return {True: "true", False: "false"}[given] if isinstance(given, bool) else "null" if given is None else str(given)
 
 

@@ -159,7 +159,7 @@ def _make_absolute(section: Any, prefix: str) -> None:
         value, key = getattr(section, part.name), f"{prefix}{part.name}"
         if is_dataclass(value):
             _make_absolute(value, f"{key}.")
-        elif part.metadata.get("is_place"):
+        elif part.metadata.get("is_place") and value is not None:
             setattr(
                 section,
                 part.name,

@@ -9,6 +9,7 @@ __all__ = [
     "ShardPlan",
     "abandon_build",
     "begin_build",
+    "build_all",
     "build_shard",
     "claimed",
     "finish_build",
@@ -245,7 +246,7 @@ def build_shard(source: Source, plan: ShardPlan, root: Path, record_pairs: int) 
         os.replace(temporary, path)
         record.write_text(digest)  # a build that continues trusts a shard only if it is what was written
     entry = ShardEntry(plan.name, plan.stop - plan.start, path.stat().st_size, sha256(path))
-    counted = {name: info for name, info in source.arrays.items() if info.has_moments}
+    counted = source.counted
     records = list(read_records(path, entry, counted, record_pairs)) if counted else []
     moments = {
         name: _moments(np.concatenate([record[name] for record in records]), info) for name, info in counted.items()
@@ -284,7 +285,7 @@ def finish_build(
         statistics={
             name: _statistics([moments.get(name, {}) for plan, _, moments in built if plan.split == "train"], info)
             for name, info in source.arrays.items()
-            if info.statistics != "channel"
+            if name in source.counted or info.statistics == "none"
         }
         | source.statistics(),
         record_pairs=record_pairs,
@@ -294,6 +295,25 @@ def finish_build(
     manifest.save(root)
     (root / BUILD_FILE).unlink(missing_ok=True)
     return manifest
+
+
+def build_all(root: Path, source: Source, config: Mapping[str, Any], num_shards: int, record_pairs: int) -> Manifest:
+    """Write all shards of a source in this process, into a folder that is empty or holds them.
+
+    Args:
+        root: the folder, created if needed.
+        source: where the pairs come from.
+        config: the configuration of the data, with its seed.
+        num_shards: of each split.
+        record_pairs: pairs in a record.
+
+    Raises:
+        BadInputError: see ``begin_build`` and ``plan_shards``.
+    """
+    plans = plan_shards(source, num_shards)
+    begin_build(root, {"config": config, "source": source.provenance()})
+    built = [(plan, *build_shard(source, plan, root, record_pairs)) for plan in plans]
+    return finish_build(root, source, config, record_pairs, built)
 
 
 def _compare(root: Path, built: Sequence[ShardEntry]) -> Manifest:

@@ -2,17 +2,18 @@
 
 __all__ = [
     "FILE_NAME",
+    "UNREADABLE",
     "checkpoint_content",
     "checkpoint_name",
+    "compare",
     "is_whole",
     "load_checkpoint",
-    "load_model",
+    "not_ours",
     "restore",
     "save_checkpoint",
 ]
 
 import errno
-import inspect
 import io
 import pickle
 import platform
@@ -27,21 +28,15 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 from typing_extensions import TypedDict
 
-import pcl.problems.problem  # noqa: F401  a checkpoint may name an encoder of a kind of pairs
-from pcl.encoders import ENCODERS, make_encoder
-from pcl.encoders.build import ModelSpec, build_model
-from pcl.errors import BadInputError, DamagedDataError, printable
-from pcl.model import PairModel
+from pcl.encoders.build import ModelSpec
+from pcl.errors import DamagedDataError, printable
 from pcl.storage.place import Place, read_bytes, write_bytes
 from pcl.storage.stored import Count
-from pcl.tilting import TILTINGS
 from pcl.train.loop import TrainingState
 
 FILE_NAME = "state.pt"
 NAME = re.compile(r"checkpoint_([0-9]{8,15})")
-PRECISIONS = ("float32", "float64")
 MOST_COUNTED = 1 << 24  # steps: Adam counts in float32
-FREE_VALUES = 1 << 24  # that a model may compute for itself, such as one-hot vectors, whatever its file holds
 UNREADABLE = (
     OSError,
     RuntimeError,
@@ -152,12 +147,12 @@ def load_checkpoint(directory: Place) -> dict[str, Any]:
         checked = dict(TypeAdapter(Content).validate_python(content))
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise _other(path, f"{'.'.join(map(str, wrong['loc']))[:100]}: {wrong['msg']}") from error
+        raise not_ours(path, f"{'.'.join(map(str, wrong['loc']))[:100]}: {wrong['msg']}") from error
     named = NAME.fullmatch(directory.name)
     if named and int(named[1]) != checked["step"]:
-        raise _other(path, f"it is of step {checked['step']}")
+        raise not_ours(path, f"it is of step {checked['step']}")
     if not all(value.isfinite().all() for value in content["model"].values()):
-        raise _other(path, "some of its weights are not finite")
+        raise not_ours(path, "some of its weights are not finite")
     return checked
 
 
@@ -218,72 +213,15 @@ def is_whole(directory: Place) -> bool:
         return False
 
 
-def _other(path: Place, what: str) -> DamagedDataError:
+def not_ours(path: Place, what: str) -> DamagedDataError:
+    """Return the error of a file that is no checkpoint of this program."""
     return DamagedDataError(
         f"{path} is no checkpoint that this program wrote ({printable(what)}): use another one, or the version of the "
         "program that wrote it; a training goes on from the one before once that folder is moved away"
     )
 
 
-def load_model(directory: Place) -> PairModel:
-    """Build the model of a checkpoint, on the CPU, once its file is seen to hold the weights of such a model.
-
-    Raises:
-        BadInputError: this program knows no such model, for example its kind of encoder.
-        DamagedDataError: the checkpoint cannot be read or does not hold such a model.
-        OSError: storage refuses.
-    """
-    content, path = load_checkpoint(directory), directory / FILE_NAME
-    try:
-        _check_known(content["spec"])
-        _check_spec(content["spec"], content["model"])
-        model = build_model(content["spec"])
-        model.load_state_dict(content["model"])
-    except BadInputError as error:
-        raise BadInputError(
-            f"{path} holds a model that cannot be built here ({printable(error)[:300]}): a plugin, or another version "
-            "of this program, wrote it; load it with that"
-        ) from error
-    except UNREADABLE as error:
-        raise _other(path, f"its model: {type(error).__name__}: {' '.join(str(error).split())[:100]}") from error
-    return model
-
-
-def _check_known(spec: Mapping[str, Any]) -> None:
-    """Raise ``BadInputError`` if a specification has parts that this program does not know."""
-    unknown = [f"the key {key!r} is" for key in spec if key not in ModelSpec.__annotations__]
-    for name in ("encoder_u", "encoder_v"):
-        kind = spec[name]["kind"]
-        if kind not in ENCODERS:
-            unknown.append(f"the encoder {kind!r} is")
-            continue
-        options = inspect.signature(ENCODERS[kind].build).parameters
-        known = {*inspect.signature(make_encoder).parameters, *options}
-        if all(option.kind is not option.VAR_KEYWORD for option in options.values()):
-            unknown += [f"the key {key!r} of the encoder {kind!r} is" for key in spec[name] if key not in known]
-    if spec["tilting"] not in TILTINGS:
-        unknown.append(f"the tilting {spec['tilting']!r} is")
-    if unknown:
-        raise BadInputError(f"{unknown[0]} not known")
-
-
-def _check_spec(spec: ModelSpec, weights: Mapping[str, Tensor]) -> None:
-    """Raise ``ValueError`` if a model does not have just these weights, by a build that allocates nothing."""
-    depths = [spec[name].get("depth", 0) for name in ("encoder_u", "encoder_v")]
-    if spec["dtype"] not in PRECISIONS or max(depths) > len(weights):
-        raise ValueError("its precision or its depth is not that of the weights")
-    try:
-        with torch.device("meta"):
-            skeleton = build_model(spec)
-    except RuntimeError:  # an encoder of others that computes with values as it is built
-        return
-    _compare(skeleton.state_dict(), weights)
-    computed = sum(value.numel() for value in skeleton.buffers())
-    if computed > FREE_VALUES + 64 * sum(value.numel() for value in weights.values()):
-        raise ValueError("it computes more than its weights are worth")
-
-
-def _compare(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+def compare(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     """Raise ``ValueError`` where tensors do not have the names, shapes and dtypes of others."""
     for name in sorted({*wanted, *found}):
         one, other = wanted.get(name), found.get(name)
@@ -307,12 +245,12 @@ def restore(state: TrainingState, directory: Place, config_hash: str, num_steps:
     if content["config_hash"] != config_hash:
         raise DamagedDataError(f"{directory} belongs to another configuration: give the run another name")
     if content["step"] > num_steps:
-        raise _other(directory / FILE_NAME, f"it is of step {content['step']}, the training has {num_steps}")
+        raise not_ours(directory / FILE_NAME, f"it is of step {content['step']}, the training has {num_steps}")
     try:
-        _compare(state.model.state_dict(), content["model"])
+        compare(state.model.state_dict(), content["model"])
         moments = _checked_moments(state, content)
     except UNREADABLE as error:
-        raise _other(directory / FILE_NAME, f"{type(error).__name__}: {str(error)[:100]}") from error
+        raise not_ours(directory / FILE_NAME, f"{type(error).__name__}: {str(error)[:100]}") from error
     state.model.load_state_dict(content["model"])
     # its options follow from the configuration, whose hash is that of this one
     state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": moments})
@@ -332,7 +270,7 @@ def _checked_moments(state: TrainingState, content: Mapping[str, Any]) -> dict[i
             if not torch.equal(parameter.detach().cpu(), weight):
                 raise ValueError("a parameter that has moved has no moments of the optimiser")
             continue
-        _compare({"step": torch.tensor(0.0), "exp_avg": weight, "exp_avg_sq": weight}, one)
+        compare({"step": torch.tensor(0.0), "exp_avg": weight, "exp_avg_sq": weight}, one)
         are_finite = one["exp_avg"].isfinite().all() and one["exp_avg_sq"].isfinite().all()
         # a parameter that some steps do not use counts fewer
         if not 0 < one["step"] <= min(content["step"], MOST_COUNTED) or not are_finite or one["exp_avg_sq"].min() < 0:

@@ -40,11 +40,11 @@ from pydantic import Field
 
 from pcl.config.identity import differing
 from pcl.errors import BadInputError, DamagedDataError, printable
-from pcl.model import PairModel
 from pcl.plugins.loading import load_plugins
 from pcl.storage.place import Place, create, is_empty, is_local, names, place, remove_temporaries, write_bytes
 from pcl.storage.stored import Count, read_json, write_json
-from pcl.train.checkpoint import FILE_NAME, NAME, is_whole, load_model
+from pcl.train.checkpoint import FILE_NAME, NAME, is_whole
+from pcl.train.trained import TrainedModel, load_model
 
 PROVENANCE = "provenance.json"
 PACKAGES = ("pcl", "torch", "ray", "numpy", "webdataset")  # whose versions are kept
@@ -309,7 +309,7 @@ def sweep(run: Place) -> None:
         remove_temporaries(folder)
 
 
-def load(path: str | Place, plugins: Sequence[str | Path] = ()) -> PairModel:
+def load(path: str | Place, plugins: Sequence[str | Path] = ()) -> TrainedModel:
     """Load a trained model from a run (its newest checkpoint) or from a checkpoint.
 
     Args:
@@ -317,7 +317,7 @@ def load(path: str | Place, plugins: Sequence[str | Path] = ()) -> PairModel:
         plugins: Python files that register encoders which the model needs; a checkpoint itself leads to none.
 
     Returns:
-        The model on the CPU: ``encode_u``, ``encode_v``, ``log_tilting``, and ``conditional`` on a reference set.
+        The model on the CPU: ``encode_u``, ``encode_v``, ``log_tilting``, ``conditional`` on a reference set, ``save``.
 
     Raises:
         BadInputError: there is no checkpoint, a plugin cannot be run, or an encoder of the model is not registered.
@@ -335,4 +335,4 @@ def load(path: str | Place, plugins: Sequence[str | Path] = ()) -> PairModel:
         directory = found[-1]
         if lost and directory.name not in lost:
             warnings.warn(f"{', '.join(lost)} is half written or gone: {directory} is loaded instead", stacklevel=2)
-    return load_model(directory).eval().requires_grad_(False)
+    return load_model(directory)

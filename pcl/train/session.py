@@ -3,12 +3,13 @@
 __all__ = ["Session"]
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pcl.config.identity import experiment_hash
 from pcl.config.schema import Config
@@ -31,6 +32,7 @@ from pcl.train.parts import (
 from pcl.train.profiler import profiled
 from pcl.train.tensorboard import Journal
 
+Batch = tuple[Tensor, Tensor]
 Commit = Callable[[int, Scalars, Mapping[str, Any] | None], None]
 
 
@@ -68,9 +70,9 @@ class Session:
     ) -> None:
         if device.type == "cpu":
             keep_freed_memory()
-        self.config, self.clock = config, Clock(device)
+        self.config, self.device, self.clock = config, device, Clock(device)
         self.workers = make_workers(self.clock, equal_batches=True)  # as the lanes give
-        manifest = load_shards(config)
+        self.manifest = manifest = load_shards(config)
         self.loader = make_loader(config, manifest, self.workers.worker_rank, self.workers.num_workers)
         self.spec = model_spec(config, manifest)
         self.experiment = dict(recorded or full_experiment(config))
@@ -98,11 +100,13 @@ class Session:
         leads = self.workers.worker_rank == 0
         journal = Journal(run, self.state.step, self.optimisation.num_steps, self.experiment) if leads else None
 
-        batches, steps = self.loader.batches(self.state.step), self.config.workers.profile_steps
+        fit, steps = self.train, self.config.workers.profile_steps
         with ExitStack() as stack:
             aside = stack.enter_context(Aside())
             if steps and leads:
-                batches = stack.enter_context(closing(profiled(batches, self.state.step, steps, run)))
+                batches = self.loader.batches(self.state.step)
+                profiling = stack.enter_context(closing(profiled(batches, self.state.step, steps, run)))
+                fit = partial(self.train, batches=profiling)
 
             def log(step: int, scalars: Scalars) -> None:
                 aside.check()
@@ -113,18 +117,35 @@ class Session:
                 content = checkpoint_content(state, self.spec, self.experiment_hash) if leads else None
                 aside.do(partial(commit, state.step, dict(scalars), content))
 
-            return train(
-                self.state,
-                batches,
-                self.loss,
-                self.optimisation,
-                workers=self.workers,
-                global_batch=self.config.train.global_batch,
-                log_every=self.config.train.log_every,
-                checkpoint_every=self.config.train.checkpoint_every,
-                log=log,
-                report=report,
-                stop=stop,
-                finite=self.finite,
-                clock=self.clock,
-            )
+            return fit(log, report, stop)
+
+    def train(
+        self,
+        log: Callable[[int, Scalars], None],
+        report: Callable[[TrainingState, Scalars], None],
+        stop: Callable[[], bool] = lambda: False,
+        batches: Iterable[Batch] | None = None,
+    ) -> Scalars:
+        """Train to the last step, or until some worker is told to stop, and keep nothing.
+
+        Args:
+            log: receives the step and its scalars, every ``train.log_every`` steps.
+            report: receives the state and its scalars, every ``train.checkpoint_every`` steps and after the last.
+            stop: returns whether this worker is told to stop.
+            batches: of this worker; None: those of its loader.
+        """
+        return train(
+            self.state,
+            self.loader.batches(self.state.step) if batches is None else batches,
+            self.loss,
+            self.optimisation,
+            workers=self.workers,
+            global_batch=self.config.train.global_batch,
+            log_every=self.config.train.log_every,
+            checkpoint_every=self.config.train.checkpoint_every,
+            log=log,
+            report=report,
+            stop=stop,
+            finite=self.finite,
+            clock=self.clock,
+        )

@@ -1,0 +1,1 @@
+"""The library: training on arrays in memory, in this process."""
