@@ -1,9 +1,9 @@
 """Drawings of items: how a picture shows them, several on one scale, the first to compare with.
 
-Shapes: N items.
+Shapes: N items, C channels of height H and width W, texts of T bytes.
 """
 
-__all__ = ["PLAIN", "Drawing", "draw_tracks", "images", "numbers", "paths", "vectors"]
+__all__ = ["PLAIN", "Drawing", "by_form", "draw_tracks", "images", "numbers", "paths", "texts", "vectors"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from pcl.evaluation.written import drawn_text, fitted_text, text_of
+
 PLAIN, GHOST, LINE = "0.75", "0.72", "#2b5c8a"
+LEAST_CHANNELS = 3  # of an image in colour: red, green, blue
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Drawing:
             others are compared with.
         captions: what is to be known of such a picture, phrases.
         small: makes small pictures, called with indices of items and a height and width: grey levels from 0 (white) to
-            1, shape (n, height, width); None: there are none.
+            1, shape (n, height, width), or (n, 3, height, width) of red, green and blue; None: there are none.
         shape: height and width of the items, if they are pictures themselves.
     """
 
@@ -56,18 +59,75 @@ def _written(text: str, height: int, width: int) -> Tensor:
     return torch.from_numpy(np.asarray(picture, np.float32) / 255)
 
 
-def images(items: Tensor) -> Drawing:
-    """Items (N, H, W) as grey images, on one scale."""
+def images(items: Tensor, *, ink: bool = True) -> Drawing:
+    """Items (N, H, W) or (N, C, H, W) as images, on one scale: three channels or more are red, green and blue first.
+
+    Args:
+        items: integers of 8 bits from black to full light, or numbers on a scale of their own.
+        ink: whether grey levels are ink, 0 is white; else they are light, 0 is black.
+    """
+    *_, height, width = items.shape
+    if items.ndim == 3 and ink:
+        return Drawing(
+            lambda axes, shown: _draw_grey(axes, items[shown]),
+            small=lambda shown, shape: _resized(items[shown] / (float(items[shown].max()) or 1.0), shape),
+            shape=(height, width),
+        )
 
     def draw(axes: Sequence[Any], shown: Tensor) -> None:
-        chosen = items[shown]
-        for axis, item in zip(axes, chosen, strict=True):
-            axis.imshow(item, cmap="gray_r", vmin=chosen.min(), vmax=chosen.max())
+        for axis, item in zip(axes, _light(items[shown]), strict=True):
+            axis.imshow(item.movedim(0, -1).expand(-1, -1, LEAST_CHANNELS))
 
     def small(shown: Tensor, shape: tuple[int, int]) -> Tensor:
-        return items[shown] / (float(items[shown].max()) or 1.0)
+        dark = 1 - _light(items[shown])
+        return _resized(dark if dark.shape[1] == LEAST_CHANNELS else dark[:, 0], shape)
 
-    return Drawing(draw, small=small, shape=(items.shape[1], items.shape[2]))
+    return Drawing(draw, small=small, shape=(height, width))
+
+
+def _draw_grey(axes: Sequence[Any], chosen: Tensor) -> None:
+    low, high = _range(chosen)
+    for axis, item in zip(axes, chosen, strict=True):
+        axis.imshow(item, cmap="gray_r", vmin=low, vmax=high)
+
+
+def _light(items: Tensor) -> Tensor:
+    """Return images from 0 (black) to 1 of one channel or three, shape (n, 1 or 3, H, W); what is missing is black."""
+    items = items[:, None] if items.ndim == 3 else items
+    items = items[:, :LEAST_CHANNELS] if items.shape[1] >= LEAST_CHANNELS else items[:, :1]
+    low, high = (0.0, 255.0) if items.dtype == torch.uint8 else _range(items)
+    return ((items.float() - low) / ((high - low) or 1.0)).nan_to_num(0, 0, 0)
+
+
+def _resized(pictures: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return pictures (n, ..., H, W) in another height and width."""
+    if tuple(pictures.shape[-2:]) == shape:
+        return pictures
+    with_channels = pictures[:, None] if pictures.ndim == 3 else pictures
+    found = torch.nn.functional.interpolate(with_channels.float(), shape, mode="bilinear", antialias=True)
+    return found.view(*pictures.shape[:-2], *shape).clamp(0, 1)
+
+
+def _range(items: Tensor) -> tuple[float, float]:
+    """Return the least and the largest of the values that are finite, 0 and 0 where there are none."""
+    values = items[items.isfinite()]
+    return (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+
+
+def texts(items: Tensor) -> Drawing:
+    """Items (N, T) as the texts that they are: bytes of UTF-8 that end in zeros, or numbers of tokens."""
+
+    def draw(axes: Sequence[Any], shown: Tensor) -> None:
+        for axis, item in zip(axes, items[shown], strict=True):
+            text, size = fitted_text(text_of(item))
+            style = {"ha": "center", "va": "center", "fontsize": size, "parse_math": False}
+            axis.text(0.5, 0.5, text, transform=axis.transAxes, **style)
+            axis.set_box_aspect(1)
+
+    def small(shown: Tensor, shape: tuple[int, int]) -> Tensor:
+        return torch.stack([drawn_text(text_of(item), *shape) for item in items[shown]])
+
+    return Drawing(draw, small=small)
 
 
 def vectors(items: Tensor) -> Drawing:
@@ -75,16 +135,35 @@ def vectors(items: Tensor) -> Drawing:
 
     def draw(axes: Sequence[Any], shown: Tensor) -> None:
         chosen = items[shown].flatten(1)
-        margin = 0.08 * float(chosen.max() - chosen.min()) or 1.0
+        low, high = _range(chosen)
+        margin = 0.08 * (high - low) or 1.0
         for number, (axis, item) in enumerate(zip(axes, chosen, strict=True)):
             style = {"marker": ".", "ms": 4} if len(item) <= 40 else {"lw": 0.8}
             if number:
                 axis.plot(chosen[0], color=GHOST, lw=2.5)
             axis.plot(item, color=LINE, **style)
-            axis.set_ylim(float(chosen.min()) - margin, float(chosen.max()) + margin)
+            axis.set_ylim(low - margin, high + margin)
             axis.set_box_aspect(1)
 
     return Drawing(draw, ("grey behind lines: the partner",))
+
+
+def by_form(form: str, items: Tensor) -> Drawing:
+    """Items of a form, ``numbers``, ``image``, ``labels`` or ``text``, as one draws those.
+
+    Args:
+        form: of the modality; an image of another shape than (H, W) or (C, H, W) is drawn as numbers.
+        items: as stored, shape (N, ...).
+
+    Example:
+        >>> by_form("image", torch.zeros(2, 3, 32, 48, dtype=torch.uint8)).shape
+        (32, 48)
+    """
+    if items.ndim == 1:
+        return numbers(items)
+    if form == "image" and items.ndim in (3, 4):
+        return images(items, ink=False)
+    return texts(items) if form == "text" and items.ndim == 2 else vectors(items)
 
 
 def paths(items: Tensor) -> Drawing:

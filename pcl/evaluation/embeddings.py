@@ -22,6 +22,7 @@ from pcl.evaluation.retrieval import identity_of
 from pcl.storage.place import Place, write_bytes
 
 LARGEST_SPRITE = 8192  # pixels of a side that the projector takes
+LARGEST_PICTURE = 64  # pixels of a side of a point's
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Embeddings:
     Attributes:
         points: shape (n, E).
         metadata: a row for each, and the head first.
-        images: of the points, grey levels from 0 (white) to 1, shape (n, height, width), where there are any.
+        images: of the points, where there are any: grey levels from 0 (white) to 1, shape (n, height, width), or
+            (n, 3, height, width) of red, green and blue.
     """
 
     points: Tensor
@@ -73,7 +75,12 @@ def _small_pictures(drawings: tuple[Drawing, Drawing] | None, shown: Sequence[Te
     shape = next((one.shape for one in drawings or () if one.shape is not None), None)
     if shape is None or None in small:
         return None
-    return torch.cat([make(part, shape) for make, part in zip(small, shown, strict=True) if make is not None])
+    smaller = math.ceil(max(shape) / LARGEST_PICTURE)
+    shape = max(1, shape[0] // smaller), max(1, shape[1] // smaller)
+    made = [make(part, shape) for make, part in zip(small, shown, strict=True) if make is not None]
+    if len({part.ndim for part in made}) > 1:
+        made = [part if part.ndim == 4 else part[:, None].expand(-1, 3, -1, -1) for part in made]
+    return torch.cat(made)
 
 
 def write_projector(folder: Place, step: int, embeddings: Embeddings) -> None:
@@ -95,7 +102,7 @@ def write_projector(folder: Place, step: int, embeddings: Embeddings) -> None:
     sprite = None if embeddings.images is None else _sprite(embeddings.images)
     if embeddings.images is not None and sprite is not None:
         shown.sprite.image_path = "sprite.png"
-        shown.sprite.single_image_dim.extend([embeddings.images.shape[2], embeddings.images.shape[1]])
+        shown.sprite.single_image_dim.extend([*embeddings.images.shape[:-3:-1]])
         write_bytes(folder / shown.sprite.image_path, sprite)
     write_bytes(folder / "projector_config.pbtxt", text_format.MessageToString(config).encode())
 
@@ -106,13 +113,16 @@ def _tsv(rows: list[list[str]]) -> bytes:
 
 def _sprite(images: Tensor) -> bytes | None:
     """Return a PNG of images in rows of a square grid, None where it would be too large for the projector."""
-    num, height, width = images.shape
+    num, *_, height, width = images.shape
     side = math.ceil(math.sqrt(num))
     if side * max(height, width) > LARGEST_SPRITE:
         return None
-    grid = torch.zeros(side * side, height, width)
-    grid[:num] = images
-    rows = grid.view(side, side, height, width).transpose(1, 2).reshape(side * height, side * width)
+    colours = images if images.ndim == 4 else images[:, None]
+    grid = torch.zeros(side * side, colours.shape[1], height, width)
+    grid[:num] = colours
+    # of rows of pictures, columns of pictures and colours to height, width and colours of one picture
+    picture = grid.view(side, side, -1, height, width).permute(0, 3, 1, 4, 2).reshape(side * height, side * width, -1)
+    light = (255 * (1 - picture)).clamp(0, 255).byte().numpy()
     buffer = io.BytesIO()
-    Image.fromarray((255 * (1 - rows)).clamp(0, 255).byte().numpy()).save(buffer, "PNG")
+    Image.fromarray(light if images.ndim == 4 else light[:, :, 0]).save(buffer, "PNG")
     return buffer.getvalue()
