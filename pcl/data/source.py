@@ -41,7 +41,7 @@ class SourceContext:
 class Source(Protocol):
     """Where pairs come from.
 
-    A source that inherits from it has no channel statistics and no notes unless it gives them.
+    A source that inherits from it counts all statistics but those of channels, and has no notes unless it gives them.
     """
 
     @property
@@ -53,6 +53,11 @@ class Source(Protocol):
     def split_rule(self) -> str:
         """How pairs were divided into the splits, a phrase."""
         ...
+
+    @property
+    def counted(self) -> dict[str, ArrayInfo]:
+        """The arrays whose statistics are taken as their shards are written, which holds a shard of them at a time."""
+        return {name: info for name, info in self.arrays.items() if info.has_moments}
 
     def provenance(self) -> dict[str, Any]:
         """Return name, hash and licence of the source, and the facts that encoders and evaluations need."""
@@ -67,7 +72,7 @@ class Source(Protocol):
         ...
 
     def statistics(self) -> dict[str, dict[str, Any]]:
-        """Return mean and standard deviation, over the training split, of the arrays that keep them by channel."""
+        """Return what the manifest keeps of the training split, of the arrays that are not counted."""
         return {}
 
     def notes(self, record_pairs: int) -> list[str]:

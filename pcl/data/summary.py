@@ -84,9 +84,8 @@ def describe_needs(source: Source, plans: Sequence[ShardPlan], record_pairs: int
         record_pairs: pairs in a record.
     """
     largest = max(plan.stop - plan.start for plan in plans)
-    counted = {name: info for name, info in source.arrays.items() if info.has_moments}
-    # a record is written, and read back, at a time; of what has moments the whole shard is held, and joined
-    shard = 2 * _record_bytes(source.arrays, min(record_pairs, largest)) + 2 * _record_bytes(counted, largest)
+    # a record is written, and read back, at a time; of what is counted the whole shard is held, and joined
+    shard = 2 * _record_bytes(source.arrays, min(record_pairs, largest)) + 2 * _record_bytes(source.counted, largest)
     return [f"memory of a task: {shard / MEGABYTE:.1f} MB of its pairs", *source.notes(record_pairs)]
 
 

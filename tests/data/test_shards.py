@@ -29,6 +29,7 @@ from pcl.data.loader import LaneLoader, iterate_split
 from pcl.data.manifest import ArrayInfo, Manifest, load_manifest, manifest_sha256
 from pcl.data.records import read_records
 from pcl.data.shards import begin_build, build_shard, plan_shards
+from pcl.data.source import Source
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.problems.gaussian_process.source import GaussianProcessSource
 from pcl.storage.stored import sealed
@@ -41,7 +42,7 @@ CONFIG = {"num_shards": NUM_SHARDS, "seed": 0}
 
 
 @dataclasses.dataclass
-class Table:
+class Table(Source):
     """A source that holds its pairs in memory: ``table[split]`` is (u, v)."""
 
     table: dict[str, tuple[np.ndarray, np.ndarray]]
