@@ -12,6 +12,7 @@ import pcl
 from pcl.commands.command_line import Guide, job, watch
 from pcl.config.identity import differing, experiment_hash
 from pcl.config.load import Config
+from pcl.config.values import short
 from pcl.data.manifest import Manifest
 from pcl.errors import BadInputError, RunFailedError, printable
 from pcl.evaluation.evaluate import evaluate
@@ -118,10 +119,10 @@ def check_is_meant(run: Place, recorded: Mapping[str, Any], wanted: Mapping[str,
 
 def chosen_checkpoint(run: Place, names: Sequence[str], asked: str) -> str:
     """Return the checkpoint that is asked for, else the newest that is whole, and say so where it is not the newest."""
-    if asked.isdecimal() and len(asked) <= MOST_DIGITS and checkpoint_name(int(asked)) in names:
+    if asked.isascii() and asked.isdecimal() and len(asked) <= MOST_DIGITS and checkpoint_name(int(asked)) in names:
         return checkpoint_name(int(asked))
     if asked and asked not in names:
-        raise BadInputError(f"evaluation.checkpoint={asked}: {run} holds {', '.join(names)}")
+        raise BadInputError(f"evaluation.checkpoint={printable(short(asked))}: {run} holds {', '.join(names)}")
     if asked:
         return asked
     lost = lost_checkpoints(run)

@@ -11,6 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pcl.cluster.jobs import Job
+from pcl.commands.command_line import plugins_in_job
 from pcl.config.load import load_config
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.evaluation.tables import format_table
@@ -72,12 +73,12 @@ class World:
         self.storage, self.jobs, self.clock, self.lines, self.theory = storage, Jobs(), Clock(), [], []
         self.new_head()
 
-    def new_head(self):
+    def new_head(self, options=OPTIONS):
         self.head = Head(
             self.storage / "head",
             self.jobs,
             lambda: self.theory,
-            OPTIONS,
+            options,
             say=self.lines.append,
             clock=self.clock,
         )
@@ -113,7 +114,7 @@ class World:
     def config_of(self, name):
         """Return the configuration with which a job evaluates."""
         path, *overrides = shlex.split(self.jobs.commands[name])[4:]
-        assert path == str(self.storage / load_config(path, overrides).name / "config.yaml")
+        assert path == str(self.storage / load_config(path, overrides).name)
         return load_config(path, overrides)
 
     @property
@@ -174,6 +175,29 @@ def test_a_run_whose_own_evaluation_lies_elsewhere_is_evaluated_where_the_head_l
     world.step()
     config = world.config_of(world.jobs.running[0])
     assert (config.evaluation.split, config.evaluation.max_pairs) == ("test", 0)
+
+
+def test_evaluations_know_the_plugins_of_the_head_and_none_that_a_run_names(world, tmp_path):
+    evil, own = tmp_path / "evil.py", tmp_path / "our, own.py"
+    evil.write_text(f"open({str(tmp_path / 'sung')!r}, 'w')")
+    own.write_text("")
+    claim(world.storage / "mnist", {"seed": 0, "name": "mnist"}, SAVED + f"plugins: [{evil}]\n")
+    world.commit("mnist", 100)
+    world.step()
+    (first,) = world.jobs.running
+    assert world.config_of(first).plugins == []
+    for _ in range(OPTIONS.rules.attempts):
+        for name in world.jobs.running:
+            world.jobs.jobs[name] = Job("FAILED", "error: the encoder is not known here")
+        for _ in range(2):
+            world.step(50)
+    assert world.states() == {"mnist checkpoint_00000100": "given up"}
+    world.new_head(replace(OPTIONS, overrides=tuple(plugins_in_job([str(own)])), about=("a1b2",)))
+    world.step()
+    (again,) = world.jobs.running
+    assert again.split("-")[:3] == first.split("-")[:3]
+    assert world.config_of(again).plugins == [str(own)]
+    assert not (tmp_path / "sung").exists()
 
 
 def test_an_evaluation_that_is_there_is_not_repeated(world):
