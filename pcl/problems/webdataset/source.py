@@ -45,6 +45,13 @@ def webdataset_source(settings: WebdatasetSettings, context: SourceContext) -> "
     if not len(seen.samples):
         raise BadInputError(_no_pairs(index, parts))
     division = divide(seen.samples, index.tars, settings, context.seed)
+    for name, part, shared in zip("uv", parts, division.shared, strict=True):
+        unknown = len(division.samples["test"]) - shared
+        if part.form == "labels" and unknown:
+            raise BadInputError(
+                f"{unknown:,} held-out pairs have a label {name} that no training pair has: choose another split or "
+                "data.seed, or leave these pairs out"
+            )
     return WebdatasetSource(settings, parts, seen, index, division)
 
 
