@@ -111,37 +111,34 @@ def read_index(paths: Sequence[Path], parts: Sequence[Part], hash_key: bytes, pr
     Raises:
         DamagedDataError: a tar is none, or was cut off.
     """
-    whole = [Tar(path, _sha256(path)) for path in progress(paths, "tar")]
-    tars = sorted(whole, key=lambda tar: (tar.path.name, tar.sha256))
-    index = Index(tars, np.empty(0, SAMPLE))
-    found = [_samples_of(number, tar.path, parts, hash_key, index) for number, tar in enumerate(progress(tars, "tar"))]
-    index.samples = np.concatenate(found)
-    return index
+    found = [_index_of(path, parts, hash_key) for path in progress(paths, "tar")]
+    found.sort(key=lambda one: (one.tars[0].path.name, one.tars[0].sha256))
+    whole = Index([tar for one in found for tar in one.tars], np.concatenate([one.samples for one in found]))
+    whole.samples["tar"] = np.repeat(np.arange(len(found)), [len(one.samples) for one in found])
+    for one in found:
+        whole.num_samples += one.num_samples
+        whole.extensions += one.extensions
+        whole.skipped += one.skipped
+        whole.first = one.first | whole.first
+    return whole
 
 
-def _sha256(path: Path) -> str:
-    try:
-        return sha256(path)
-    except OSError as error:
-        raise BadInputError(f"{printable(path)} cannot be read ({error.strerror}): give a file that can") from error
-
-
-def _samples_of(number: int, path: Path, parts: Sequence[Part], hash_key: bytes, index: Index) -> np.ndarray:
-    """Return the samples of a tar that have both parts; the others are counted."""
-    members = _members(path, {part.extension for part in parts}, index.extensions)
-    index.num_samples += len(members)
-    samples = np.zeros(len(members), SAMPLE)
-    num_whole = 0
+def _index_of(path: Path, parts: Sequence[Part], hash_key: bytes) -> Index:
+    """Return the index of one tar."""
+    extensions = Counter[str]()
+    members = _members(path, {part.extension for part in parts}, extensions)  # first: it may not be worth a hash
+    index = Index([Tar(path, sha256(path))], np.zeros(len(members), SAMPLE), len(members), extensions)
+    num_pairs = 0
     for key, places in members.items():
         if reason := _wrong(parts, places):
             index.skip(reason, f"{key} in {path.name}")
             continue
-        own = [places[part.extension] for part in parts]
-        at, size = zip(*own, strict=True)
+        at, size = zip(*(places[part.extension] for part in parts), strict=True)
         hashed = blake2b(key.encode(errors="surrogateescape"), digest_size=8, key=hash_key).digest()
-        samples[num_whole] = (number, at, size, int.from_bytes(hashed), (0, 0))
-        num_whole += 1
-    return samples[:num_whole]
+        index.samples[num_pairs] = (0, at, size, int.from_bytes(hashed), (0, 0))
+        num_pairs += 1
+    index.samples = index.samples[:num_pairs].copy()
+    return index
 
 
 Place = tuple[int, int] | str  # where a file begins and how long it is, or what is wrong with it
@@ -179,6 +176,8 @@ def _members(path: Path, wanted: set[str], extensions: Counter[str]) -> dict[str
 
 def _unreadable(path: Path, error: Exception) -> Exception:
     shown = printable(path)
+    if isinstance(error, PermissionError | FileNotFoundError):
+        return BadInputError(f"{shown} cannot be read ({error.strerror}): give a file that can")
     with contextlib.suppress(OSError), path.open("rb") as stream:
         begin = stream.read(max(map(len, COMPRESSED)))
         if any(begin.startswith(magic) for magic in COMPRESSED):

@@ -111,7 +111,8 @@ def survey(index: Index, decoders: Sequence[Decoder], progress: Progress) -> Sur
 
 def _count(index: Index, seen: Survey, sample: np.void, look: Look) -> None:
     if look.reason:
-        index.skip(look.reason, _name_of(index.tars[sample["tar"]], int(sample["at"][look.reason[0] == "v"])))
+        at = int(sample["at"]["uv".index(look.reason[0])])
+        index.skip(look.reason, _name_of(index.tars[sample["tar"]], at))
         return
     sample["digest"] = [told.digest for told in look.told]
     for name, told in zip("uv", look.told, strict=True):
