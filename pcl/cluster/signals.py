@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any, Self
 
@@ -33,10 +33,6 @@ class Interrupted(KeyboardInterrupt):
         return 128 + self.number
 
 
-def _raise(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(number)
-
-
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
     """Handle the signals in a block, but for those that are ignored, as nohup has it; only the main thread can."""
@@ -55,9 +51,29 @@ def handled(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise ``Interrupted`` in a block when a signal comes."""
-    with handled(_raise):
+    """Raise ``Interrupted`` in a block when a signal comes, also where Ray waits and raises what it makes of it."""
+    told: list[int] = []
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        raise Interrupted(number)
+
+    with handled(tell), _under_its_name(lambda: told[0] if told else None):
         yield
+
+
+@contextmanager
+def _under_its_name(number: Callable[[], int | None]) -> Iterator[None]:
+    """Raise ``Interrupted`` for a signal that Ray's compiled code turned into a bare ``KeyboardInterrupt``."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt as error:
+        told = number()
+        if told is None:
+            raise
+        raise Interrupted(told) from error
 
 
 class Stopping:
@@ -77,17 +93,18 @@ class Stopping:
         self.number: int | None = None
         self._ask, self._patience_s = ask, patience_s
         self._since, self._insists = 0.0, False
-        self._handled = handled(self._handle)
+        self._contexts = ExitStack()
         self._timer = threading.Timer(patience_s, self.insist)
         self._timer.daemon = True
 
     def __enter__(self) -> Self:
-        self._handled.__enter__()
+        self._contexts.enter_context(handled(self._handle))
+        self._contexts.enter_context(_under_its_name(lambda: self.number))
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._timer.cancel()
-        self._handled.__exit__(*error)
+        self._contexts.__exit__(*error)
 
     def insist(self) -> None:
         """End the block at once, from any thread."""

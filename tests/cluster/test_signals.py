@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
+from pcl.cluster.signals import SIGNALS, Interrupted, Stopping, interruptible
 from tests.typed import ROOT
 
 JOB = """
@@ -88,3 +90,25 @@ def test_a_terminal_that_is_gone_changes_nothing():
     # whoever writes to it now gets an error
     process.send_signal(signal.SIGHUP)
     assert process.wait(30) == 129
+
+
+@pytest.mark.parametrize("context", [interruptible, lambda: Stopping(lambda: None, 60)])
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_keeps_its_name_where_compiled_code_raises_another_error(number, context):
+    """Ray's code waits, looks for signals, and raises a bare KeyboardInterrupt for what a handler raised."""
+
+    def wait_as_ray_does():
+        with suppress(Interrupted):
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as caught, context():
+        wait_as_ray_does()
+    assert caught.value.number == number
+
+
+def test_a_keyboard_interrupt_of_nobody_stays_what_it_is():
+    with pytest.raises(KeyboardInterrupt) as caught, interruptible():
+        raise KeyboardInterrupt
+    assert not isinstance(caught.value, Interrupted)
