@@ -8,6 +8,8 @@ import pcl
 
 @pcl.encoder("wide")
 class Wide(nn.Module):
+    """Two layers."""
+
     def __init__(self, shape, embedding_dim, *, width: int = 16, scale: float = 1.0):
         super().__init__()
         self.scale = scale

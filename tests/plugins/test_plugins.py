@@ -126,7 +126,10 @@ def test_the_plugin_is_part_of_the_experiment_and_of_the_shards_that_it_makes(ru
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["model.settings_u.widht=3"], "model.settings_u.widht: model.encoder_u=wide has no such setting: it has width"),
+        (
+            ["model.settings_u.widht=3"],
+            "model.settings_u.widht: model.encoder_u=wide has no such setting: it has width",
+        ),
         (["model.settings_u.width=many"], "model.settings_u.width=many: it must be an integer"),
         (["model.settings_u=3"], "model.settings_u=3: it must be a mapping"),
         (["model.encoder_u=linear", "model.settings_u.width=3"], "model.encoder_u=linear has no settings here"),
@@ -164,7 +167,10 @@ def test_a_resolved_configuration_is_one_again(run_file, tmp_path):
         ("import nothing_of_this_name", "line 1: ModuleNotFoundError: No module named 'nothing_of_this_name'"),
         ("\n\n1 / 0", "line 3: ZeroDivisionError: division by zero"),
         ("import pcl\n@pcl.encoder('linear')\nclass A:\n  def __init__(self, shape, embedding_dim): ...", "two kinds"),
-        ("import pcl\n@pcl.encoder('a')\nclass A:\n  def __init__(self, shape, embedding_dim, w): ...", "argument w of"),
+        (
+            "import pcl\n@pcl.encoder('a')\nclass A:\n  def __init__(self, shape, embedding_dim, w): ...",
+            "argument w of",
+        ),
         ("import pcl\n@pcl.encoder('a')\nclass A:\n  def __init__(self, s, e, mean: float = 0.): ...", "rename it"),
         ("import pcl\n@pcl.loss('joint')\ndef f(u, v, tau, *, workers): ...", "two kinds of losses are named 'joint'"),
         ("import pcl\n@pcl.problem('mnist')\ndef f(): ...", "two kinds of pairs are named 'mnist'"),
@@ -181,9 +187,7 @@ def test_files_that_are_no_plugins(tmp_path):
     (tmp_path / "binary.py").write_bytes(b"\xff\xfe\x00")
     assert "it is not UTF-8" in line_of([tmp_path / "binary.py"])
     (tmp_path / "other").mkdir()
-    assert "two plugins are named mine" in line_of(
-        [written(tmp_path, ""), written(tmp_path / "other", "", "mine.py")]
-    )
+    assert "two plugins are named mine" in line_of([written(tmp_path, ""), written(tmp_path / "other", "", "mine.py")])
 
 
 def test_a_plugin_is_run_once_and_again_when_it_has_changed(tmp_path):
