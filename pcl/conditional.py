@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcl.entrance import checked_tensor
+from pcl.entrance import checked_tensor, in_kind
 from pcl.precision import in_full_precision
 from pcl.tilting import check_temperature
 
@@ -75,8 +75,8 @@ def draw(weights: Tensor, num_samples: int, generator: torch.Generator) -> Tenso
 class Conditional:
     """The conditional of a model given queries, carried by a reference set.
 
-    Arrays of numpy are as good as tensors, and every method checks what it is given. Queries are features of the
-    modality that is given, (Q, F). Half precision is computed in single precision, under autocast too.
+    Arrays of numpy are as good as tensors and are answered in kind; every method checks what it is given. Queries are
+    features of the modality that is given, (Q, F). Half precision is computed in single precision, under autocast too.
 
     Args:
         features: feature maps of the references, shape (N, F).
@@ -116,15 +116,21 @@ class Conditional:
         queries = checked_tensor("queries", queries, ("Q", self.features.shape[1]), self.features)
         return _relative_scores(queries, self.features, self.log_prior)
 
-    def log_weights(self, queries: Any) -> Tensor:
-        """Return log w_i of every query's features (Q, F), shape (Q, N)."""
+    def _log_weights(self, queries: Any) -> Tensor:
         scores, log_normaliser = self._scores(queries)
         return scores + self.log_prior - log_normaliser
 
+    @in_kind
+    def log_weights(self, queries: Any) -> Tensor:
+        """Return log w_i of every query's features (Q, F), shape (Q, N)."""
+        return self._log_weights(queries)
+
+    @in_kind
     def weights(self, queries: Any) -> Tensor:
         """Return w_i of every query, shape (Q, N); rows sum to one."""
-        return self.log_weights(queries).exp()
+        return self._log_weights(queries).exp()
 
+    @in_kind
     def log_density(self, queries: Any) -> Tensor:
         r"""Return log rho(x_i|y) with respect to the prior on the references, shape (Q, N).
 
@@ -135,25 +141,29 @@ class Conditional:
         scores, log_normaliser = self._scores(queries)
         return scores - log_normaliser
 
+    @in_kind
     def mode(self, queries: Any) -> Tensor:
         """Return the index of the reference with the largest weight, shape (Q,) (Theorem 4.2)."""
-        return self.log_weights(queries).argmax(-1)
+        return self._log_weights(queries).argmax(-1)
 
+    @in_kind
     def sample(self, queries: Any, num_samples: int, generator: torch.Generator) -> Tensor:
         """Draw reference indices with replacement, shape (Q, num_samples)."""
-        return draw(self.weights(queries), num_samples, generator)
+        return draw(self._log_weights(queries).exp(), num_samples, generator)
 
+    @in_kind
     def mean(self, queries: Any, values: Any) -> Tensor:
         """Return the weighted mean of values carried by the references, (N, ...) -> (Q, ...), summed in float64.
 
         Values of an integer dtype have means in the dtype of the features.
         """
-        values, weights = self._values(values), self.weights(queries)
+        values, weights = self._values(values), self._log_weights(queries).exp()
         return _shaped(_weighted_sum(weights, values), weights, values)
 
+    @in_kind
     def variance(self, queries: Any, values: Any) -> Tensor:
         """Return the weighted variance of values carried by the references, (N, ...) -> (Q, ...), as for ``mean``."""
-        values, weights = self._values(values), self.weights(queries)
+        values, weights = self._values(values), self._log_weights(queries).exp()
         # the variance does not see the shift, its rounding errors do
         shift = _weighted_sum(weights.new_full((1, len(values)), 1 / len(values)), values)
         mean, square = (_weighted_sum(weights, values, shift, power) for power in (1, 2))
@@ -162,9 +172,10 @@ class Conditional:
     def _values(self, values: Any) -> Tensor:
         return checked_tensor("values", values, (len(self.features),), more_axes=True).to(self.features.device)
 
+    @in_kind
     def effective_sample_size(self, queries: Any) -> Tensor:
         r"""Return :math:`1 / \sum_i w_i^2` of every query, shape (Q,), between 1 and N."""
-        return torch.exp(-torch.logsumexp(2 * self.log_weights(queries), -1)).clamp(1.0, math.inf)
+        return torch.exp(-torch.logsumexp(2 * self._log_weights(queries), -1)).clamp(1.0, math.inf)
 
 
 def _weighted_sum(weights: Tensor, values: Tensor, shift: float | Tensor = 0.0, power: int = 1) -> Tensor:

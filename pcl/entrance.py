@@ -3,16 +3,40 @@
 Shapes: N items of one modality, of a shape that a rule names.
 """
 
-__all__ = ["Items", "as_tensor", "checked_tensor"]
+__all__ = ["Items", "as_tensor", "checked_tensor", "in_kind"]
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 Shape = tuple[int | str, ...]
+S = TypeVar("S")
+P = ParamSpec("P")
+
+
+def in_kind(method: Callable[Concatenate[S, Any, P], Tensor]) -> Callable[Concatenate[S, Any, P], Any]:
+    """Decorator of a method of items or queries that answers in kind: an array of numpy for one, else a tensor.
+
+    Example:
+        >>> class Double:
+        ...     @in_kind
+        ...     def of(self, items):
+        ...         return 2 * as_tensor("items", items)
+        >>> Double().of(np.ones(2)), Double().of(torch.ones(2))
+        (array([2., 2.]), tensor([2., 2.]))
+    """
+
+    @wraps(method)
+    def answer(self: S, given: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        result = method(self, given, *args, **kwargs)
+        return result.detach().cpu().numpy() if isinstance(given, np.ndarray) else result
+
+    return answer
 
 
 def as_tensor(name: str, given: Any) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pcl.conditional import Conditional
-from pcl.entrance import Items, as_tensor
+from pcl.entrance import Items, as_tensor, in_kind
 from pcl.tilting import TILTINGS, Temperature, feature_maps, log_tilting
 
 BLOCK_ITEMS, BLOCK_BYTES = 1024, 4_000_000  # of references encoded at a time: layers hold many times as much
@@ -17,8 +17,9 @@ BLOCK_ITEMS, BLOCK_BYTES = 1024, 4_000_000  # of references encoded at a time: l
 class PairModel(nn.Module):
     """Encoders of u and v with the tilting that joins them.
 
-    Its methods take stored items as tensors or as arrays of numpy, and refuse those of another shape or dtype, or with
-    values that no encoder knows; a training, whose data were checked as they were stored, calls the encoders.
+    Its methods take stored items as tensors or as arrays of numpy, which are answered in kind, and refuse those of
+    another shape or dtype, or with values that no encoder knows; a training, whose data were checked as they were
+    stored, calls the encoders.
 
     Args:
         encoder_u: maps stored u, (B, *shape_u), to (B, E); its attribute ``items``, where it has one, says what it
@@ -47,37 +48,46 @@ class PairModel(nn.Module):
             tensor.to(like.device) if isinstance(given, Tensor) or not tensor.is_floating_point() else tensor.to(like)
         )
 
+    def _encode(self, name: str, given: Any) -> Tensor:
+        encoder = self.encoder_u if name == "u" else self.encoder_v
+        embedding: Tensor = encoder(self._checked(name, encoder, given))
+        return embedding
+
+    def _features(self, name: str, given: Any) -> Tensor:
+        embedding = self._encode(name, given)
+        return feature_maps(embedding, embedding, self.tilting)[0 if name == "u" else 1]
+
+    @in_kind
     def encode_u(self, u: Any) -> Tensor:
         """Return embeddings (B, E) of stored u.
 
         Raises:
             ValueError: u has another shape or dtype than what is stored, or values that are not finite.
         """
-        embedding: Tensor = self.encoder_u(self._checked("u", self.encoder_u, u))
-        return embedding
+        return self._encode("u", u)
 
+    @in_kind
     def encode_v(self, v: Any) -> Tensor:
         """Return embeddings (B, E) of stored v.
 
         Raises:
             ValueError: as for ``encode_u``.
         """
-        embedding: Tensor = self.encoder_v(self._checked("v", self.encoder_v, v))
-        return embedding
+        return self._encode("v", v)
 
     def forward(self, u: Any, v: Any) -> tuple[Tensor, Tensor]:
         """Return the feature maps of both modalities, (B, F) each."""
-        return feature_maps(self.encode_u(u), self.encode_v(v), self.tilting)
+        return feature_maps(self._encode("u", u), self._encode("v", v), self.tilting)
 
+    @in_kind
     def features_u(self, u: Any) -> Tensor:
         """Return the feature maps (B, F) of u alone."""
-        embedding = self.encode_u(u)
-        return feature_maps(embedding, embedding, self.tilting)[0]
+        return self._features("u", u)
 
+    @in_kind
     def features_v(self, v: Any) -> Tensor:
         """Return the feature maps (B, F) of v alone."""
-        embedding = self.encode_v(v)
-        return feature_maps(embedding, embedding, self.tilting)[1]
+        return self._features("v", v)
 
     @torch.no_grad()
     def conditional(self, direction: str, references: Any, log_prior: Any = None) -> Conditional:
@@ -95,12 +105,12 @@ class PairModel(nn.Module):
         if direction not in ("u_given_v", "v_given_u"):
             raise ValueError(f"direction {direction!r} is not known; choose u_given_v or v_given_u")
         of_u = direction == "u_given_v"
-        encode = self.features_u if of_u else self.features_v
         references = self._checked("references", self.encoder_u if of_u else self.encoder_v, references)
         step = max(1, min(BLOCK_ITEMS, BLOCK_BYTES // max(1, references[:1].nbytes)))
-        features = torch.cat([encode(block) for block in torch.split(references, step)])
+        features = torch.cat([self._features("u" if of_u else "v", block) for block in torch.split(references, step)])
         return Conditional(features, self.temperature(), log_prior)
 
+    @in_kind
     def log_tilting(self, u: Any, v: Any) -> Tensor:
         """Return s(u, v) of every u against every v, shape (len(u), len(v))."""
-        return log_tilting(self.encode_u(u), self.encode_v(v), self.tilting, self.temperature())
+        return log_tilting(self._encode("u", u), self._encode("v", v), self.tilting, self.temperature())

@@ -201,7 +201,8 @@ def test_arrays_of_numpy_and_of_any_layout_are_as_good_as_tensors(spec):
         read_only = items.numpy().copy()
         read_only.flags.writeable = False
         for array in (items.numpy(), reversed_twice, swapped, read_only, items.numpy().tolist()):
-            torch.testing.assert_close(encode(array), expected)
+            assert type(encode(array)) is (np.ndarray if isinstance(array, np.ndarray) else torch.Tensor)
+            torch.testing.assert_close(torch.as_tensor(encode(array)), expected)
     dtype = model.temperature().dtype
     linear = torch.nn.Linear(3, 2, dtype=dtype)
     plain = PairModel(linear, linear, "cosine", model.temperature)

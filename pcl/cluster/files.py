@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec  # type: ignore[import-untyped]
-import pyarrow.fs  # type: ignore[import-untyped]
+import pyarrow.fs
 
 from pcl.cluster.board import notice
 from pcl.errors import RunFailedError
