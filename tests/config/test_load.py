@@ -22,7 +22,7 @@ RUN_FILES = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "head
 
 
 UNUSED = (  # sections of sources and encoders that configs/gaussian.yaml does not name
-    *("data.streamfunction.", "data.ocean."),
+    *("data.streamfunction.", "data.ocean.", "data.arrays.", "data.webdataset."),
     *("model.transformer.", "model.linear_inverse.", "model.field_network."),
 )
 DEFAULTS = flatten(yaml.safe_load(page_of_keys()))

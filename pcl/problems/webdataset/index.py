@@ -34,7 +34,9 @@ SAMPLE = np.dtype(
         ("at", np.int64, (2,)),  # byte of the tar where u and v begin
         ("bytes", np.int64, (2,)),
         ("hash", np.uint64),  # of the key
-        ("digest", np.uint64, (2,)),  # of the bytes of u and of v
+        ("digest", np.uint64, (2,)),  # of what u and v are made of
+        ("sum", np.uint64, (2,)),  # of the stored values of images, and of their squares: exact, in any order
+        ("squares", np.uint64, (2,)),
     ]
 )
 """What is kept of a sample."""
@@ -135,7 +137,7 @@ def _index_of(path: Path, parts: Sequence[Part], hash_key: bytes) -> Index:
             continue
         at, size = zip(*(places[part.extension] for part in parts), strict=True)
         hashed = blake2b(key.encode(errors="surrogateescape"), digest_size=8, key=hash_key).digest()
-        index.samples[num_pairs] = (0, at, size, int.from_bytes(hashed), (0, 0))
+        index.samples[num_pairs] = (0, at, size, int.from_bytes(hashed), *[(0, 0)] * 3)
         num_pairs += 1
     index.samples = index.samples[:num_pairs].copy()
     return index

@@ -2,6 +2,7 @@
 
 __all__ = ["WebdatasetSource", "webdataset_source"]
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +27,7 @@ def webdataset_source(settings: WebdatasetSettings, context: SourceContext) -> "
     """Look through the tars that settings name, and return where their pairs come from.
 
     Every sample is read and decoded once, so that what is left out is known before anything is written. Held are some
-    60 bytes a sample, the names in one tar, and the few samples under way.
+    100 bytes a sample, the names in one tar, and the few samples under way.
 
     Args:
         settings: which tars, which parts of a sample, and how they are decoded and divided.
@@ -104,6 +105,25 @@ class WebdatasetSource(Source):
             name: replace(decoder.info, meaning=f"{decoder.info.meaning} ({printable(part.name)[:100]})")
             for name, part, decoder in zip("uv", self.parts, self.seen.decoders, strict=True)
         }
+
+    @property
+    def counted(self) -> dict[str, ArrayInfo]:
+        """Labels and numbers: the statistics of images follow from the look at every sample."""
+        return {name: info for name, info in self.arrays.items() if info.statistics in ("counts", "component")}
+
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """Return mean and standard deviation of the images of the training split, exact but for the last rounding."""
+        train, found = self.division.samples["train"], {}
+        for part, (name, info) in enumerate(self.arrays.items()):
+            if info.statistics == "scalar":
+                number = len(train) * math.prod(info.shape)
+                total, squares = (int(train[sums][:, part].sum()) for sums in ("sum", "squares"))
+                variance = (squares * number - total**2) / number**2
+                found[name] = {
+                    "mean": info.scale_factor * (total / number),
+                    "std": info.scale_factor * math.sqrt(variance),
+                }
+        return found
 
     @property
     def split_rule(self) -> str:

@@ -46,11 +46,13 @@ class Survey:
 
 
 class Told(NamedTuple):
-    """What is kept of an item: see ``Item``."""
+    """What is kept of an item: see ``Item``; of images the sum of their values and of the squares of these."""
 
     digest: int
     cut_from: int
     largest: int
+    sum: int
+    squares: int
 
 
 class Look(NamedTuple):
@@ -114,7 +116,8 @@ def _count(index: Index, seen: Survey, sample: np.void, look: Look) -> None:
         at = int(sample["at"]["uv".index(look.reason[0])])
         index.skip(look.reason, _name_of(index.tars[sample["tar"]], at))
         return
-    sample["digest"] = [told.digest for told in look.told]
+    for name in ("digest", "sum", "squares"):
+        sample[name] = [getattr(told, name) for told in look.told]
     for name, told in zip("uv", look.told, strict=True):
         seen.cut[name] += told.cut_from > 0
         seen.longest[name] = max(seen.longest[name], told.cut_from)
@@ -132,13 +135,20 @@ def _look(read: Read, sample: np.void, decoders: Sequence[Decoder]) -> Look:
             raise
         except ValueError as error:
             return Look(f"{'uv'[part]} {error}")
-        told.append(Told(digest_of(item), item.cut_from, item.largest))
+        sums = sums_of(item.array) if decoder.info.statistics == "scalar" else (0, 0)
+        told.append(Told(digest_of(item), item.cut_from, item.largest, *sums))
     return Look("", tuple(told))
 
 
 def digest_of(item: Item) -> int:
     """Return 64 bits that stand for what an item is made of."""
     return int.from_bytes(blake2b(item.told, digest_size=8).digest())
+
+
+def sums_of(image: np.ndarray) -> tuple[int, int]:
+    """Return the sum of the values of an image, and that of their squares."""
+    values = image.astype(np.uint32)
+    return int(values.sum(dtype=np.uint64)), int(np.square(values).sum(dtype=np.uint64))
 
 
 def _like_first(index: Index, part: int, decoder: Decoder) -> Decoder:

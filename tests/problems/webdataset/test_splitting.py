@@ -20,7 +20,7 @@ def samples_of(rows: list[tuple[int, tuple[int, int], int]]) -> np.ndarray:
     """Return samples of hashes of keys, digests of contents and tars."""
     samples = np.zeros(len(rows), SAMPLE)
     for number, (hashed, digest, tar) in enumerate(rows):
-        samples[number] = (tar, (512 * number, 0), (1, 1), hashed, digest)
+        samples[number] = (tar, (512 * number, 0), (1, 1), hashed, digest, (0, 0), (0, 0))
     return samples
 
 

@@ -12,9 +12,11 @@ from PIL import Image
 
 from pcl.data.source import SourceContext
 from pcl.errors import BadInputError, DamagedDataError
+from pcl.problems.problem import problem
 from pcl.problems.webdataset.settings import WebdatasetSettings
 from pcl.problems.webdataset.source import WebdatasetSource, webdataset_source
 from tests.modest import modest
+from tests.shards import build_shards
 
 
 def picture(level: int = 0, kind: str = "PNG", size: tuple[int, int] = (6, 4)) -> bytes:
@@ -262,3 +264,28 @@ def test_memory_does_not_grow_with_the_tar(tmp_path):
         source = source_of(path, u="bmp", v="json:n", json_numbers=["n"])
         for split in ("train", "test"):
             source.pairs(split, 0, 100)
+
+
+def test_labels_and_numbers_have_their_statistics(make_tar, tmp_path):
+    arrays = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    files = {}
+    for number, array in enumerate(arrays):
+        file = io.BytesIO()
+        np.save(file, array)
+        files |= {f"{number}.npy": file.getvalue(), f"{number}.cls": b"%d" % (number % 3)}
+    source = source_of(make_tar(files), u="npy", v="cls", test_fraction=0.3)
+    manifest = build_shards(tmp_path / "shards", source, 2, 4)
+    assert problem("webdataset").forms(manifest) == ("numbers", "labels")
+    train = source.pairs("train", 0, 100)
+    order = [int(np.flatnonzero((arrays == one).all(1))[0]) for one in train["u"]]
+    assert train["v"].tolist() == [number % 3 for number in order]
+    assert manifest.statistics["v"] == {"counts": np.bincount(train["v"]).tolist()}
+    np.testing.assert_allclose(manifest.statistics["u"]["mean"], arrays[order].mean(0), atol=1e-6)
+    np.testing.assert_allclose(manifest.statistics["u"]["std"], arrays[order].std(0), atol=1e-6)
+
+
+def test_a_label_that_is_held_out_only_is_refused(make_tar):
+    first = make_tar({"0.png": picture(), "0.cls": b"0"})
+    other = make_tar({"1.png": picture(1), "1.cls": b"1"}, "b.tar")
+    with pytest.raises(BadInputError, match="1 held-out pairs have a label v that no training pair has"):
+        source_of(first, other, v="cls", split="tar", test_tars=["b.tar"])
