@@ -31,10 +31,17 @@ ALLOWED = {
     "cluster": ("train", "config", "storage", "plugins.loading"),
     "head": ("cluster.jobs", "storage", "train.runs", "config.identity"),
 }
-ABOVE = ("pcl", "commands", "jobs")  # which may import all
-MAY_IMPORT_A_PROBLEM = ("pcl.commands", "pcl.problems.registry", "pcl.plugins.decorators")
+ABOVE = ("pcl", "library", "commands", "jobs")  # which may import all
+MAY_IMPORT_A_PROBLEM = ("pcl.commands", "pcl.library", "pcl.problems.registry", "pcl.plugins.decorators")
 MAY_IMPORT_RAY = ("pcl.cluster", "jobs")
-MAY_READ_CONFIGURATION = ("pcl.config", "pcl.commands", "pcl.train.parts", "pcl.train.session", "pcl.cluster.worker")
+MAY_READ_CONFIGURATION = (
+    "pcl.config",
+    "pcl.commands",
+    "pcl.library",
+    "pcl.train.parts",
+    "pcl.train.session",
+    "pcl.cluster.worker",
+)
 
 
 @functools.cache
