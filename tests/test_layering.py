@@ -22,7 +22,7 @@ ALLOWED = {
     "storage": (),
     "encoders": (),
     "data": ("storage",),
-    "plugins": ("encoders", "data", "problems.problem"),
+    "plugins": ("encoders", "data", "problems"),
     "config": ("storage", "encoders", "data.source", "data.augmentation", "problems.problem", "plugins.loading"),
     "evaluation": ("data", "encoders", "gaussian", "storage"),
     "train": ("data", "encoders", "config", "storage", "problems.problem", "plugins.loading"),
