@@ -6,13 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import pcl.cluster.connection  # noqa: F401 - before any test imports ray, which then reads how it is to listen
+if find_spec("ray"):  # the mathematics and the training are tested without it too
+    import pcl.cluster.connection  # noqa: F401 - before any test imports ray, which reads how it is to listen
 from pcl.data.manifest import Manifest
 from pcl.gaussian.process import GaussianProcessPair
 from pcl.problems.gaussian_process.source import GaussianProcessSource
