@@ -13,7 +13,7 @@ from pcl.data.source import Progress
 from pcl.problems.arrays.reading.address import Address
 from pcl.storage.stored import sha256
 
-PIECE_BYTES = 1 << 25
+PIECE_BYTES = 1 << 22
 
 
 def content_of_file(address: Address, progress: Progress) -> dict[str, Any]:

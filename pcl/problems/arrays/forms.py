@@ -93,10 +93,11 @@ class Items:
         if number not in self.last:
             self.last.clear()
             with damaged(self.stored.label):
-                loaded = self.stored.load(*self.stored.edges[number : number + 2].tolist())
+                start, stop = self.stored.edges[number : number + 2].tolist()
+                loaded = self.stored.load(start, stop)
                 if loaded.dtype.kind == "S":
                     loaded = np.ascontiguousarray(loaded).view(np.uint8)
-                self.last[number] = loaded.reshape(len(loaded), *self.shape)
+                self.last[number] = loaded.reshape(stop - start, *self.shape)
         return self.last[number]
 
     def __getstate__(self) -> dict[str, Any]:

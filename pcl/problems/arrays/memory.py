@@ -37,7 +37,7 @@ class MemoryPairs(ArraysSource):
     Example:
         >>> pairs = MemoryPairs(np.arange(20.0), np.arange(20) % 2, form_v="labels", test_fraction=0.2)
         >>> pairs.num_pairs("train"), pairs.num_pairs("test"), pairs.statistics()["v"]
-        (16, 4, {'counts': [8, 8]})
+        (16, 4, {'counts': [7, 9]})
     """
 
     def __init__(

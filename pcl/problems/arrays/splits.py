@@ -49,7 +49,7 @@ def by_group(groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
     Example:
         >>> by_group(np.array(["a", "a", "b", "c", "c"]), 0.4, seed=1).tolist()
-        [0, 0, 0, 1, 1]
+        [1, 1, 0, 0, 0]
     """
     found, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(found) < 2:
@@ -118,10 +118,12 @@ def divide(
     Raises:
         BadInputError: what a split needs is not given, what is given is not needed, or it has another length.
     """
+    groups, given = (None if one is None else _as_texts(one) for one in (groups, given))
     for name, rule, array in (("groups", "group", groups), ("given", "given", given)):
         if (array is None) == (settings.split == rule):
             what = f"needs {name}" if array is None else f"does not use {name}"
             raise BadInputError(f"split={settings.split} {what}: give both {name} and split={rule}, or neither")
+    for name, array in (("groups", groups), ("given", given)):
         if array is not None:
             _check(name, array, num_pairs)
     if settings.gap and settings.split != "order":
@@ -135,13 +137,19 @@ def divide(
     return random_split(num_pairs, settings.test_fraction, seed)
 
 
+def _as_texts(array: np.ndarray) -> np.ndarray:
+    """Return Python's texts as those of numpy."""
+    is_text = array.dtype.kind in "OT" and all(isinstance(one, str) for one in array.flat)
+    return array.astype(np.str_) if is_text else array
+
+
 def _check(name: str, array: np.ndarray, num_pairs: int) -> None:
     if array.shape != (num_pairs,):
         raise BadInputError(
             f"{name} has shape {array.shape} and there are {num_pairs:,} pairs: give one value for each"
         )
     if array.dtype.kind not in "biufUS" or (array.dtype.kind == "f" and np.isnan(array).any()):
-        lack = "lacks values" if array.dtype.kind in "fO" else f"holds {array.dtype}"
+        lack = "lacks values, or holds objects" if array.dtype.kind in "fO" else f"holds {array.dtype}"
         raise BadInputError(f"{name} {lack}: give a number or a text for every pair")
 
 

@@ -18,7 +18,7 @@ from pcl.data.source import Progress
 from pcl.errors import BadInputError
 from pcl.problems.arrays.forms import Items
 
-UNIT_BYTES = 4_000_000  # of a unit in float64
+UNIT_BYTES = 1_000_000  # of a unit in float64
 MOST_LABELS = 1 << 20  # counts that a manifest holds
 
 

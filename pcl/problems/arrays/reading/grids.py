@@ -4,10 +4,13 @@ __all__ = ["open_netcdf", "open_zarr"]
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
+import netCDF4
 import numpy as np
 import xarray as xr
 import zarr
@@ -17,6 +20,11 @@ from pcl.problems.arrays.reading.address import Address, choose
 from pcl.problems.arrays.reading.stored import Stored, block_edges, damaged
 
 SAMPLE = "sample"  # the dimension of the pairs, where there is one of this name
+COPIES = (
+    10  # of a block: what is read, what is decoded, and what the allocator keeps of the threads of Zarr, as measured
+)
+CACHE_BYTES = 1 << 20  # of HDF5: chunks are read once, whole
+ONE_READER = {"async.concurrency": 1}  # of a task: there are as many tasks as CPUs, and each thread keeps memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +42,7 @@ class Variable(Stored):
     engine: str
     dim: str
     is_raw: bool
+    copies: ClassVar[int] = COPIES
 
     @cached_property
     def opened(self) -> xr.DataArray:
@@ -42,7 +51,8 @@ class Variable(Stored):
 
     def load(self, start: int, stop: int) -> np.ndarray:
         """Return rows start .. stop - 1."""
-        return np.asarray(self.opened.isel({self.dim: slice(start, stop)}).transpose(self.dim, ...).values)
+        with zarr.config.set(ONE_READER):
+            return np.asarray(self.opened.isel({self.dim: slice(start, stop)}).transpose(self.dim, ...).values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +64,7 @@ class Chunked(Stored):
     """
 
     address: Address
+    copies: ClassVar[int] = COPIES
 
     @cached_property
     def opened(self) -> zarr.Array[Any]:
@@ -63,7 +74,8 @@ class Chunked(Stored):
 
     def load(self, start: int, stop: int) -> np.ndarray:
         """Return rows start .. stop - 1."""
-        return np.asarray(self.opened[start:stop])
+        with zarr.config.set(ONE_READER):
+            return np.asarray(self.opened[start:stop])
 
 
 def open_netcdf(address: Address, dim: str = "", *, is_raw: bool = False) -> Stored:
@@ -97,23 +109,31 @@ def open_zarr(address: Address, dim: str = "", *, is_raw: bool = False) -> Store
         found = zarr.open(str(address.path), mode="r")
         if isinstance(found, zarr.Array):
             return _chunked(Address(address.path, ""), dim)
-        names = [name for name, member in found.members(max_depth=None) if isinstance(member, zarr.Array)]
+        names = sorted(name for name, member in found.members(max_depth=None) if isinstance(member, zarr.Array))
         at_root = [name for name in names if "/" not in name and name not in _coordinates(found)]
         address = Address(address.path, address.name if address.name in names else choose(address, at_root, "variable"))
-        array = found[address.name]
-        has_dims = array.attrs.get("_ARRAY_DIMENSIONS") or getattr(array.metadata, "dimension_names", None)
-    if not has_dims:
+        group = address.name.rpartition("/")[0]
+        around = zarr.open_group(str(address.path), path=group, mode="r")
+        without = sorted(name for name, array in around.arrays() if not _dims_of(array))
+    if address.name.rpartition("/")[2] in without:
         return _chunked(address, dim)
+    if without:
+        raise BadInputError(
+            f"{address.label}: {without[0]} beside it names no dimensions, and all arrays of a group must do so "
+            "or none: keep them in groups of their own"
+        )
     return _variable(address, "zarr", dim, is_raw)
 
 
 def _coordinates(group: Any) -> set[str]:
     """Return the arrays of a group that say where its dimensions lie."""
-    named = {
-        name: array.attrs.get("_ARRAY_DIMENSIONS") or getattr(array.metadata, "dimension_names", None)
-        for name, array in group.arrays()
-    }
-    return {name for name, dims in named.items() if dims and list(dims) == [name]}
+    return {name for name, array in group.arrays() if _dims_of(array) == [name]}
+
+
+def _dims_of(array: Any) -> list[str]:
+    """Return the dimensions that an array names, in either format of Zarr, none where it names none."""
+    names = array.attrs.get("_ARRAY_DIMENSIONS") or getattr(array.metadata, "dimension_names", None)
+    return list(names or ())
 
 
 def _chunked(address: Address, dim: str) -> Stored:
@@ -166,7 +186,7 @@ def _dim_of_pairs(address: Address, dims: list[str], dim: str) -> str:
 def _open(address: Address, engine: str, is_raw: bool) -> xr.Dataset:
     """Open a group of a file; times stay numbers, and nothing that is read is kept."""
     more: Any = {"consolidated": False} if engine == "zarr" else {}  # what an array says of itself is hashed with it
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _small_cache():
         warnings.simplefilter("ignore")  # several fill values, no consolidated metadata: neither is an obstacle
         return xr.open_dataset(
             address.path,
@@ -177,3 +197,14 @@ def _open(address: Address, engine: str, is_raw: bool) -> xr.Dataset:
             cache=False,
             **more,
         )
+
+
+@contextmanager
+def _small_cache() -> Iterator[None]:
+    """Let files that are opened keep little: HDF5 would keep 64 MB of every variable."""
+    found = netCDF4.get_chunk_cache()
+    netCDF4.set_chunk_cache(CACHE_BYTES)
+    try:
+        yield
+    finally:
+        netCDF4.set_chunk_cache(*found)

@@ -10,13 +10,13 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from pcl.errors import BadInputError, DamagedDataError
 
-BLOCK_BYTES = 4_000_000  # of a block, unless a chunk of the file is larger
+BLOCK_BYTES = 2_000_000  # of a block, unless a chunk of the file is larger
 
 
 def block_edges(num_rows: int, item_bytes: int, chunk_rows: int = 1) -> np.ndarray:
@@ -39,8 +39,8 @@ def merged_edges(edges: np.ndarray, item_bytes: int) -> np.ndarray:
     """Edges of chunks of any length as those of blocks of several, no more than some megabytes of them.
 
     Example:
-        >>> merged_edges(np.array([0, 2, 3, 9]), 1_000_000)
-        array([0, 3, 9])
+        >>> merged_edges(np.array([0, 1, 2, 3, 9]), 1_000_000)
+        array([0, 2, 3, 9])
     """
     kept = [0]
     for before, edge in itertools.pairwise(edges[1:].tolist()):
@@ -67,6 +67,8 @@ def damaged(label: str) -> Iterator[None]:
 class Stored:
     """An array whose rows are the items of one modality.
 
+    Its ``copies`` are what reading a block takes, in blocks.
+
     Attributes:
         label: what it is called in messages.
         shape: (n, *item).
@@ -84,6 +86,7 @@ class Stored:
     names: tuple[str, ...] = ()
     units: str = "1"
     meaning: str = ""
+    copies: ClassVar[int] = 3
 
     @property
     def item_bytes(self) -> int:
@@ -92,8 +95,8 @@ class Stored:
 
     @property
     def bytes_at_once(self) -> int:
-        """Most bytes that reading its rows holds: a block as it is read, as it is decoded, and as it is kept."""
-        return 3 * int(np.diff(self.edges).max(initial=0)) * self.item_bytes
+        """Most bytes that reading its rows holds: blocks as they are read, decoded and kept."""
+        return self.copies * int(np.diff(self.edges).max(initial=0)) * self.item_bytes
 
     def load(self, start: int, stop: int) -> np.ndarray:
         """Return rows start .. stop - 1, between two edges."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Columns(Stored):
 
     path: Path
     groups: np.ndarray
+    copies: ClassVar[int] = 6
 
     @cached_property
     def opened(self) -> Any:
@@ -180,6 +181,7 @@ def _joined(table: "pa.Table", names: Sequence[str], dtype: np.dtype[Any], *, is
         column = table.column(name)
         if column.null_count and not pa.types.is_floating(column.type):
             column = column.cast(pa.float64(), safe=False)
-        return np.asarray(column.to_numpy()).astype(dtype)
+        found = np.asarray(column.to_numpy())
+        return found if dtype.kind in "UMO" else found.astype(dtype)
 
     return np.stack([values(name) for name in names], 1) if is_vector else values(names[0])
