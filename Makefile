@@ -41,7 +41,7 @@ check: .venv/test
 
 .venv/test: .venv/demo
 	$(INSTALL) -e '.[test]'
-	$(INSTALL) --no-deps open_clip_torch  # its loss.py is loaded alone: the package wants torchvision
+	$(INSTALL) --no-deps open_clip_torch timm torchvision  # one loss and one model of them are used
 	@touch $@
 
 clean:
