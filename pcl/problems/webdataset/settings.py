@@ -45,7 +45,10 @@ class WebdatasetSettings:
         "samples are held out by a hash of their key, or those of whole tars", "key", choices=("key", "tar")
     )
     test_fraction: float = setting(
-        "held out for testing by the hash; pairs of the same bytes fall on one side", 0.2, above=0, at_most=0.99
+        "held out for testing, by a hash of data.seed and the key; pairs of the same bytes fall on one side",
+        0.2,
+        above=0,
+        at_most=0.99,
     )
     test_tars: list[str] = setting("patterns of the tars that are held out, such as val-*.tar, if split=tar", [])
-    duplicates: str = setting("of pairs of the same bytes all are kept, or the first", "keep", choices=("keep", "drop"))
+    duplicates: str = setting("of pairs of the same bytes all are kept, or one", "keep", choices=("keep", "drop"))

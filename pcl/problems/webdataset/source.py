@@ -46,13 +46,7 @@ def webdataset_source(settings: WebdatasetSettings, context: SourceContext) -> "
     if not len(seen.samples):
         raise BadInputError(_no_pairs(index, parts))
     division = divide(seen.samples, index.tars, settings, context.seed)
-    for name, part, shared in zip("uv", parts, division.shared, strict=True):
-        unknown = len(division.samples["test"]) - shared
-        if part.form == "labels" and unknown:
-            raise BadInputError(
-                f"{unknown:,} held-out pairs have a label {name} that no training pair has: choose another split or "
-                "data.seed, or leave these pairs out"
-            )
+    _check_labels(division, parts)
     return WebdatasetSource(settings, parts, seen, index, division)
 
 
@@ -66,6 +60,16 @@ def _no_pairs(index: Index, parts: Sequence[Part]) -> str:
         f"{f' ({reasons})' if reasons else ''}: data.webdataset.u and v name two of the extensions there: "
         f"{', '.join(found) or 'none'}"
     )
+
+
+def _check_labels(division: Division, parts: Sequence[Part]) -> None:
+    for name, part, shared in zip("uv", parts, division.shared, strict=True):
+        unknown = len(division.samples["test"]) - shared
+        if part.form == "labels" and unknown:
+            raise BadInputError(
+                f"{unknown:,} held-out pairs have a label {name} that no training pair has: choose another split or "
+                "data.seed, or leave these pairs out"
+            )
 
 
 def _left_out(index: Index) -> list[str]:
