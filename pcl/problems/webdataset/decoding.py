@@ -1,7 +1,7 @@
 """Decoders: from the bytes of a part to an item of a modality, or the reason why not.
 
-A reason is a phrase that follows ``u`` or ``v``; manifests count samples by reason, so that another wording makes shards
-that were written before those of another source. Whatever a file claims, no more is allocated than it holds.
+A reason is a phrase that follows ``u`` or ``v``. Manifests count samples by reason: with another wording, shards that
+were written before are those of another source. Whatever a file claims, no more is allocated than it holds.
 """
 
 __all__ = ["Decoder", "Item", "decoder_of"]
