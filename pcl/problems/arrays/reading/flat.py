@@ -33,7 +33,7 @@ class Flat(Stored):
     order: str
 
     def load(self, start: int, stop: int) -> np.ndarray:
-        """Return rows start .. stop - 1; nothing stays mapped, and what is mapped the system takes back when it must."""
+        """Return rows start .. stop - 1; nothing stays mapped: what was is the cache of the system."""
         mapped = np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)  # type: ignore[call-overload]
         return np.array(mapped[start:stop], order="C")
 
