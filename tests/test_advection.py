@@ -107,9 +107,9 @@ def test_a_steady_streamfunction_is_kept(psi, start, duration):
         (gradient,) = torch.autograd.grad(psi(x).sum(), x)
         return torch.stack([-gradient[..., 1], gradient[..., 0]], -1)
 
-    path = integrate(velocity, points(*start), 0.0, duration / 2000, 2000, 100)
+    path = integrate(velocity, points(*start), 0.0, duration / 1000, 1000, 50)
     assert (path - path[0]).norm(dim=-1).amax() > 0.3
-    torch.testing.assert_close(psi(path), psi(path[0]).expand(21, 3), rtol=1e-7, atol=0)
+    torch.testing.assert_close(psi(path), psi(path[0]).expand(21, 3), rtol=5e-7, atol=0)
 
 
 def test_records_are_those_of_every_step_thinned_and_the_rest_is_not_followed():

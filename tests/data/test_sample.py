@@ -27,7 +27,7 @@ class Whole:
     """A source of pairs that are the same in any layout: those of another source, drawn at once."""
 
     def __init__(self, source):
-        self.source, self.arrays, self.split_rule = source, source.arrays, source.split_rule
+        self.arrays, self.counted, self.split_rule = source.arrays, source.counted, source.split_rule
         self.provenance, self.statistics, self.num_pairs = source.provenance, source.statistics, source.num_pairs
         self.drawn = {split: source.pairs(split, 0, source.num_pairs(split)) for split in ("train", "test")}
 

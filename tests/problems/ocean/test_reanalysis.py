@@ -220,10 +220,9 @@ LAYOUTS: dict[str, Callable[[xr.Dataset, Path], list[str]]] = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_gives_the_same_currents(tmp_path, layout):
-    clean = clean_field()
+def test_every_layout_gives_the_same_currents(tmp_path, clean_currents, layout):
+    clean, expected = clean_field(), clean_currents
     (tmp_path / "layout").mkdir()
-    expected = open_currents(write(clean, tmp_path / "clean.nc"))
     currents = open_currents(LAYOUTS[layout](clean, tmp_path / "layout"))
     assert_same(currents, expected)
     np.testing.assert_array_equal(expected.load(ALL, ALL, ALL), np.stack([clean["uo"], clean["vo"]]))

@@ -116,7 +116,7 @@ def test_a_path_of_a_steady_flow_keeps_the_streamfunction():
 
 
 def test_substeps_are_as_few_as_the_tolerance_allows_and_help():
-    law = StreamfunctionLaw(num_modes=8, num_positions=41, mean_path=1.0)
+    law = StreamfunctionLaw(num_modes=8, num_positions=11, mean_path=0.25)
     substeps, found = law.choose_substeps(1e-5, num_flows=16)
     assert found <= 1e-5
     assert law.choose_substeps(found / 2, num_flows=16)[0] > substeps

@@ -49,7 +49,7 @@ def test_shards_hold_what_the_physics_needs(tmp_path):
 
 
 def test_the_step_is_chosen_by_the_tolerance():
-    settings = {"num_train": 2, "num_test": 1, "num_modes": 6, "num_positions": 41, "mean_path": 1.0}
+    settings = {"num_train": 2, "num_test": 1, "num_modes": 6, "num_positions": 6, "mean_path": 0.15}
     coarse = streamfunction_source(settings | {"tolerance": 1e-3}, seed=0)
     fine = streamfunction_source(settings | {"tolerance": 1e-6}, seed=0)
     assert coarse.substeps < fine.substeps

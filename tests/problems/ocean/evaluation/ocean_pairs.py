@@ -10,12 +10,12 @@ import torch
 import xarray as xr
 
 from pcl.config.load import load_config
-from pcl.data.manifest import ArrayInfo, Manifest, load_manifest
-from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
-from pcl.data.source import SourceContext
+from pcl.data.manifest import ArrayInfo, Manifest
+from pcl.data.source import Source, SourceContext
 from pcl.evaluation.splits import read_arrays
 from pcl.problems.ocean.evaluation.windows import Windows
 from pcl.problems.ocean.source import ocean_source
+from tests.shards import build_shards
 
 ROOT = Path(__file__).resolve().parents[4]
 ROWS, COLUMNS, STEPS = 12, 16, 60
@@ -52,21 +52,19 @@ def make_ocean_shards(folder: Path, *overrides: str) -> tuple[Path, Manifest]:
     path = folder / "currents.nc"
     currents().to_netcdf(path)
     small = ("tile_points=8", "tile_stride=4", "window_steps=4", "window_stride=1", "gap_days=6")
-    settings = [f"data.ocean.{key}" for key in small] + ["data.ocean.drifters.num_drifters=5", *overrides]
+    drifters = ("num_drifters=5", "step_s=10800")
+    settings = [f"data.ocean.{key}" for key in (*small, *(f"drifters.{key}" for key in drifters))] + [*overrides]
     config = load_config(ROOT / "configs" / "ocean.yaml", [f"data.ocean.paths=[{path}]", *settings])
     source = ocean_source(config.data.sections["ocean"], SourceContext(seed=0))
     root = folder / "shards"
-    begin_build(root, {"config": {}, "source": source.provenance()})
-    built = [(plan, *build_shard(source, plan, root, 16)) for plan in plan_shards(source, 2)]
-    finish_build(root, source, {}, 16, built)
-    return root, load_manifest(root)
+    return root, build_shards(root, source, 2, 16)
 
 
 HOUR_S = 3600.0
 
 
 @dataclass
-class MadePairs:
+class MadePairs(Source):
     """Pairs made of waves, stored as the source of the ocean stores its own: any tiles, times and holes.
 
     Attributes:
@@ -167,10 +165,7 @@ class MadePairs:
 def write_pairs(source: MadePairs, root: Path, num_shards: int = 2, record_pairs: int = 16) -> Manifest:
     """Write shards of made pairs."""
     config = {"ocean": {"drifters": {"num_releases": source.num_releases}}}
-    begin_build(root, {"config": config, "source": source.provenance()})
-    built = [(plan, *build_shard(source, plan, root, record_pairs)) for plan in plan_shards(source, num_shards)]
-    finish_build(root, source, config, record_pairs, built)
-    return load_manifest(root)
+    return build_shards(root, source, num_shards, record_pairs, config)
 
 
 def read_windows(root: Path, manifest: Manifest, split: str, *, unique: bool = False) -> Windows:

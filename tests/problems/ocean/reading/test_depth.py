@@ -35,11 +35,15 @@ SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.fixture(scope="module", params=SPELLINGS)
+def spelled(request, tmp_path_factory):
+    dim, values, attributes = SPELLINGS[request.param]
+    return write(with_levels(values, dim, **attributes), tmp_path_factory.mktemp("spelled") / "a.nc")
+
+
 @pytest.mark.parametrize(("asked", "level"), [(None, 0), (0.0, 0), (4.9, 0), (12.0, 1), (48.0, 2), (70.0, 2)])
-def test_the_level_at_a_depth_however_it_is_written(tmp_path, spelling, asked, level):
-    dim, values, attributes = SPELLINGS[spelling]
-    currents = open_currents(write(with_levels(values, dim, **attributes), tmp_path / "a.nc"), depth_m=asked)
+def test_the_level_at_a_depth_however_it_is_written(spelled, asked, level):
+    currents = open_currents(spelled, depth_m=asked)
     expected = clean_field()["uo"].values * np.float32(0.5) ** level
     np.testing.assert_array_equal(currents.load(ALL, ALL, ALL)[0], expected)
     assert currents.depth_m == pytest.approx(LEVELS[level])

@@ -118,18 +118,21 @@ def partitions(draw):
     ]
 
 
+@pytest.fixture(scope="module")
+def twelve_steps(tmp_path_factory):
+    clean = clean_field(12)
+    return clean, open_currents(write(clean, tmp_path_factory.mktemp("clean") / "a.nc"))
+
+
 @given(partitions())
 @settings(max_examples=30, deadline=None)
-def test_files_in_any_order_that_share_records_are_one_archive(tmp_path_factory, parts):
-    folder, clean = tmp_path_factory.mktemp("parts"), clean_field(12)
-    expected = open_currents(write(clean, folder / "clean"))
-    (folder / "parts").mkdir()
+def test_files_in_any_order_that_share_records_are_one_archive(tmp_path_factory, twelve_steps, parts):
+    folder, (clean, expected) = tmp_path_factory.mktemp("parts"), twelve_steps
     for name, steps, unit, epoch in parts:
         part = clean.isel(time=steps)
         numbers, attributes = written(part.time.values, unit, epoch)
-        write(part.assign_coords(time=("time", numbers, attributes)), folder / "parts" / f"{name}.nc")
-    found = open_currents([str(folder / "parts")])
-    assert_same(found, expected)
+        write(part.assign_coords(time=("time", numbers, attributes)), folder / f"{name}.nc")
+    assert_same(open_currents([str(folder)]), expected)
 
 
 def test_records_that_differ_are_refused_with_both_files_and_the_time(tmp_path):
