@@ -17,7 +17,7 @@ def make_source(settings: ArraysSettings, context: SourceContext) -> Source:
     return arrays_source(settings, context)
 
 
-def forms(manifest: Manifest) -> tuple[str, str]:
+def forms_of(manifest: Manifest) -> tuple[str, str]:
     """Return what settings said that u and v are."""
     u, v = manifest.source["forms"]
     return str(u), str(v)
@@ -25,8 +25,8 @@ def forms(manifest: Manifest) -> tuple[str, str]:
 
 def drawings(splits: Splits) -> tuple[Drawing, Drawing]:
     """Draw u and v as their forms are drawn."""
-    u, v = (by_form(form, items) for form, items in zip(forms(splits.manifest), splits.items, strict=True))
+    u, v = (by_form(form, items) for form, items in zip(forms_of(splits.manifest), splits.items, strict=True))
     return u, v
 
 
-PROBLEM = Problem("arrays", ArraysSettings, make_source, forms=forms, drawings=drawings)
+PROBLEM = Problem("arrays", ArraysSettings, make_source, forms=forms_of, drawings=drawings)
