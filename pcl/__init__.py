@@ -11,6 +11,7 @@ __all__ = [
     "load",
     "loss",
     "problem",
+    "tokenizer",
 ]
 
 from importlib import import_module
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pcl.library.fit import fit
     from pcl.losses import conditional_loss, joint_loss
     from pcl.model import PairModel
-    from pcl.plugins.decorators import encoder, loss, problem
+    from pcl.plugins.decorators import encoder, loss, problem, tokenizer
     from pcl.train.runs import load
 
     __version__: str
@@ -36,6 +37,7 @@ PLACES = {
     "load": "pcl.train.runs",
     "loss": "pcl.plugins.decorators",
     "problem": "pcl.plugins.decorators",
+    "tokenizer": "pcl.plugins.decorators",
 }
 
 

@@ -17,11 +17,10 @@ from pcl.config.identity import data_identity, differing
 from pcl.config.load import Config
 from pcl.data.manifest import load_manifest
 from pcl.data.shards import begin_build, build_shard, claimed, finish_build, plan_shards, to_write
-from pcl.data.source import Source, SourceContext
 from pcl.data.summary import describe_needs, describe_statistics, format_sizes, planned_sizes, written_sizes
 from pcl.errors import printable
-from pcl.problems.problem import problem
 from pcl.storage.stored import differing_keys
+from pcl.train.parts import make_source
 
 GUIDE = Guide(
     __doc__,
@@ -35,13 +34,6 @@ GUIDE = Guide(
 )
 
 
-def make_source(config: Config) -> Source:
-    """Return the source that a configuration names."""
-    chosen, data = problem(config.data.source), config.data
-    context = SourceContext(data.seed, Path(data.root), config.build.memory_mb, progress_of_many)
-    return chosen.source(data.sections.get(chosen.name, chosen.settings()), context)
-
-
 def differing_identity(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Return the keys in which shards differ from those of a configuration."""
     config = differing({"data": recorded["config"]}, {"data": wanted["config"]})
@@ -52,7 +44,7 @@ def main(config: Config) -> None:
     """Build the folder of shards, or find it finished."""
     check_shared(data__shards=config.data.shards)
     root, identity = Path(config.data.shards), data_identity(config)
-    source = make_source(config)
+    source = make_source(config, progress_of_many)
     plans, record_pairs = plan_shards(source, config.data.num_shards), config.data.record_pairs
     wait_s = config.workers.resources_timeout_s
     whole = {"config": identity, "source": source.provenance()}

@@ -1,6 +1,6 @@
 """Decorators with which a plugin, a script or a notebook registers encoders, losses and kinds of pairs."""
 
-__all__ = ["encoder", "loss", "problem"]
+__all__ = ["encoder", "loss", "problem", "tokenizer"]
 
 import inspect
 import types
@@ -13,12 +13,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from pcl.data.source import Source, SourceContext
+from pcl.data.tokenizers import register_tokenizer
 from pcl.encoders.registry import EncoderKind, register_encoder
 from pcl.errors import BadInputError
 from pcl.objective import LossKind, register_loss
 from pcl.plugins.loading import running
 from pcl.problems.problem import Problem, register
 from pcl.settings import setting
+from pcl.workers import Workers, given_or_alone
 
 M = TypeVar("M", bound=type[nn.Module])
 F = TypeVar("F", bound=Callable[..., Any])
@@ -75,7 +77,8 @@ def loss(name: str, *, settings: type | None = None) -> Callable[[F], F]:
 
     The function is called as ``loss(features_u, features_v, temperature, *, workers, **settings)`` with this worker's
     feature maps, (b, F) each, and returns its share of the loss: the mean over the workers is the loss of the global
-    batch (``pcl.losses``). ``workers.gather`` brings the features of the others.
+    batch (``pcl.losses``). ``workers.gather`` brings the features of the others; a loss that needs none may leave
+    ``workers`` out.
 
     Raises:
         BadInputError: another loss has the name, or an argument has no type that a run file can give.
@@ -93,8 +96,11 @@ def loss(name: str, *, settings: type | None = None) -> Callable[[F], F]:
     def register_it(function: F) -> F:
         chosen = settings or settings_of(function, f"the loss {name}", given=3, also=("workers",))
 
-        def with_diagnostics(*features: Tensor, **rest: Any) -> Any:
-            returned = function(*features, **rest)
+        takes_workers = "workers" in inspect.signature(function).parameters
+
+        def with_diagnostics(*features: Tensor, workers: Workers | None = None, **rest: Any) -> Any:
+            given = {"workers": given_or_alone(workers)} if takes_workers else {}
+            returned = function(*features, **given, **rest)
             return returned if isinstance(returned, tuple) else (returned, {"loss": returned.detach()})
 
         with_diagnostics.__qualname__, with_diagnostics.__module__ = function.__qualname__, function.__module__
@@ -141,6 +147,31 @@ def problem(name: str, *, settings: type | None = None, **parts: Any) -> Callabl
         source.__qualname__, source.__module__ = function.__qualname__, function.__module__
         plugin = running()
         register(Problem(name, chosen, source, plugin=plugin.sha256 if plugin else "", **parts))
+        return function
+
+    return register_it
+
+
+def tokenizer(name: str) -> Callable[[F], F]:
+    """Tokenizer of one's own, registered under a name: then ``data.webdataset.tokenizer: name`` makes tokens of texts.
+
+    Args:
+        name: of the tokenizer.
+
+    The function takes a text and returns its tokens, positive integers: 0 stands after the last one.
+
+    Raises:
+        BadInputError: another tokenizer has the name.
+
+    Example:
+        >>> @tokenizer("letters_of")
+        ... def letters_of(text):
+        ...     return [ord(letter) for letter in text]
+    """
+
+    def register_it(function: F) -> F:
+        plugin = running()
+        register_tokenizer(name, function, plugin.sha256 if plugin else "")
         return function
 
     return register_it

@@ -1,6 +1,6 @@
 """The training loop: read it top to bottom. It knows nothing of Ray and runs wherever torch runs."""
 
-__all__ = ["Optimisation", "TrainingState", "learning_rate_factor", "make_optimizer", "train"]
+__all__ = ["Augmentation", "Optimisation", "TrainingState", "learning_rate_factor", "make_optimizer", "train"]
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +18,8 @@ from pcl.train.collectives import average_gradients, mean_over_workers
 from pcl.workers import Workers
 
 Scalars = dict[str, float]
+Augmentation = Callable[[Tensor, Tensor, int, Workers], tuple[Tensor, Tensor]]
+"""Returns this worker's u and v augmented: a pure function of them, the step and the workers."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def train_step(
     finite: Sequence[FiniteModality] = (),
     clock: Clock | None = None,
     stop: bool = False,
+    augment: Augmentation | None = None,
 ) -> dict[str, Tensor]:
     """Do one step on this worker's share of a global batch, and return its diagnostics.
 
@@ -122,6 +125,8 @@ def train_step(
 
     with clock.part("forward"):
         u, v = (part.to(device, non_blocking=True) for part in batch)
+        if augment is not None:
+            u, v = augment(u, v, state.step, workers)
         features_u, features_v = _features(model, u, v, bf16=optimisation.bf16)
         atoms = dict(part.atoms(model.features_u, model.features_v, device) for part in finite)
     with clock.part("loss"):
@@ -160,6 +165,7 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     finite: Sequence[FiniteModality] = (),
     clock: Clock | None = None,
+    augment: Augmentation | None = None,
 ) -> Scalars:
     """Train from ``state.step`` to ``optimisation.num_steps``, or until some worker is told to stop.
 
@@ -177,6 +183,7 @@ def train(
         stop: returns whether this worker is told to stop; all of them stop after the same step.
         finite: modalities whose normaliser is exact.
         clock: of the steps; the workers' own, so that it knows of their collectives.
+        augment: what encoders and loss see instead of the pairs.
 
     Returns:
         The last scalars.
@@ -194,7 +201,7 @@ def train(
         with clock.part("data"):
             batch = next(stream)
         try:
-            diagnostics = train_step(state, batch, loss, optimisation, workers, finite, clock, stop())
+            diagnostics = train_step(state, batch, loss, optimisation, workers, finite, clock, stop(), augment)
         except NotFiniteError as error:
             raise FloatingPointError(f"step {step}: {error}") from error
         is_last = bool(diagnostics.pop("stop"))

@@ -1,11 +1,13 @@
 """Parts of a training, made of its configuration and its shards: loader, model, loss, kernels, optimisation."""
 
 __all__ = [
+    "augmentation_of",
     "finite_modalities",
     "full_experiment",
     "load_shards",
     "loss_of",
     "make_loader",
+    "make_source",
     "model_spec",
     "num_steps",
     "optimisation_of",
@@ -21,10 +23,12 @@ import torch
 from torch import nn
 
 from pcl.config.identity import data_identity, differing, experiment
-from pcl.config.schema import Config
+from pcl.config.schema import AUGMENT, Config
+from pcl.data.augmentation import Augment, check_augment, make_augment
 from pcl.data.loader import LaneLoader
 from pcl.data.manifest import Manifest, load_manifest, manifest_sha256
 from pcl.data.sample import sample_pairs
+from pcl.data.source import Progress, Source, SourceContext, silently
 from pcl.encoders import ENCODERS, OneHot, Standardise
 from pcl.encoders.build import ModelSpec, build_model
 from pcl.errors import BadInputError
@@ -34,6 +38,18 @@ from pcl.problems.problem import problem
 from pcl.train.loop import Optimisation
 
 KERNEL_PAIRS = 1000  # of the training split, for the median distance
+
+
+def make_source(config: Config, progress: Progress = silently) -> Source:
+    """Return the source of pairs that a configuration names.
+
+    Args:
+        config: the configuration.
+        progress: shows how far a long look at the raw data has come.
+    """
+    chosen, data = problem(config.data.source), config.data
+    context = SourceContext(data.seed, Path(data.root), config.build.memory_mb, progress)
+    return chosen.source(data.sections.get(chosen.name, chosen.settings()), context)
 
 
 def load_shards(config: Config) -> Manifest:
@@ -88,6 +104,7 @@ def prepare(config: Config, num_workers: int) -> tuple[Manifest, LaneLoader]:
         )
     loss_of(config, manifest, torch.device("cpu"))
     finite_modalities(config, manifest)
+    augmentation_of(config, manifest)
     steps = num_steps(config, loader)
     if config.train.warmup_steps >= steps:
         raise BadInputError(
@@ -234,6 +251,18 @@ def kernel_features(name: str, config: Config, manifest: Manifest) -> nn.Module:
     if "counts" in statistics:
         return OneHot(info.shape, len(statistics["counts"]))
     return Standardise(info.scale_factor, statistics["mean"], statistics["std"])
+
+
+def augmentation_of(config: Config, manifest: Manifest) -> Augment | None:
+    """Return what augments the pairs of a step, None where nothing does.
+
+    Raises:
+        BadInputError: what is to be augmented is no image.
+    """
+    settings = config.data.sections[AUGMENT]
+    forms = problem(manifest.source["name"]).forms(manifest)
+    check_augment(settings, forms, [manifest.arrays[name].shape for name in "uv"])
+    return make_augment(settings, config.seed)
 
 
 def optimisation_of(config: Config, loader: LaneLoader) -> Optimisation:

@@ -3,8 +3,8 @@
 __all__ = ["Session"]
 
 import ctypes
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from pcl.train.clock import Clock
 from pcl.train.collectives import broadcast_state, make_workers
 from pcl.train.loop import Scalars, TrainingState, make_optimizer, train
 from pcl.train.parts import (
+    augmentation_of,
     finite_modalities,
     full_experiment,
     load_shards,
@@ -45,6 +46,17 @@ def keep_freed_memory() -> None:
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
     mallopt(trim_threshold, 2**31 - 1)
     mallopt(mmap_threshold, 2**30)
+
+
+@contextmanager
+def same_sums() -> Iterator[None]:
+    """Have convolutions of a GPU sum in the same order every time: the quickest do not, for a few percent of a step."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 class Session:
@@ -80,6 +92,7 @@ class Session:
         self.optimisation = optimisation_of(config, self.loader)
         self.loss = loss_of(config, manifest, device)
         self.finite = finite_modalities(config, manifest)
+        self.augment = augmentation_of(config, manifest)
         model = build_model(self.spec, config.seed).to(device)
         broadcast_state(model, self.workers)
         self.state = TrainingState(model, make_optimizer(model, self.optimisation))
@@ -134,18 +147,20 @@ class Session:
             stop: returns whether this worker is told to stop.
             batches: of this worker; None: those of its loader.
         """
-        return train(
-            self.state,
-            self.loader.batches(self.state.step) if batches is None else batches,
-            self.loss,
-            self.optimisation,
-            workers=self.workers,
-            global_batch=self.config.train.global_batch,
-            log_every=self.config.train.log_every,
-            checkpoint_every=self.config.train.checkpoint_every,
-            log=log,
-            report=report,
-            stop=stop,
-            finite=self.finite,
-            clock=self.clock,
-        )
+        with same_sums():
+            return train(
+                self.state,
+                self.loader.batches(self.state.step) if batches is None else batches,
+                self.loss,
+                self.optimisation,
+                workers=self.workers,
+                global_batch=self.config.train.global_batch,
+                log_every=self.config.train.log_every,
+                checkpoint_every=self.config.train.checkpoint_every,
+                log=log,
+                report=report,
+                stop=stop,
+                finite=self.finite,
+                clock=self.clock,
+                augment=self.augment,
+            )

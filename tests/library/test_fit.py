@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import pcl
-from pcl.commands import shards as shards_command
 from pcl.config.identity import data_identity
 from pcl.config.load import load_config
 from pcl.data.shards import build_all
 from pcl.errors import BadInputError
 from pcl.library.fit import fit
+from pcl.train.parts import make_source
 from pcl.train.session import Session
 
 RUN = """
@@ -43,7 +43,7 @@ def test_it_trains_as_the_jobs_do_to_the_bit(tmp_path):
     np.save(tmp_path / "v.npy", v)
     (tmp_path / "run.yaml").write_text(RUN.format(folder=tmp_path))
     config = load_config(tmp_path / "run.yaml")
-    source = shards_command.make_source(config)
+    source = make_source(config)
     build_all(Path(config.data.shards), source, data_identity(config), config.data.num_shards, config.data.record_pairs)
     session = Session(config, torch.device("cpu"))
     session.train(lambda step, scalars: None, lambda state, scalars: None)

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 import pcl
-from pcl.commands import shards as shards_command
 from pcl.config.identity import data_identity, experiment
 from pcl.config.load import load_config, resolved_yaml
 from pcl.data.shards import build_all
@@ -23,6 +22,7 @@ from pcl.plugins.loading import PREFIX, Plugin, load_plugins, loaded, run_plugin
 from pcl.problems.problem import PROBLEMS
 from pcl.storage.place import place
 from pcl.train.checkpoint import checkpoint_content, save_checkpoint
+from pcl.train.parts import make_source
 from pcl.train.session import Session
 from pcl.workers import OneWorker
 
@@ -84,7 +84,7 @@ def line_of(paths):
 
 def built(run_file, *overrides):
     config = load_config(run_file, [f"storage={run_file.parent}/runs", *overrides])
-    source = shards_command.make_source(config)
+    source = make_source(config)
     build_all(Path(config.data.shards), source, data_identity(config), 8, config.data.record_pairs)
     return config
 
