@@ -24,7 +24,6 @@ import webdataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pcl.commands import shards as command
 from pcl.data.loader import LaneLoader, iterate_split
 from pcl.data.manifest import ArrayInfo, Manifest, load_manifest, manifest_sha256
 from pcl.data.records import read_records
@@ -706,6 +705,9 @@ def test_a_manifest_of_an_earlier_version_is_read_and_said_to_be_so_once(shards,
 @pytest.fixture
 def write(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
     """Return a function that runs the job in this process, without Ray: exit code, output, errors."""
+    pytest.importorskip("ray")
+    from pcl.commands import shards as command
+
     monkeypatch.setattr(command, "connected", lambda num_cpus: contextlib.nullcontext())
     monkeypatch.setattr(
         command,
