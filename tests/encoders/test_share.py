@@ -106,7 +106,6 @@ def on_workers():
     return steps(begin(SPECS["mlp"]), 10, make_workers()).model.state_dict()
 
 
-@pytest.mark.process
 def test_the_number_of_workers_changes_nothing():
     alone = steps(begin(SPECS["mlp"]), 10).model.state_dict()
     for found in run_workers(on_workers, 2):
