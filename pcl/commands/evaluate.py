@@ -65,12 +65,15 @@ def main(config: Config, told: Collection[str] = ()) -> None:
     for line in kind.describe_needs(manifest, config.evaluation.split, config.evaluation.max_pairs):
         print(line, flush=True)
     model = pcl.load(found[name])
-    result = evaluate(model, root, manifest, config.evaluation.split, options, kind.drawings, kind.evaluate)
+    forms = kind.forms(manifest)
+    result = evaluate(model, root, manifest, config.evaluation.split, options, kind.drawings, kind.evaluate, forms)
     if not all(map(math.isfinite, result.metrics.values())):
         wrong = [metric for metric, value in result.metrics.items() if not math.isfinite(value)]
         raise RunFailedError(f"{found[name]} has metrics that are not finite ({', '.join(wrong)}): train again")
     for table in result.tables:
         print(f"\n{format_table(table)}")
+    if result.notes:
+        print("\n" + "\n".join(map(printable, result.notes)))
     part = config.evaluation.split if not config.evaluation.max_pairs else f"{config.evaluation.split}_first"
     step = int(name.removeprefix("checkpoint_"))
     of = {"step": step, "split": config.evaluation.split, "max_pairs": config.evaluation.max_pairs}

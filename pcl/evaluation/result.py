@@ -18,11 +18,12 @@ Table = list[list[str]]
 class Evaluation:
     """Metrics by name (as in TensorBoard, without ``eval/``), tables of text, figures and datasets by file name.
 
-    ``embeddings`` are those that TensorBoard's projector shows.
+    ``notes`` are sentences on them, ``embeddings`` are those that TensorBoard's projector shows.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     figures: dict[str, "Figure"] = field(default_factory=dict)
     datasets: dict[str, "xr.Dataset"] = field(default_factory=dict)
     embeddings: Embeddings | None = None

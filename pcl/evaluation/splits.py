@@ -57,6 +57,7 @@ class EvaluationOptions:
         max_pairs: the first pairs only; 0: all.
         num_examples: queries of each direction that are drawn with what they retrieve; 0: none.
         num_embeddings: pairs whose embeddings are kept; 0: none.
+        baselines: whether what needs no learning stands beside what is learned.
         loss: that the model was trained with, for its closed form.
         weights: of the conditional loss, (lambda_u, lambda_v).
         own: settings of what this kind of pairs adds, its section ``evaluation.<name>``.
@@ -68,6 +69,7 @@ class EvaluationOptions:
     max_pairs: int = 0
     num_examples: int = 0
     num_embeddings: int = 0
+    baselines: bool = True
     loss: str = "conditional"
     weights: Sequence[float] = (1.0, 1.0)
     own: Any = None

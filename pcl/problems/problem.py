@@ -11,6 +11,7 @@ from pcl.data.source import Source, SourceContext
 from pcl.encoders.registry import EncoderKind, register_encoder
 from pcl.errors import BadInputError, printable
 from pcl.evaluation.drawing import Drawing, vectors
+from pcl.evaluation.forms import forms_by_statistics
 from pcl.evaluation.result import Evaluation
 from pcl.evaluation.splits import Splits
 from pcl.model import PairModel
@@ -20,12 +21,6 @@ from pcl.settings import is_again
 def as_vectors(splits: Splits) -> tuple[Drawing, Drawing]:
     """Drawings of u and v of any shape: lines over their components."""
     return vectors(splits.arrays["u"]), vectors(splits.arrays["v"])
-
-
-def forms_by_statistics(manifest: Manifest) -> tuple[str, str]:
-    """Forms of u and v of which a manifest tells whether they are labels: all others are numbers."""
-    u, v = ("labels" if manifest.arrays[name].statistics == "counts" else "numbers" for name in "uv")
-    return u, v
 
 
 @dataclass(frozen=True)
