@@ -8,10 +8,13 @@ from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from io import StringIO
 from pathlib import Path
+from textwrap import dedent
 
+import numpy as np
 import pytest
 import torch
 
+import pcl
 from pcl.commands.ending import finish
 from pcl.commands.main import _choose
 from pcl.config.identity import data_identity
@@ -172,6 +175,29 @@ def test_the_plugin_of_timm_fetches_weights_where_a_model_is_made_and_not_where_
     with torch.device("meta"):
         ENCODERS["timm"].build((64, 64), 8, pretrained=True)
     assert asked == [True, False]
+
+
+def python_of_the_readme():
+    """Return the blocks of Python of the README, which are indented, by their first lines."""
+    found = re.findall(r"(?:^ {4}.*\n)+", (ROOT / "README.md").read_text(), re.M)
+    return [dedent(block) for block in found if block.lstrip().startswith(("import ", "from "))]
+
+
+def test_python_of_the_readme_runs(folder, mnist_root):
+    (folder / "data").mkdir()
+    (folder / "data" / "mnist").symlink_to(mnist_root)
+    images, labels = np.random.default_rng(0).integers(0, 256, (200, 28, 28), np.uint8), np.arange(200) % 10
+    chosen = {"encoder_u": "lenet", "encoder_v": "one_hot", "form_v": "labels", "embedding_dim": 10}
+    pcl.fit(images, labels, epochs=1, show=False, **chosen).save("runs/mnist")
+    eye = torch.eye(3)
+    features = {f"features_{name}": torch.randn(8, 4, requires_grad=True) for name in "uv"}
+    space = {"pcl": pcl, "c_uu": eye, "c_uv": eye / 2, "c_vv": eye, "temperature": 1.0, **features}
+    texts = python_of_the_readme()
+    assert len(texts) == 4
+    for text in texts:
+        exec(compile(text, "README.md", "exec"), space)
+    assert space["images"].shape == (10_000, 28, 28)
+    assert space["features_u"].grad is not None
 
 
 def test_blocks_are_of_languages_that_are_run_and_files_have_one_name():
