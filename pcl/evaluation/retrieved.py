@@ -69,10 +69,11 @@ def retrieved_figure(
 
 
 def _titles(meanings: Sequence[str], numbers: Sequence[int]) -> list[str]:
-    """Return what is retrieved by what, of how many candidates, for both directions."""
+    """Return the name of each direction, what is retrieved by what, and of how many distinct candidates."""
     names = [": ".join(filter(None, (x, re.split("[;:]", text)[0]))) for x, text in zip("uv", meanings, strict=True)]
     return [
-        f"{names[query]}  \N{RIGHTWARDS ARROW}  {names[1 - query]} ({numbers[1 - query]:,} candidates)"
+        f"{'vu'[query]} given {'uv'[query]}  ({names[query]} \N{RIGHTWARDS ARROW} {names[1 - query]}, "
+        f"{numbers[1 - query]:,} candidates)"
         for query in range(2)
     ]
 

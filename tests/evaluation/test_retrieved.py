@@ -120,7 +120,7 @@ def test_the_first_clause_of_a_meaning_is_the_title():
     drawings = vectors(items[0]), vectors(items[1])
     figure = retrieved_figure(items, (random(3), random(3)), 1, drawings, meanings)
     assert [block.get_suptitle() for block in figure.subfigs] == [
-        f"u: currents  \N{RIGHTWARDS ARROW}  v: drifters ({NUM} candidates)",
-        f"v: drifters  \N{RIGHTWARDS ARROW}  u: currents ({NUM} candidates)",
+        f"v given u  (u: currents \N{RIGHTWARDS ARROW} v: drifters, {NUM} candidates)",
+        f"u given v  (v: drifters \N{RIGHTWARDS ARROW} u: currents, {NUM} candidates)",
     ]
     assert figure.get_supxlabel().startswith("framed")
