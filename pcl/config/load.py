@@ -86,7 +86,7 @@ def _merge(path: str | Path, overrides: Sequence[str], schema: type, defaults: P
     run = run_of(file) if schema is Config else None
     given = _layers(f"{path}: ", run / CONFIG if run else file, overrides, schema)
     if run:
-        given[0] = (given[0][0], as_it_lies(given[0][1], run))
+        given[0] = (given[0][0], as_it_lies(given[0][1], run, file))
     if schema is Config:
         load_plugins(_plugins(given))  # what they register may be named, and have a section
     if run:

@@ -24,12 +24,12 @@ def run_of(path: Place) -> Place | None:
     return path if (path / CONFIG).is_file() else None
 
 
-def as_it_lies(given: Given, run: Place) -> Given:
-    """Return what a run recorded, without plugins, with the name and the storage where its folder lies now."""
+def as_it_lies(given: Given, run: Place, path: Place) -> Given:
+    """Return what a run recorded, without plugins; where its folder is named, with the name and storage of that."""
     if not isinstance(given, dict):
         return given
     kept = {key: value for key, value in given.items() if key != "plugins"}
-    return kept | {"name": run.name, "storage": str(run.parent)}
+    return kept | ({"name": run.name, "storage": str(run.parent)} if path == run else {})
 
 
 def known_here(given: Given, run: Place) -> Given:

@@ -1,9 +1,8 @@
 """Keys of a configuration, with their types, bounds and values, for tests that go through all of them."""
 
 import dataclasses
-from typing import Any
+from typing import Any, get_origin
 
-from pcl.config.identity import flatten
 from pcl.config.schema import Config, is_section, kinds_of, sections_of, tree
 
 
@@ -28,7 +27,16 @@ def at_most(schema: type, prefix: str = "") -> dict[str, float]:
 
 def value(config: Any, key: str) -> Any:
     """Return the value of a key."""
-    return flatten(tree(config))[key]
+    return plain(tree(config))[key]
+
+
+def plain(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one by their keys, but for mappings that are the value of a key."""
+    found: dict[str, Any] = {}
+    for name, inner in content.items():
+        is_value = not isinstance(inner, dict) or get_origin(KINDS.get(f"{prefix}{name}")) is dict
+        found |= {f"{prefix}{name}": inner} if is_value else plain(inner, f"{prefix}{name}.")
+    return found
 
 
 def with_value(section: Any, key: str, other: Any) -> Any:
