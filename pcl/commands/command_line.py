@@ -5,20 +5,22 @@ __all__ = ["Guide", "job", "plugins_in_job", "progress", "progress_of_many", "wa
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from inspect import cleandoc
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from pcl.cluster.package import path_in_job
-from pcl.config.load import load_config
-from pcl.config.page import keys_as_typed
+from pcl.config.load import Config, load_config
+from pcl.config.page import choices_as_typed, keys_as_typed
 from pcl.errors import BadInputError
 
 C = TypeVar("C")
 T = TypeVar("T")
+HELP = ("-h", "--help")
 MANY = 50  # files, or blocks of values: fewer are through in a moment
 
 
@@ -42,11 +44,16 @@ class Guide:
     config: str = "a run file, or the folder of a run"
     page: str = "pcl config"
 
-    def text(self, program: str) -> str:
-        """Return the help of a command that was called in some words, such as ``pcl train``."""
+    def text(self, program: str, chosen: Sequence[str] = ()) -> str:
+        """Return the help of a command.
+
+        Args:
+            program: the words before the arguments, such as ``pcl train``.
+            chosen: lines on the keys of what a configuration chooses.
+        """
         usage = " ".join([program, "CONFIG", *(f"[{flag}]" for flag in self.flags), "[key=value ...]"])
         examples = [f"  {program} {example}" for example in self.examples]
-        keys = [f"  {line}" for line in keys_as_typed(self.keys)]
+        keys = [f"  {line}" for line in (*keys_as_typed(self.keys), *chosen)]
         end = f"CONFIG is {self.config}. {self.page} prints every key, and what it means."
         return "\n".join([f"usage: {usage}\n", cleandoc(self.description or ""), "", *examples, "", *keys, "", end])
 
@@ -64,14 +71,14 @@ def job(
         main: the job.
         guide: what the help shows.
         program: the words before the arguments, such as ``pcl train``.
-        given: arguments.
+        given: arguments; with ``--help`` a configuration among them adds the keys of what it chooses.
         load: makes the configuration of a run file and overrides.
 
     Raises:
         BadInputError: no configuration is named.
     """
-    if any(argument in ("-h", "--help") for argument in given):
-        print(guide.text(program))
+    if any(argument in HELP for argument in given):
+        print(guide.text(program, _chosen([one for one in given if one not in (*HELP, *guide.flags)], load)))
         return
     arguments = [a for a in given if a not in guide.flags] + [guide.flags[a] for a in given if a in guide.flags]
     if not arguments or ("=" in arguments[0] and not Path(arguments[0]).exists() and "://" not in arguments[0]):
@@ -80,6 +87,14 @@ def job(
             f"{guide.examples[0]}; {program} --help tells more"
         )
     main(load(arguments[0], arguments[1:]))
+
+
+def _chosen(given: Sequence[str], load: Callable[[str, Sequence[str]], Any]) -> list[str]:
+    """Return lines on the keys of what a configuration chooses, none where help is asked for without one."""
+    with suppress(BadInputError, OSError):
+        config = load(given[0], given[1:]) if given else None
+        return choices_as_typed(config) if isinstance(config, Config) else []
+    return []
 
 
 def plugins_in_job(paths: Sequence[str]) -> list[str]:

@@ -40,7 +40,7 @@ GUIDE = Guide(
         "evaluation.num_examples",
     ),
 )
-OF_TRAINING = ("train.", "plugins.")  # keys on which an evaluation does not depend, beside the seed
+OF_TRAINING = ("train.", "data.augment.", "plugins.")  # keys on which an evaluation does not depend, beside the seed
 MOST_DIGITS = 12  # of a step
 
 
@@ -49,11 +49,11 @@ def main(config: Config, told: Collection[str] = ()) -> None:
 
     Args:
         config: the run's own, or that of its run file.
-        told: keys that were given by hand.
+        told: what was given by hand: run file or folder, and keys.
     """
     run = place(config.storage) / config.name
     recorded = recorded_experiment(run)
-    manifest = shards_of(config, run, recorded)
+    manifest = shards_of(config, run, recorded, told)
     found = {path.name: path for path in checkpoints(run)} if recorded else {}
     if not found or recorded is None:
         raise BadInputError(f"{run} holds no checkpoint: train first, with pcl train and the same config")
@@ -86,14 +86,16 @@ def as_trained(run: Place) -> str:
     return f"pcl evaluate {shlex.quote(str(run))} evaluates it as it was trained"
 
 
-def shards_of(config: Config, run: Place, recorded: Mapping[str, Any] | None) -> Manifest:
-    """Return the manifest of the shards, and where they are not there or are others, the remedy if there is a run."""
+def shards_of(config: Config, run: Place, recorded: Mapping[str, Any] | None, told: Collection[str]) -> Manifest:
+    """Return the manifest of the shards; where they are not there or are others, name the remedy if there is a run."""
     try:
         return load_shards(config)
     except BadInputError as error:
         if recorded is None:
             raise
-        raise BadInputError(f"{error}; if they lie elsewhere give data.shards=...; {as_trained(run)}") from error
+        is_named = str(run) in {str(place(one)) for one in told}
+        remedy = "" if is_named else f"; {as_trained(run)}"
+        raise BadInputError(f"{error}; if they lie elsewhere give data.shards=...{remedy}") from error
 
 
 def check_is_meant(run: Place, recorded: Mapping[str, Any], wanted: Mapping[str, Any], told: Collection[str]) -> None:
@@ -103,7 +105,7 @@ def check_is_meant(run: Place, recorded: Mapping[str, Any], wanted: Mapping[str,
         run: the run's folder.
         recorded: the experiment as the run recorded it.
         wanted: the experiment of the configuration that was given.
-        told: keys that were given by hand: they must be those of the run.
+        told: what was given by hand: keys among it must be those of the run.
 
     Raises:
         BadInputError: the run has other data, another model or loss, or not what was told.
@@ -114,7 +116,8 @@ def check_is_meant(run: Place, recorded: Mapping[str, Any], wanted: Mapping[str,
             f"the run in {run} has another configuration (differing: {printable(', '.join(other))[:500]}): "
             f"{as_trained(run)}"
         )
-    if trained := [f"{key}={recorded[key]}" for key in keys if key in recorded and not key.startswith("plugins.")]:
+    of_training = [key for key in keys if not key.startswith("plugins.")]
+    if trained := [f"{key}={recorded.get(key, 'its default')}" for key in of_training]:
         print(printable(f"{run} was trained with {', '.join(trained)}, and is evaluated as such")[:1000], flush=True)
     for plugin in (key.partition(".")[2] for key in keys if key in recorded and key.startswith("plugins.")):
         print(f"the plugin {printable(plugin)} is not what {run} was trained with, or not given", flush=True)

@@ -13,7 +13,9 @@ from pcl.cluster.submission import JobServer, needs_of
 from pcl.commands.command_line import plugins_in_job
 from pcl.commands.required import pins
 from pcl.config.load import load_config, load_head_config
+from pcl.config.stored import run_of
 from pcl.errors import BadInputError
+from pcl.storage.place import place
 
 JOBS = ("shards", "train", "evaluate", "theory", "head", "benchmark")
 SCRIPTS = {"write_shards": "shards", "check_theory": "theory"}  # of jobs/, where they have other names
@@ -22,14 +24,16 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 def parse(program: str, given: list[str]) -> argparse.Namespace:
     """Return what the command line says."""
-    parser = argparse.ArgumentParser(program, description=__doc__)
+    examples = f"such as {program} train configs/mnist.yaml data.shards=/shared/mnist storage=/shared/runs"
+    parser = argparse.ArgumentParser(program, description=__doc__, epilog=examples)
     parser.add_argument("--address", help="of the dashboard; else RAY_API_SERVER_ADDRESS, else " + DEFAULT_ADDRESS)
     parser.add_argument("--id", help="name of the job; else <job>-<name of the run>")
     parser.add_argument("--no-wait", action="store_true", help="do not follow the job")
     text = "bring what pcl requires, as it is installed here, to a cluster that has ray[default,train] and torch alone"
     parser.add_argument("--install", action="store_true", help=text)
     parser.add_argument("job", help=f"one of {', '.join(JOBS)}; its script in jobs/ is a name of it too")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the job: CONFIG key=value ... and its flags")
+    text = "of the job: a run file or the folder of a run, key=value ... and its flags"
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help=text)
     return parser.parse_args(given)
 
 
@@ -42,12 +46,15 @@ def check(job: str, arguments: list[str]) -> tuple[str, list[str], list[str]]:
         head = load_head_config(given[0], given[1:])
         return head.name, [given[0], *head.theory.files], head.plugins
     config = load_config(given[0], given[1:])
-    return config.name, given[:1], config.plugins
+    return config.name, given[:1] if run_of(place(given[0])) is None else [], config.plugins
 
 
-def run_folder(argument: str) -> str:
-    """Return an argument as the job needs it, which works in a folder of its own: that of a run absolute."""
-    return str(Path(argument).absolute()) if (Path(argument) / "config.yaml").is_file() else argument
+def in_job(argument: str) -> str:
+    """Return an argument as a job finds what it names from the folder that it is sent; a run stays where it lies."""
+    is_key = "=" in argument and "/" not in argument.partition("=")[0]
+    if argument.startswith("-") or is_key or run_of(place(argument)) is None:
+        return path_in_job(argument)
+    return str(place(argument))
 
 
 def main(given: argparse.Namespace) -> None:
@@ -57,7 +64,7 @@ def main(given: argparse.Namespace) -> None:
         raise BadInputError(f"{given.job} is not a job: choose one of {', '.join(JOBS)}")
     run, files, plugins = check(job, given.arguments)
     name = given.id or f"{job}-{slug(run)}"
-    arguments = [*map(path_in_job, map(run_folder, given.arguments)), *plugins_in_job(plugins)]
+    arguments = [*map(in_job, given.arguments), *plugins_in_job(plugins)]
     command = shlex.join(["python", "-m", "pcl", job, *arguments])
     pip = pins() if given.install else []
     server = JobServer(given.address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS)

@@ -1,6 +1,6 @@
 """The page of all keys: every key with its default, its choices, its meaning and its unit, as YAML."""
 
-__all__ = ["is_on_page", "keys_as_typed", "page_of_keys"]
+__all__ = ["choices_as_typed", "is_on_page", "keys_as_typed", "page_of_keys"]
 
 import re
 from collections.abc import Iterator, Sequence
@@ -93,11 +93,26 @@ def keys_as_typed(keys: Sequence[str]) -> list[str]:
     known |= {
         f"head.{key}": Line(key, value, about) for key, value, about in _written(HEAD_DEFAULTS.read_text()) if key
     }
-    return [f"{f'{known[key].key}={_as_typed(known[key].value)}':{TYPED_COLUMN}} {known[key].about}" for key in keys]
+    return [_as_typed(known[key]) for key in keys]
 
 
-def _as_typed(value: str) -> str:
-    return value.replace(NOT_GIVEN, "...").replace('""', "")
+def choices_as_typed(config: Config) -> list[str]:
+    """Return the keys of the kind of pairs, the encoders and the loss that a configuration chooses, as it sets them."""
+    source = config.data.source
+    lines = [*_section(f"data.{source}", config.data.sections[source])] if source in config.data.sections else []
+    for key, (chooser, _) in CHOSEN.items():
+        (section, held), name = key.split("."), chooser.partition(".")[2]
+        kind = chosen_kind(key, getattr(getattr(config, section), name))
+        values = getattr(getattr(config, section), held)
+        for part in own_fields(kind) if kind is not None else ():
+            about = _about(part.metadata.get("choices", ()), part.metadata.get("meaning", ""))
+            lines.append(Line(f"{key}.{part.name}", _as_yaml(values[part.name]), about))
+    return [_as_typed(line) for line in lines if line.value]
+
+
+def _as_typed(line: Line) -> str:
+    value = line.value.replace(NOT_GIVEN, "...").replace('""', "").replace("''", "")
+    return f"{f'{line.key}={value}':{TYPED_COLUMN}} {line.about}"
 
 
 def _written(page: str) -> Iterator[tuple[str, str, str]]:

@@ -7,18 +7,19 @@ import shutil
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 
 import pcl
-from pcl.commands import evaluate
+from pcl.commands import evaluate, submit
+from pcl.commands import train as train_command
 from pcl.commands.ending import finish
 from pcl.config.load import load_config, resolved_yaml
 from pcl.encoders.registry import ENCODERS
 from pcl.errors import BadInputError
+from pcl.evaluation.result import Evaluation
 from pcl.plugins import loading
 from pcl.train import runs
 from pcl.train.checkpoint import checkpoint_content, checkpoint_name, save_checkpoint
@@ -105,7 +106,7 @@ def judged(monkeypatch):
         saved.append((str(run), name, about))
         return run / "evaluations" / name
 
-    monkeypatch.setattr(evaluate, "evaluate", lambda *_, **__: SimpleNamespace(metrics={}, tables=[]))
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_, **__: Evaluation())
     monkeypatch.setattr(evaluate, "save_evaluation", save)
     return saved
 
@@ -164,6 +165,17 @@ def test_the_page_shows_what_a_plugin_registers(typed, tmp_path):
     assert "\n  # settings_u and settings_v of shown:\n  #   width: 4 " in output
 
 
+def test_help_on_a_run_file_shows_the_settings_of_what_it_chooses(typed, tmp_path):
+    (tmp_path / "helped.py").write_text(PLUGIN.replace("halved", "helped").replace("Halved", "Helped"))
+    overrides = (f"plugins=[{tmp_path / 'helped.py'}]", "model.encoder_v=helped", "model.settings_v.width=7")
+    code, output, errors = typed("train", GAUSSIAN, *overrides, "--help")
+    assert (code, errors) == (0, "")
+    assert "\n  model.settings_v.width=7 " in output
+    assert "\n  data.gaussian_process.noise_std=0.05 standard deviation" in output
+    assert "model.settings_u" not in output  # linear has none
+    assert typed("train", "nowhere.yaml", "--help")[:2] == (0, typed("train", "--help")[1])
+
+
 # keys
 
 
@@ -217,9 +229,10 @@ def test_a_run_that_was_moved_is_evaluated_where_it_lies(typed, train, judged, t
     assert output.splitlines()[-1] == f"watch: tensorboard --logdir '{there.parent}'"
     assert [(run, about["run"]) for run, _, about in judged] == [(str(there), "renamed")]
     monkeypatch.chdir(there)
-    for path in (".", "config.yaml", f"{there}/"):
+    for path in (".", f"{there}/"):
         config = load_config(path)
         assert (config.name, config.storage) == ("renamed", str(there.parent))
+    assert load_config("config.yaml").name == "moved"  # as it was written
     assert not run.exists()
 
 
@@ -261,6 +274,53 @@ def test_shards_that_are_not_where_the_run_file_says_lead_to_the_run(typed, trai
     code, _, errors = typed("evaluate", GAUSSIAN, "name=whole", f"storage={run.parent}", "data.shards=nowhere")
     assert (code, errors.count("\n")) == (2, 1)
     assert f"if they lie elsewhere give data.shards=...; pcl evaluate {run} evaluates it as it was trained" in errors
+    code, _, errors = typed("evaluate", run, "data.shards=nowhere")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert errors.endswith("; if they lie elsewhere give data.shards=...\n")
+
+
+def test_a_run_goes_on_by_its_folder(typed, train, monkeypatch):
+    run, trained = train("whole", "train.epochs=7"), []
+    monkeypatch.setattr(train_command, "fit_with_progress", lambda config, run, steps: trained.append((run, steps)))
+    code, _, errors = typed("train", run)
+    assert code == 0, errors
+    assert trained == [(run, 7 * 160 // 32)]
+    code, _, errors = typed("train", run, "train.epochs=8")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "another configuration (differing: train.epochs)" in errors
+
+
+class Server:
+    """A cluster that keeps what is submitted."""
+
+    address, submitted = "http://127.0.0.1:8265", list[tuple[list[str], list[str]]]()
+
+    def __init__(self, address):
+        self.submitted.clear()
+
+    def newest(self, name):
+        return 0, None
+
+    def resources(self):
+        return {"CPU": 1.0}
+
+    def submit(self, name, command, code, needs):
+        sent = sorted(path.name for path in Path(code["working_dir"]).iterdir() if path.is_file())
+        self.submitted.append((shlex.split(command)[4:], sent))
+
+
+def test_a_job_is_given_the_folder_of_a_run_and_plugins_as_it_finds_them(typed, train, plugin, monkeypatch, tmp_path):
+    monkeypatch.setattr(submit, "JobServer", Server)
+    run = train("whole")
+    monkeypatch.chdir(run.parent)
+    arguments = (f"plugins=[{os.path.relpath(plugin)}]", "evaluation.checkpoint=3")
+    for configuration in ("whole", "whole/config.yaml"):
+        code, _, errors = typed("submit", "--no-wait", "evaluate", configuration, *arguments)
+        assert code == 0, errors
+        given, sent = Server.submitted[0]
+        assert given == [str(run.parent / configuration), *arguments, 'plugins=["own.py"]']
+        assert "own.py" in sent
+        assert "config.yaml" not in sent  # a copy would be a run file, whose plugins are imported
 
 
 def test_a_checkpoint_is_chosen_by_its_step(typed, train, judged):
