@@ -162,7 +162,8 @@ class Frozen(nn.Module):
         if self.sha256 not in _TRUSTED:
             raise BadInputError(
                 f"the frozen encoder needs the exported program {printable(program or '')[:200]} with SHA-256 "
-                f"{printable(self.sha256)[:64]}: a program can run anything, so name its file if you trust it"
+                f"{printable(self.sha256)[:64]}: a program can run anything; if you trust it, call "
+                "pcl.encoders.frozen.trust_program(path) first, or in a plugin"
             )
 
     def _count_features(self, shape: tuple[int, ...]) -> int:

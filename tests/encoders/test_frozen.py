@@ -1,14 +1,21 @@
 """Frozen encoders: the program does not change, the head learns, and no file is loaded that nobody named."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import pcl
+from pcl.config.load import load_config
 from pcl.encoders import ENCODERS, frozen, make_encoder
 from pcl.encoders.frozen import Frozen, trust_program
 from pcl.errors import BadInputError
+from pcl.train.checkpoint import save_checkpoint
+from pcl.train.session import Session
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def export(path, network, items, dynamic=True):
@@ -130,3 +137,44 @@ def test_what_is_no_program_of_such_items_is_refused_in_a_line(make, message, tm
     with pytest.raises(BadInputError, match=message) as refused:
         build(tmp_path / "p.pt2")
     assert "\n" not in str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def shards(make_shards):
+    root, _ = make_shards(num_train=160, num_test=40)
+    return root
+
+
+def session(shards, path, resume_from=None):
+    sizes = ("num_train=160", "num_test=40", "num_modes=20")
+    overrides = [f"data.shards={shards}", "data.num_shards=8", "data.record_pairs=5"]
+    overrides += [f"data.gaussian_process.{item}" for item in sizes]
+    overrides += ["train.epochs=2", "train.global_batch=80", "train.checkpoint_every=1"]
+    overrides += ["model.encoder_u=frozen", f"model.settings_u.program={path}", "model.encoder_v=frozen"]
+    config = load_config(ROOT / "configs" / "gaussian.yaml", overrides)
+    return Session(config, torch.device("cpu"), resume_from)
+
+
+def test_a_run_file_names_a_program_and_whoever_loads_the_model_names_it_again(shards, tmp_path):
+    path = export(tmp_path / "backbone.pt2", nn.Linear(12, 7).eval(), torch.zeros(2, 12))
+    one, contents = session(shards, path), {}
+    one.run(tmp_path, lambda step, scalars, content: contents.setdefault(step, content))
+    for step, content in contents.items():
+        save_checkpoint(tmp_path / f"checkpoint_{step:08d}", content)
+    again = session(shards, path, tmp_path / "checkpoint_00000001")
+    again.run(tmp_path, lambda *_: None)
+    for name, value in one.state.model.state_dict().items():
+        assert torch.equal(again.state.model.state_dict()[name], value)
+
+    frozen._TRUSTED.clear()
+    with pytest.raises(BadInputError, match=r"needs the exported program .*backbone.pt2 with SHA-256 .*trust_program"):
+        pcl.load(tmp_path / "checkpoint_00000004")
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(f"from pcl.encoders.frozen import trust_program\ntrust_program({str(path)!r})\n")
+    loaded = pcl.load(tmp_path / "checkpoint_00000004", plugins=[plugin])
+    u = torch.randn(3, 12)
+    torch.testing.assert_close(loaded.encode_u(u), one.state.model.encode_u(u))
+
+    export(path, nn.Linear(12, 7).eval(), torch.zeros(2, 12))  # another one in its place
+    with pytest.raises(BadInputError, match="were trained upon the exported program with SHA-256"):
+        session(shards, path, tmp_path / "checkpoint_00000001")
