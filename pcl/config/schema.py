@@ -135,6 +135,7 @@ class EvaluationConfig(Open):
     max_pairs: int = setting(at_least=0, at_most=10**10)
     num_examples: int = setting(at_least=0, at_most=1000)
     num_embeddings: int = setting(at_least=0, at_most=10**6)
+    baselines: bool = setting()
 
 
 @dataclass

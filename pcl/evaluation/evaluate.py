@@ -15,7 +15,7 @@ from pcl.evaluation.classification import classification_metrics
 from pcl.evaluation.comparison import chance_metrics, is_behind, sentence
 from pcl.evaluation.drawing import Drawing
 from pcl.evaluation.embeddings import choose_embeddings
-from pcl.evaluation.forms import forms_by_statistics
+from pcl.evaluation.forms import forms_of
 from pcl.evaluation.labels import labels_figure
 from pcl.evaluation.result import Evaluation
 from pcl.evaluation.retrieval import RETRIEVALS, head_of, identity_of, retrieval_metrics, retrieval_ranks, row_of
@@ -59,7 +59,7 @@ def evaluate(
     result = Evaluation()
     # the first components of a feature map are the embedding, whatever the tilting; cosine has normalised it
     dim = splits.features[0].shape[1] - (2 if model.tilting == "squared_distance" else 0)
-    known = baselines_of(splits, forms or forms_by_statistics(manifest), dim) if options.baselines else None
+    known = baselines_of(splits, forms or forms_of(manifest), dim) if options.baselines else None
     result.notes += known.notes if known else ()
     _add_retrieval(result, splits, known)
     has_labels = manifest.arrays["v"].statistics == "counts"

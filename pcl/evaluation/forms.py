@@ -3,7 +3,7 @@
 Shapes: N items, d components.
 """
 
-__all__ = ["Vectors", "forms_by_statistics", "may_lack_values"]
+__all__ = ["Vectors", "forms_of", "may_lack_values"]
 
 import math
 from collections.abc import Mapping
@@ -22,10 +22,11 @@ SPACE, CAPITALS, TO_SMALL = 32, (65, 90), 32  # bytes
 PRIME, MULTIPLIER, MODULUS = 1_000_003, 2_654_435_761, 2**31 - 1  # of the hash of an n-gram
 
 
-def forms_by_statistics(manifest: Manifest) -> tuple[str, str]:
-    """Forms of u and v of which a manifest tells whether they are labels: all others are numbers."""
-    u, v = ("labels" if manifest.arrays[name].statistics == "counts" else "numbers" for name in "uv")
-    return u, v
+def forms_of(manifest: Manifest) -> tuple[str, str]:
+    """Forms of u and v as their source tells them; where it does not, labels have counts and all others are numbers."""
+    counted = ["labels" if manifest.arrays[name].statistics == "counts" else "numbers" for name in "uv"]
+    u, v = manifest.source.get("forms", counted)
+    return str(u), str(v)
 
 
 def may_lack_values(info: ArrayInfo) -> bool:

@@ -10,17 +10,18 @@ from pcl.data.manifest import Manifest
 from pcl.data.source import Source, SourceContext
 from pcl.encoders.registry import EncoderKind, register_encoder
 from pcl.errors import BadInputError, printable
-from pcl.evaluation.drawing import Drawing, vectors
-from pcl.evaluation.forms import forms_by_statistics
+from pcl.evaluation.drawing import Drawing, by_form
+from pcl.evaluation.forms import forms_of
 from pcl.evaluation.result import Evaluation
 from pcl.evaluation.splits import Splits
 from pcl.model import PairModel
 from pcl.settings import is_again
 
 
-def as_vectors(splits: Splits) -> tuple[Drawing, Drawing]:
-    """Drawings of u and v of any shape: lines over their components."""
-    return vectors(splits.arrays["u"]), vectors(splits.arrays["v"])
+def drawn_by_form(splits: Splits) -> tuple[Drawing, Drawing]:
+    """Drawings of u and v as their forms are drawn."""
+    u, v = (by_form(form, items) for form, items in zip(forms_of(splits.manifest), splits.items, strict=True))
+    return u, v
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Problem:
     encoders: Mapping[str, EncoderKind] = field(default_factory=dict)
     evaluation: type | None = None
     evaluate: Callable[[Evaluation, PairModel, Splits], None] | None = None
-    forms: Callable[[Manifest], tuple[str, str]] = forms_by_statistics
-    drawings: Callable[[Splits], tuple[Drawing, Drawing]] = as_vectors
+    forms: Callable[[Manifest], tuple[str, str]] = forms_of
+    drawings: Callable[[Splits], tuple[Drawing, Drawing]] = drawn_by_form
     describe_needs: Callable[[Manifest, str, int], list[str]] = lambda manifest, split, max_pairs: []
     has_missing_values: bool = False
     plugin: str = ""
