@@ -2,6 +2,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+PYTEST = $(BIN)/python -m pytest
+IN_TWO = -n 2 --dist loadfile --no-loadscope-reorder  # files in the order of tests/conftest.py: the longest first
 QUICK = not slow and not cluster and not process
 
 .PHONY: demo quick test test-slow test-cluster check clean
@@ -12,16 +14,16 @@ demo: .venv/demo
 	$(BIN)/python jobs/evaluate.py configs/gaussian.yaml
 
 test: .venv/test check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) $(IN_TWO)
 
 quick: .venv/test check
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(QUICK)"
+	$(PYTEST) $(IN_TWO) -m "$(QUICK)"
 
 test-slow: .venv/test
-	$(BIN)/python -m pytest -m slow -s
+	$(PYTEST) -m slow -s
 
 test-cluster: .venv/test
-	$(BIN)/python -m pytest -m cluster -s
+	$(PYTEST) -m cluster -s
 
 check: .venv/test
 	$(BIN)/ruff check .

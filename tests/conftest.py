@@ -15,12 +15,15 @@ import torch
 
 if find_spec("ray"):  # the mathematics and the training are tested without it too
     import pcl.cluster.connection  # noqa: F401 - before any test imports ray, which reads how it is to listen
+from pcl.config.identity import data_identity
+from pcl.config.load import load_config
 from pcl.data.manifest import Manifest
 from pcl.gaussian.process import GaussianProcessPair
 from pcl.problems.gaussian_process.source import GaussianProcessSource
+from pcl.train.parts import make_source
 from tests.shards import build_shards
-from tests.typed import finish, start
 
+GAUSSIAN = Path(__file__).resolve().parents[1] / "configs" / "gaussian.yaml"
 collect_ignore_glob = ["golden/*"]  # run by hand: it needs packages that pcl does not
 torch.set_num_threads(1)  # threads of several processes on few cores wait for each other
 
@@ -52,10 +55,9 @@ def ocean_root(data_root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shards of configs/gaussian.yaml, written once by the job."""
-    folder = tmp_path_factory.mktemp("job") / "shards"
-    code, _, errors = finish(start("write_shards", f"data.shards={folder}"))
-    assert code == 0, errors
+    """The shards of configs/gaussian.yaml, to the byte those that the job writes."""
+    folder, config = tmp_path_factory.mktemp("gaussian") / "shards", load_config(GAUSSIAN)
+    build_shards(folder, make_source(config), config.data.num_shards, config.data.record_pairs, data_identity(config))
     return folder
 
 
@@ -91,7 +93,7 @@ STARTERS = (
     "tests.s3",
     "tests.typed",
 )
-"""Modules whose use starts processes: tests that import one, or use the shards of a job, have the mark ``process``."""
+"""Modules whose use starts processes: tests that import one have the mark ``process``."""
 
 
 @functools.cache
@@ -112,9 +114,10 @@ def starts_processes(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start processes."""
+    """Mark the tests that start processes; their files, which take longest, come first: both processes end together."""
+    items.sort(key=lambda item: not starts_processes(Path(item.path)))
     for item in items:
-        if "shards" in getattr(item, "fixturenames", ()) or starts_processes(Path(item.path)):
+        if starts_processes(Path(item.path)):
             item.add_marker("process")
 
 
