@@ -11,7 +11,6 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pcl.cluster.jobs import Job
-from pcl.commands.command_line import plugins_in_job
 from pcl.config.load import load_config
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.evaluation.tables import format_table
@@ -192,7 +191,7 @@ def test_evaluations_know_the_plugins_of_the_head_and_none_that_a_run_names(worl
         for _ in range(2):
             world.step(50)
     assert world.states() == {"mnist checkpoint_00000100": "given up"}
-    world.new_head(replace(OPTIONS, overrides=tuple(plugins_in_job([str(own)])), about=("a1b2",)))
+    world.new_head(replace(OPTIONS, overrides=(f'plugins=["{own}"]',), about=("a1b2",)))
     world.step()
     (again,) = world.jobs.running
     assert again.split("-")[:3] == first.split("-")[:3]
