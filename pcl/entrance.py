@@ -158,6 +158,8 @@ class Items:
         """
         items = as_tensor(name, given)
         items = items if like is None else items.to(like.device)
+        if self.dtype == "bool" and items.dtype == torch.bool:
+            items = items.to(torch.uint8)
         if self.num_labels is not None or (self.dtype is not None and np.dtype(self.dtype).kind in "iub"):
             self._check_integers(name, items)
         items = checked_tensor(name, items, ("N", *self.shape), finite=not self.may_be_missing)
@@ -169,8 +171,9 @@ class Items:
         if self.num_labels is not None:
             low, high, what, remedy = 0, self.num_labels - 1, "integer labels", "convert whole numbers with .long()"
         else:
-            limits = np.iinfo(np.dtype(self.dtype))
-            low, high, what = int(limits.min), int(limits.max), f"{self.dtype}, as stored"
+            limits = np.iinfo(np.dtype(self.dtype if self.dtype != "bool" else "uint8"))
+            low, high = (0, 1) if self.dtype == "bool" else (int(limits.min), int(limits.max))
+            what = f"{self.dtype}, as stored"
             unit = "" if self.scale_factor == 1 else f"multiply physical values by {1 / self.scale_factor:g}, "
             remedy = f"{unit}round and convert"
         if items.dtype == torch.bool or items.is_floating_point() or items.is_complex():

@@ -131,3 +131,14 @@ def test_lenet_has_the_layers_of_lenet_5():
 def test_an_encoder_that_does_not_fit_is_refused(make, message):
     with pytest.raises(BadInputError, match=message):
         make()
+
+
+def test_a_model_takes_truths_as_they_are_stored():
+    encoder = make_encoder("linear", (3,), 2, dtype="bool")
+    truths = np.array([[True, False, True]])
+    assert encoder.items.checked("u", truths).tolist() == [[1, 0, 1]]
+    torch.testing.assert_close(encoder(torch.from_numpy(truths)), encoder(encoder.items.checked("u", truths)))
+    with pytest.raises(ValueError, match="u of dtype float64: needed is bool, as stored"):
+        encoder.items.checked("u", truths + 0.0)
+    with pytest.raises(ValueError, match="u with a value of 2: needed is bool, as stored, 0 to 1"):
+        encoder.items.checked("u", truths * 2)
