@@ -79,7 +79,7 @@ def job(
     """
     if any(argument in HELP for argument in given):
         print(guide.text(program, _chosen([one for one in given if one not in (*HELP, *guide.flags)], load)))
-        return
+        sys.exit(0)
     arguments = [a for a in given if a not in guide.flags] + [guide.flags[a] for a in given if a in guide.flags]
     if not arguments or ("=" in arguments[0] and not Path(arguments[0]).exists() and "://" not in arguments[0]):
         raise BadInputError(
