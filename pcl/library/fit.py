@@ -97,43 +97,38 @@ def fit(
         torch.Size([1, 400])
     """
     load_plugins(plugins)
-    pairs = MemoryPairs(
-        _array(u),
-        _array(v),
-        form_u=form_u,
-        form_v=form_v,
-        test_fraction=validation,
-        seed=seed,
-        groups=None if groups is None else _array(groups),
-        split="random" if groups is None else "group",
-    )
+    pairs = _pairs(u, v, groups, form_u=form_u, form_v=form_v, test_fraction=validation, seed=seed)
+    keys: dict[str, Any] = {
+        "seed": seed,
+        "plugins": [str(Path(path).absolute()) for path in plugins],
+        "data.seed": seed,
+        "model.embedding_dim": embedding_dim,
+        "model.encoder_u": encoder_u,
+        "model.encoder_v": encoder_v,
+        "model.settings_u": settings_u or {},
+        "model.settings_v": settings_v or {},
+        "model.tilting": tilting,
+        "loss.kind": loss,
+        "train.epochs": epochs,
+        "train.global_batch": _batch(batch, pairs.num_pairs("train")),
+        "train.learning_rate": learning_rate,
+    }
+    return _fitted(pairs, keys | dict(options or {}), device, show)
+
+
+def _pairs(u: Any, v: Any, groups: Any, **settings: Any) -> MemoryPairs:
+    if groups is None:
+        return MemoryPairs(_array(u), _array(v), **settings)
+    return MemoryPairs(_array(u), _array(v), split="group", groups=_array(groups), **settings)
+
+
+def _fitted(pairs: MemoryPairs, keys: dict[str, Any], device: str | torch.device | None, show: bool) -> TrainedModel:
+    """Write shards of pairs to a folder that is there as long as they are trained on."""
     with tempfile.TemporaryDirectory(prefix="pcl-fit-") as folder:
-        config = config_of(
-            {
-                "name": "fit",
-                "storage": folder,
-                "seed": seed,
-                "plugins": [str(Path(path).absolute()) for path in plugins],
-                "data.source": "arrays",
-                "data.seed": seed,
-                "data.shards": f"{folder}/shards",
-                "model.embedding_dim": embedding_dim,
-                "model.encoder_u": encoder_u,
-                "model.encoder_v": encoder_v,
-                "model.settings_u": settings_u or {},
-                "model.settings_v": settings_v or {},
-                "model.tilting": tilting,
-                "loss.kind": loss,
-                "train.epochs": epochs,
-                "train.global_batch": _batch(batch, pairs.num_pairs("train")),
-                "train.learning_rate": learning_rate,
-            }
-            | dict(options or {})
-        )  # fmt: skip
-        build_all(
-            Path(config.data.shards), pairs, data_identity(config), config.data.num_shards, config.data.record_pairs
-        )
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        here = {"name": "fit", "storage": folder, "data.source": "arrays", "data.shards": f"{folder}/shards"}
+        config = config_of(here | keys)
+        data, chosen = config.data, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        build_all(Path(data.shards), pairs, data_identity(config), data.num_shards, data.record_pairs)
         return _trained(Session(config, chosen), config, show)
 
 

@@ -58,6 +58,11 @@ class TrainingState:
     step: int = 0
 
 
+def as_they_are(u: Tensor, v: Tensor, step: int, workers: Workers) -> tuple[Tensor, Tensor]:
+    """Augment nothing."""
+    return u, v
+
+
 def make_optimizer(model: PairModel, optimisation: Optimisation) -> torch.optim.Optimizer:
     """Return Adam with decoupled weight decay on matrices; biases and the temperature do not decay."""
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -94,6 +99,10 @@ def _seed(device: torch.device, seed: int) -> None:
         torch.cuda.manual_seed(seed)
 
 
+def _on(device: torch.device, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True)
+
+
 def _features(model: PairModel, u: Tensor, v: Tensor, *, bf16: bool) -> tuple[Tensor, Tensor]:
     """Return feature maps: encoders in bf16 if asked, all that follows always in the model's own precision."""
     with torch.autocast(u.device.type, torch.bfloat16, enabled=bf16):
@@ -111,7 +120,7 @@ def train_step(
     finite: Sequence[FiniteModality] = (),
     clock: Clock | None = None,
     stop: bool = False,
-    augment: Augmentation | None = None,
+    augment: Augmentation = as_they_are,
 ) -> dict[str, Tensor]:
     """Do one step on this worker's share of a global batch, and return its diagnostics.
 
@@ -124,9 +133,7 @@ def train_step(
     _seed(device, hash((optimisation.seed, state.step, workers.worker_rank)) & (2**63 - 1))
 
     with clock.part("forward"):
-        u, v = (part.to(device, non_blocking=True) for part in batch)
-        if augment is not None:
-            u, v = augment(u, v, state.step, workers)
+        u, v = augment(*_on(device, batch), state.step, workers)
         features_u, features_v = _features(model, u, v, bf16=optimisation.bf16)
         atoms = dict(part.atoms(model.features_u, model.features_v, device) for part in finite)
     with clock.part("loss"):
@@ -165,7 +172,7 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     finite: Sequence[FiniteModality] = (),
     clock: Clock | None = None,
-    augment: Augmentation | None = None,
+    augment: Augmentation = as_they_are,
 ) -> Scalars:
     """Train from ``state.step`` to ``optimisation.num_steps``, or until some worker is told to stop.
 
@@ -204,8 +211,7 @@ def train(
             diagnostics = train_step(state, batch, loss, optimisation, workers, finite, clock, stop(), augment)
         except NotFiniteError as error:
             raise FloatingPointError(f"step {step}: {error}") from error
-        is_last = bool(diagnostics.pop("stop"))
-        is_checkpoint |= is_last
+        is_checkpoint |= (is_last := bool(diagnostics.pop("stop")))
         if is_checkpoint or step % log_every == 0:
             measured = clock.take() | pace.take(step, global_batch)
             scalars = _means(diagnostics, measured, state, workers)

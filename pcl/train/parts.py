@@ -24,7 +24,7 @@ from torch import nn
 
 from pcl.config.identity import data_identity, differing, experiment
 from pcl.config.schema import AUGMENT, Config
-from pcl.data.augmentation import Augment, check_augment, make_augment
+from pcl.data.augmentation import check_augment, make_augment
 from pcl.data.loader import LaneLoader
 from pcl.data.manifest import Manifest, load_manifest, manifest_sha256
 from pcl.data.sample import sample_pairs
@@ -35,7 +35,7 @@ from pcl.errors import BadInputError
 from pcl.kernels import Kernel, on_features
 from pcl.objective import LOSSES, FiniteModality, Loss, make_kernel, make_loss
 from pcl.problems.problem import problem
-from pcl.train.loop import Optimisation
+from pcl.train.loop import Augmentation, Optimisation, as_they_are
 
 KERNEL_PAIRS = 1000  # of the training split, for the median distance
 
@@ -253,8 +253,8 @@ def kernel_features(name: str, config: Config, manifest: Manifest) -> nn.Module:
     return Standardise(info.scale_factor, statistics["mean"], statistics["std"])
 
 
-def augmentation_of(config: Config, manifest: Manifest) -> Augment | None:
-    """Return what augments the pairs of a step, None where nothing does.
+def augmentation_of(config: Config, manifest: Manifest) -> Augmentation:
+    """Return what augments the pairs of a step.
 
     Raises:
         BadInputError: what is to be augmented is no image.
@@ -262,7 +262,7 @@ def augmentation_of(config: Config, manifest: Manifest) -> Augment | None:
     settings = config.data.sections[AUGMENT]
     forms = problem(manifest.source["name"]).forms(manifest)
     check_augment(settings, forms, [manifest.arrays[name].shape for name in "uv"])
-    return make_augment(settings, config.seed)
+    return make_augment(settings, config.seed) or as_they_are
 
 
 def optimisation_of(config: Config, loader: LaneLoader) -> Optimisation:
