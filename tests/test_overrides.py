@@ -191,7 +191,7 @@ def test_our_files_mean_what_they_meant(path, tmp_path):
     for key, expected in given_.items():
         if key in ("storage", "data.root", "data.shards"):
             expected = str(Path(expected).absolute())
-        if key == "data.ocean.paths":
+        if key in ("data.ocean.paths", "data.webdataset.paths"):
             expected = [str(Path(name).absolute()) for name in expected]
         assert value(config, key) == expected, key
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(tree(config))))  # as runs kept it

@@ -34,7 +34,7 @@ def parse(given: Given, kind: Any) -> Any:
     - ``float``: finite, decimal or scientific.
     - ``bool``: ``true`` or ``false``.
     - ``X | None``: ``null``, or X.
-    - ``dict[str, X]``: a mapping; on the command line ``{}``, or a key of it for each override.
+    - ``dict[str, X]``: a mapping, ``{a: 1, b: [2, 3]}``.
     - ``list[X]``: ``[a, b]``; an item needs quotes, doubled within, if it holds a comma or a bracket, or begins with a
       quote, or begins or ends with a blank.
 
@@ -57,9 +57,10 @@ def parse(given: Given, kind: Any) -> Any:
     if get_origin(kind) in (Union, types.UnionType):
         return _parse_one_of(given, get_args(kind))
     if get_origin(kind) is dict:
-        if not isinstance(given, dict) and given != "{}":
+        found = read_yaml(given.encode()) if isinstance(given, str) and given.lstrip().startswith("{") else given
+        if not isinstance(found, dict):
             raise ValueError("it must be a mapping of keys, such as {width: 64}")
-        return given if isinstance(given, dict) else {}
+        return found
     if get_origin(kind) is list:
         items = given if isinstance(given, list) else _items(given) if isinstance(given, str) else None
         if items is None:

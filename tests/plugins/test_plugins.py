@@ -151,6 +151,8 @@ def test_what_does_not_fit_is_told_in_a_line(run_file, overrides, said, monkeypa
 def test_settings_of_another_encoder_are_not_inherited(run_file):
     assert load_config(run_file, ["model.encoder_u=linear"]).model.settings_u == {}
     assert load_config(run_file, ["model.encoder_u=wide"]).model.settings_u["width"] == 8
+    config = load_config(run_file, ["model.settings_u={width: 3, scale: 0.5}"])
+    assert config.model.settings_u == {"width": 3, "scale": 0.5}
 
 
 def test_a_resolved_configuration_is_one_again(run_file, tmp_path):

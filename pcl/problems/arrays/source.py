@@ -100,7 +100,8 @@ class ArraysSource(Source):
             if rows.any() and self.settings.missing == "refuse":
                 raise BadInputError(
                     f"{self.items[name].stored.label} holds NaN in {int(rows.sum()):,} of {len(rows):,} rows, the "
-                    f"first is row {int(np.argmax(rows)):,}: fill them in, or leave these pairs out with missing=mask"
+                    f"first is row {int(np.argmax(rows)):,}: fill them in, or leave these pairs out with "
+                    "data.arrays.missing=mask"
                 )
         either: np.ndarray = missing["u"] | missing["v"]
         self.num_missing = int(either.sum())
