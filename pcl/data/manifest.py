@@ -193,9 +193,7 @@ def read_manifest(root: Path) -> Manifest:
     path = root / FILE_NAME
     found = read_json(path, Version, REMEDY)
     if found is None:
-        raise BadInputError(
-            f"{path} does not exist: write the shards first, with pcl shards and the same config"
-        )
+        raise BadInputError(f"{path} does not exist: write the shards first, with pcl shards and the same config")
     if found.schema_version not in (None, SCHEMA_VERSION):
         raise DamagedDataError(
             f"{path} has schema version {printable(found.schema_version)[:20]}, this program reads {SCHEMA_VERSION}: "
