@@ -3,6 +3,7 @@
 import ast
 import functools
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -59,6 +60,30 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, config = tmp_path_factory.mktemp("gaussian") / "shards", load_config(GAUSSIAN)
     build_shards(folder, make_source(config), config.data.num_shards, config.data.record_pairs, data_identity(config))
     return folder
+
+
+SHARED_RAY = """
+import os, sys
+from pcl.cluster.connection import connected  # before ray
+import ray
+with connected(4):
+    print(ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN_PATH"], flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[dict[str, str]]:
+    """The environment of jobs that share one Ray, where a test is not about a Ray of a job's own: it starts once."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    command = [sys.executable, "-c", SHARED_RAY]
+    with subprocess.Popen(
+        command, cwd=GAUSSIAN.parents[1], env=kept, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:  # it ends with what it reads, also if this process is killed
+        address, token = process.stdout.readline().split()  # type: ignore[union-attr]
+        loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # else a job looks for it at another address
+        yield {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token} | loopback
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,8 @@ def where(tmp_path):
     return (f"data.shards={tmp_path / 'shards'}", f"storage={tmp_path / 'runs'}")
 
 
-def done(job, *arguments):
-    code, output, errors = finish(start(job, *arguments, config=CONFIG))
+def done(job, *arguments, **environment):
+    code, output, errors = finish(start(job, *arguments, config=CONFIG, **environment))
     assert code == 0, errors
     return output
 
@@ -47,14 +47,14 @@ def test_recorded_shards_are_verified_and_none_is_written(where):
         assert (Path(where[0].partition("=")[2]) / path.name).read_bytes() == content
 
 
-def test_a_missing_recorded_shard_is_written_again_to_the_byte(where):
+def test_a_missing_recorded_shard_is_written_again_to_the_byte(where, shared_ray):
     shard = Path(where[0].partition("=")[2]) / "train-000002.tar"
     shard.unlink()
-    assert "7 of 8 shards verified, 1 to write" in done("write_shards", *where)
+    assert "7 of 8 shards verified, 1 to write" in done("write_shards", *where, **shared_ray)
     assert shard.read_bytes() == (RECORDED / "shards" / shard.name).read_bytes()
 
 
-def test_a_recorded_run_is_resumed_and_evaluated(where):
+def test_a_recorded_run_is_resumed_and_evaluated(where, shared_ray):
     """To the bit where the processor rounds as that one did which it was recorded on."""
     run = Path(where[1].partition("=")[2]) / "recorded"
     output = done("evaluate", *where, "evaluation.num_examples=0", "evaluation.checkpoint=checkpoint_00000101")
@@ -70,7 +70,7 @@ def test_a_recorded_run_is_resumed_and_evaluated(where):
             assert found[now] == pytest.approx(number, rel=1e-5, abs=1e-12)
     assert found["experiment"] == recorded["experiment"]
 
-    assert "going on from checkpoint_00000101" in done("train", *where)
+    assert "going on from checkpoint_00000101" in done("train", *where, **shared_ray)
     whole, again = (
         torch.load(path, weights_only=True)["model"]
         for path in (RECORDED / "final.pt", run / "checkpoint_00001000" / "state.pt")
@@ -165,6 +165,9 @@ def test_a_key_that_a_record_lacks_counts_as_its_default():
         assert differing({"data": OCEAN}, changed) == [key]
 
 
+DEFAULT = flatten(yaml.safe_load(page_of_keys()))
+
+
 @settings(max_examples=20, deadline=None, database=None)
 @given(
     lacking=st.sets(st.sampled_from(KEYS)),
@@ -172,8 +175,7 @@ def test_a_key_that_a_record_lacks_counts_as_its_default():
     changed=st.sampled_from(sorted(experiment(load_config(CONFIG)))),
 )
 def test_any_key_may_be_lacking_where_it_has_its_default(lacking, extra, changed):
-    default = flatten(yaml.safe_load(page_of_keys()))
-    full = experiment(load_config(CONFIG))
+    default, full = DEFAULT, experiment(load_config(CONFIG))
     kept = {key: found for key, found in full.items() if key not in lacking or default[key] != found}
     assert differing(kept | {extra: 7}, full) == []
     assert differing(kept | {changed: "another"}, full) == [changed]

@@ -44,9 +44,9 @@ def arguments(folder, shards):
 
 
 @pytest.fixture(scope="module")
-def run(folder, arguments):
+def run(folder, arguments, shared_ray):
     """A run that was never disturbed."""
-    code, output, errors = finish(start("train", *arguments, "name=whole"))
+    code, output, errors = finish(start("train", *arguments, "name=whole", **shared_ray))
     assert code == 0, errors
     assert "120 steps = 30 epochs of 4 steps of 2048 pairs on 2 workers" in output
     assert output.splitlines()[-1] == f"watch: tensorboard --logdir {folder / 'runs'}"
@@ -126,13 +126,13 @@ def test_a_killed_worker_changes_no_bit(run, arguments, folder):
         assert torch.equal(value, again["model"][name]), name
 
 
-def test_a_half_written_checkpoint_is_left_out_and_written_again(run, arguments, folder):
+def test_a_half_written_checkpoint_is_left_out_and_written_again(run, arguments, folder, shared_ray):
     """The run as if its machine had died while the file system wrote the last checkpoint."""
     half = folder / "runs" / "half"
     shutil.copytree(run, half)
     state = half / LAST / "state.pt"
     state.write_bytes(state.read_bytes()[:-1000])
-    code, output, errors = finish(start("train", *arguments, "name=half"))
+    code, output, errors = finish(start("train", *arguments, "name=half", **shared_ray))
     assert code == 0, errors
     assert f"{LAST} is half written or gone: it is left out\ngoing on from checkpoint_00000111\n" in output
     whole, again = (torch.load(path / LAST / "state.pt", weights_only=True) for path in (run, half))
@@ -140,7 +140,7 @@ def test_a_half_written_checkpoint_is_left_out_and_written_again(run, arguments,
         assert torch.equal(value, again["model"][name]), name
 
 
-def test_a_run_that_is_told_to_stop_commits_a_checkpoint_and_goes_on_from_it(run, arguments, folder):
+def test_a_run_that_is_told_to_stop_commits_a_checkpoint_and_goes_on_from_it(run, arguments, folder, shared_ray):
     """The signal comes to every process of the job, as from Slurm; the run goes on to the same bits."""
     told = folder / "runs" / "told"
     process = start("train", *arguments, "name=told")
@@ -156,7 +156,7 @@ def test_a_run_that_is_told_to_stop_commits_a_checkpoint_and_goes_on_from_it(run
     assert not [one for one in processes if one.is_running()]
     assert checkpoints(told)[-1].name == name
     assert all(json.loads(lease.read_bytes())["released"] for lease in (told / "lease").iterdir())
-    code, output, errors = finish(start("train", *arguments, "name=told"))
+    code, output, errors = finish(start("train", *arguments, "name=told", **shared_ray))
     assert code == 0, errors
     assert f"going on from {name}\n" in output
     whole, again = (torch.load(path / LAST / "state.pt", weights_only=True) for path in (run, told))
@@ -194,7 +194,7 @@ def test_one_job_at_a_time_trains_a_run_and_one_that_ended_goes_on(arguments, fo
     assert int(next(line for line in output.splitlines() if line.startswith("step ")).split()[1]) > 37
 
 
-def test_a_flipped_bit_ends_the_run_in_one_line(arguments, folder, shards):
+def test_a_flipped_bit_ends_the_run_in_one_line(arguments, folder, shards, shared_ray):
     damaged = folder / "damaged"
     damaged.mkdir()
     for path in shards.iterdir():
@@ -202,7 +202,7 @@ def test_a_flipped_bit_ends_the_run_in_one_line(arguments, folder, shards):
     content = bytearray((damaged / "train-000003.tar").read_bytes())
     content[5000] ^= 1
     (damaged / "train-000003.tar").write_bytes(content)
-    code, _, errors = finish(start("train", *arguments, "name=damaged", f"data.shards={damaged}"))
+    code, _, errors = finish(start("train", *arguments, "name=damaged", f"data.shards={damaged}", **shared_ray))
     assert code == 1
     assert errors.count("\n") == 1
     assert errors.startswith(f"error: {damaged}/train-000003.tar is damaged: its SHA-256 is ")

@@ -345,8 +345,8 @@ JOB = [
 ]
 
 
-def write_shards(*arguments):
-    return start("write_shards", *JOB, *arguments, config="configs/ocean.yaml")
+def write_shards(*arguments, **environment):
+    return start("write_shards", *JOB, *arguments, config="configs/ocean.yaml", **environment)
 
 
 def test_a_dry_run_tells_the_size_and_writes_nothing(clean, built, tmp_path):
@@ -375,11 +375,11 @@ def kill_after(process, folder, num_shards):
     return hashes(folder)
 
 
-def test_a_build_that_was_killed_goes_on_to_the_same_shards(clean, built, tmp_path):
+def test_a_build_that_was_killed_goes_on_to_the_same_shards(clean, built, tmp_path, shared_ray):
     arguments = (f"data.ocean.paths=[{clean}]", f"data.shards={tmp_path / 'shards'}", "build.num_tasks=1")
     written = kill_after(write_shards(*arguments), tmp_path / "shards", 2)
     assert 2 <= len(written) < 8
-    code, output, errors = finish(write_shards(*arguments))
+    code, output, errors = finish(write_shards(*arguments, **shared_ray))
     assert code == 0, errors
     assert hashes(tmp_path / "shards") == built[1]
     assert "u, mean and standard deviation over the training split" in output
@@ -420,26 +420,28 @@ def test_one_and_four_tasks_write_the_same_shards(clean, built, tmp_path):
     assert hashes(tmp_path / "1") == hashes(tmp_path / "4") == built[1]
 
 
-def test_a_damaged_file_in_the_midst_of_many_ends_in_one_line(archive, tmp_path):
+def test_a_damaged_file_in_the_midst_of_many_ends_in_one_line(archive, tmp_path, shared_ray):
     for number in range(3):
         times = slice(20 * number, 20 * number + 20)
         write_archive(tmp_path / f"part{number}.nc", archive, times=times)
     content = (tmp_path / "part1.nc").read_bytes()
     (tmp_path / "part1.nc").write_bytes(content[: len(content) // 2])
-    code, _, errors = finish(write_shards(f"data.ocean.paths=[{tmp_path}/*.nc]", f"data.shards={tmp_path / 'shards'}"))
+    where = (f"data.ocean.paths=[{tmp_path}/*.nc]", f"data.shards={tmp_path / 'shards'}")
+    code, _, errors = finish(write_shards(*where, **shared_ray))
     assert code == 1
     assert len(errors.splitlines()) == 1
     assert "part1.nc" in errors
     assert not (tmp_path / "shards" / "manifest.json").exists()
 
 
-def test_a_speed_no_current_has_ends_in_one_line(archive, tmp_path):
+def test_a_speed_no_current_has_ends_in_one_line(archive, tmp_path, shared_ray):
     fast = archive.currents.copy()
     fast[0, 52, 3, 3] = 40.0  # not at a time step that is looked at when the files are opened
     for number in range(3):
         times = slice(20 * number, 20 * number + 20)
         write_archive(tmp_path / f"part{number}.nc", archive, times=times, values=fast)
-    code, _, errors = finish(write_shards(f"data.ocean.paths=[{tmp_path}/*.nc]", f"data.shards={tmp_path / 'shards'}"))
+    where = (f"data.ocean.paths=[{tmp_path}/*.nc]", f"data.shards={tmp_path / 'shards'}")
+    code, _, errors = finish(write_shards(*where, **shared_ray))
     assert code == 2
     assert len(errors.splitlines()) == 1
     assert "part2.nc" in errors
