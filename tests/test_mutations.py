@@ -211,7 +211,9 @@ def read_snapshot(root):
 
 
 def read_provenance(root):
-    return recorded_experiment(root / "runs" / "run", full_experiment(config_of(root)))
+    """What a record lacks counts as its default."""
+    wanted = full_experiment(config_of(root))
+    return wanted | recorded_experiment(root / "runs" / "run", wanted)
 
 
 def read_yaml(root):
