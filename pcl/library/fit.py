@@ -94,7 +94,7 @@ def fit(
         >>> v = np.random.default_rng(0).normal(size=(400, 2))
         >>> model = fit(v @ np.ones((2, 3)), v, epochs=1, show=False)
         >>> model.conditional("u_given_v", v @ np.ones((2, 3))).weights(model.features_v(v[:1])).shape
-        torch.Size([1, 400])
+        (1, 400)
     """
     load_plugins(plugins)
     pairs = _pairs(u, v, groups, form_u=form_u, form_v=form_v, test_fraction=validation, seed=seed)

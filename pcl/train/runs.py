@@ -55,7 +55,7 @@ SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's record of the check
 class Provenance:
     """What ``provenance.json`` must hold; the rest of it is for people."""
 
-    experiment: dict[str, Any]
+    experiment: dict[str, bool | int | float | str | list[Any] | None]
 
 
 @dataclass(frozen=True)
