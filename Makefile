@@ -5,6 +5,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 PYTEST = $(BIN)/python -m pytest
 IN_TWO = -n 2 --dist loadfile --no-loadscope-reorder  # files in the order of tests/conftest.py: the longest first
 QUICK = not slow and not cluster and not process
+unexport PYTHONDONTWRITEBYTECODE  # pytest rewrites the asserts of a file once, not in every run
 
 .PHONY: demo quick test test-slow test-cluster check clean
 
@@ -17,7 +18,7 @@ test: .venv/test check
 	$(PYTEST) $(IN_TWO)
 
 quick: .venv/test check
-	$(PYTEST) $(IN_TWO) -m "$(QUICK)"
+	PCL_QUICK=1 $(PYTEST) $(IN_TWO) -m "$(QUICK)"
 
 test-slow: .venv/test
 	$(PYTEST) -m slow -s

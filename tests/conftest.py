@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
@@ -144,6 +145,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if starts_processes(Path(item.path)):
             item.add_marker("process")
+    if os.environ.get("PCL_QUICK"):
+        try_fewer_examples(items)
+
+
+QUICK_SHARE = 4
+"""The part of the random examples that is tried where PCL_QUICK is set, as ``make quick`` does: one in so many."""
+
+
+def try_fewer_examples(items: list[pytest.Item]) -> None:
+    """Let tests try a part of their random examples, at least five."""
+    for function in {item.function for item in items if hasattr(item, "function")}:
+        if (given := getattr(function, "_hypothesis_internal_use_settings", None)) is not None:
+            number = min(given.max_examples, max(5, given.max_examples // QUICK_SHARE))
+            function._hypothesis_internal_use_settings = hypothesis.settings(given, max_examples=number)
 
 
 @pytest.hookimpl(hookwrapper=True)

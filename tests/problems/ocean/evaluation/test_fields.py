@@ -293,7 +293,7 @@ def test_drifters_of_another_longitude_convention_give_the_same_estimate(ocean, 
 
 def made(folder, **settings):
     """Return an evaluation of made pairs, of an untrained model."""
-    manifest = write_pairs(MadePairs({"train": 24, "test": 10}, **settings), folder)
+    manifest = write_pairs(MadePairs({"train": 12, "test": 6}, **settings), folder)
     config = load_config(ROOT / "configs" / "ocean.yaml", ("model.field_network.width=8", "model.embedding_dim=4"))
     model = build_model(model_spec(config, manifest)).eval()
     return evaluated(
