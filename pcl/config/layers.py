@@ -16,6 +16,7 @@ __all__ = [
 
 import difflib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -35,7 +36,13 @@ LONGEST_MEANT, MOST_MEANT = 100, 5  # characters of a key that may have been mea
 
 def defaults_of(schema: type, file: Path) -> dict[str, Any]:
     """Return the values of the page, and those of registered sections."""
-    return parsed(read_yaml(content(file)), schema, is_defaults=True)
+    return parsed(_page(file), schema, is_defaults=True)
+
+
+@cache
+def _page(file: Path) -> Given:
+    """Return what a page of defaults holds, which is part of the package."""
+    return read_yaml(content(file))
 
 
 def _registered(schema: type) -> dict[str, Any]:
