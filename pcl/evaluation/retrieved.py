@@ -70,7 +70,7 @@ def retrieved_figure(
 
 def _titles(meanings: Sequence[str], numbers: Sequence[int]) -> list[str]:
     """Return the name of each direction, what is retrieved by what, and of how many distinct candidates."""
-    names = [": ".join(filter(None, (x, re.split("[;:]", text)[0]))) for x, text in zip("uv", meanings, strict=True)]
+    names = [": ".join(filter(None, (x, re.split("[;:] ", text)[0]))) for x, text in zip("uv", meanings, strict=True)]
     return [
         f"{'vu'[query]} given {'uv'[query]}  ({names[query]} \N{RIGHTWARDS ARROW} {names[1 - query]}, "
         f"{numbers[1 - query]:,} candidates)"
