@@ -6,6 +6,7 @@ __all__ = [
     "checkpoint_content",
     "checkpoint_name",
     "compare",
+    "content_of",
     "is_whole",
     "load_checkpoint",
     "not_ours",
@@ -25,7 +26,7 @@ from typing import IO, Any
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from pcl.encoders.build import ModelSpec
@@ -87,11 +88,18 @@ def checkpoint_content(state: TrainingState, spec: ModelSpec, config_hash: str) 
         spec: builds the model again.
         config_hash: of the experiment, checked on resume.
     """
+    return content_of(state.model, state.optimizer.state_dict(), state.step, spec, config_hash)
+
+
+def content_of(
+    model: nn.Module, optimizer: dict[str, Any], step: int, spec: ModelSpec, config_hash: str
+) -> dict[str, Any]:
+    """Copy, on the CPU, of a model and what else a checkpoint holds: the optimiser's state, the step, what it is of."""
     content: dict[str, Any] = _copied(
         {
-            "model": dict(state.model.state_dict()),
-            "optimizer": state.optimizer.state_dict(),
-            "step": state.step,
+            "model": dict(model.state_dict()),
+            "optimizer": optimizer,
+            "step": step,
             "spec": dict(spec),
             "config_hash": config_hash,
             "versions": {"torch": str(torch.__version__), "python": platform.python_version()},

@@ -3,7 +3,6 @@
 __all__ = ["TrainedModel", "load_model", "trained"]
 
 import inspect
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +17,7 @@ from pcl.errors import BadInputError, printable
 from pcl.model import PairModel
 from pcl.storage.place import Place, place
 from pcl.tilting import TILTINGS
-from pcl.train.checkpoint import FILE_NAME, UNREADABLE, compare, load_checkpoint, not_ours, save_checkpoint
+from pcl.train.checkpoint import FILE_NAME, UNREADABLE, compare, content_of, load_checkpoint, not_ours, save_checkpoint
 
 PRECISIONS = ("float32", "float64")
 FREE_VALUES = 1 << 24  # that a model may compute for itself, such as one-hot vectors, whatever its file holds
@@ -46,15 +45,7 @@ class TrainedModel(PairModel):
         directory = place(str(folder))
         if (directory / FILE_NAME).exists():
             raise BadInputError(f"{directory} holds a model already: choose another folder, or delete that one")
-        content: dict[str, Any] = {
-            "model": {name: value.detach().to("cpu", copy=True) for name, value in self.state_dict().items()},
-            "optimizer": {"state": {}, "param_groups": []},
-            "step": 0,
-            "spec": dict(self.spec),
-            "config_hash": "",
-            "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
-        }
-        save_checkpoint(directory, content)
+        save_checkpoint(directory, content_of(self, {"state": {}, "param_groups": []}, 0, self.spec, ""))
 
 
 def trained(spec: ModelSpec, weights: dict[str, Tensor]) -> TrainedModel:
