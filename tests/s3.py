@@ -1,8 +1,10 @@
 """S3 on this machine, which can also be told to refuse."""
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -58,11 +60,11 @@ class Silent(WSGIRequestHandler):
 
 
 @contextmanager
-def s3_server() -> Iterator[S3]:
+def s3_server(host: str = "127.0.0.1", port: int = 0) -> Iterator[S3]:
     """Start a server, and point this process and its children to it: ``AWS_...`` of the environment."""
     s3 = S3()
-    server = make_server("127.0.0.1", 0, s3, threaded=True, request_handler=Silent)
-    s3.endpoint = f"http://127.0.0.1:{server.server_port}"
+    server = make_server(host, port, s3, threaded=True, request_handler=Silent)
+    s3.endpoint = f"http://{host}:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -80,10 +82,9 @@ def s3_server() -> Iterator[S3]:
         server.server_close()
 
 
-@contextmanager
-def s3_environment(endpoint: str) -> Iterator[None]:
-    """Point this process and its children to an endpoint, with credentials that mean nothing."""
-    variables = {
+def s3_variables(endpoint: str) -> dict[str, str]:
+    """Return what of the environment points to an endpoint, with credentials that mean nothing."""
+    return {
         "AWS_ACCESS_KEY_ID": "somebody",
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -92,8 +93,13 @@ def s3_environment(endpoint: str) -> Iterator[None]:
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     }
+
+
+@contextmanager
+def s3_environment(endpoint: str) -> Iterator[None]:
+    """Point this process and its children to an endpoint."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
+        for name, value in s3_variables(endpoint).items():
             patch.setenv(name, value)
         patch.delenv("AWS_PROFILE", raising=False)
         Bucket.clear_instance_cache()
@@ -101,3 +107,14 @@ def s3_environment(endpoint: str) -> Iterator[None]:
             yield
         finally:
             Bucket.clear_instance_cache()
+
+
+def uploaded(path: Path) -> str:
+    """Put a file, or all files of a folder, into the bucket under a name of its own; return its address."""
+    client, prefix = boto3.client("s3"), f"{os.urandom(4).hex()}/{path.name}"
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            key = "/".join([prefix, *file.relative_to(path).parts])
+            client.put_object(Bucket="bucket", Key=key, Body=file.read_bytes())
+    client.close()
+    return f"s3://bucket/{prefix}"

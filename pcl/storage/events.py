@@ -4,17 +4,17 @@ A folder of event files is read in the order of their names, file after file, an
 newest one again. So a file's name is numbered above all others, only the newest is written, and none is ever deleted.
 """
 
-__all__ = ["EventFile", "hyperparameters", "image", "restart", "scalar", "table"]
+__all__ = ["EventFile", "Meaning", "event_folder", "hyperparameters", "image", "restart", "scalars", "table"]
 
 import io
 import struct
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
-from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata  # type: ignore[import-untyped]
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 from torch.utils.tensorboard.summary import hparams, text
 
@@ -24,16 +24,34 @@ PREFIX = "events.out.tfevents"
 LONG_BYTES = 1 << 18  # an address is written whole with every point
 
 
-def scalar(tag: str, value: float, step: int) -> Event:
-    """Return a point of a curve."""
-    return Event(wall_time=time.time(), step=step, summary=Summary(value=[Summary.Value(tag=tag, simple_value=value)]))
+class Meaning(NamedTuple):
+    """What a curve or a picture is to people: a title, and a sentence with the unit."""
+
+    title: str
+    text: str
+
+    def metadata(self, plugin: str) -> SummaryMetadata:
+        """Return it as TensorBoard reads it, which keeps that of the first point of a tag."""
+        return SummaryMetadata(
+            display_name=self.title,
+            summary_description=self.text,
+            plugin_data=SummaryMetadata.PluginData(plugin_name=plugin),
+        )
 
 
-def image(tag: str, png: bytes, step: int) -> Event:
-    """Return a picture, given as a PNG file."""
+def scalars(values: Mapping[str, float], step: int, meanings: Mapping[str, Meaning] | None = None) -> Event:
+    """Return a point of each of some curves, by tag; the first one of a curve may say what it means."""
+    told = {tag: meaning.metadata("scalars") for tag, meaning in (meanings or {}).items()}
+    points = [Summary.Value(tag=tag, simple_value=value, metadata=told.get(tag)) for tag, value in values.items()]
+    return Event(wall_time=time.time(), step=step, summary=Summary(value=points))
+
+
+def image(tag: str, png: bytes, step: int, meaning: Meaning | None = None) -> Event:
+    """Return a picture, given as a PNG file; the first one may say what it shows."""
     width, height = struct.unpack(">II", png[16:24])  # of the header
     content = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
-    return Event(wall_time=time.time(), step=step, summary=Summary(value=[Summary.Value(tag=tag, image=content)]))
+    picture = Summary.Value(tag=tag, image=content, metadata=meaning and meaning.metadata("images"))
+    return Event(wall_time=time.time(), step=step, summary=Summary(value=[picture]))
 
 
 def table(tag: str, rows: Sequence[Sequence[str]], step: int) -> Event:
@@ -57,6 +75,18 @@ def hyperparameters(values: Mapping[str, Any]) -> Event:
     known = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in values.items()}
     _, session, _ = hparams(known, {})  # type: ignore[no-untyped-call]
     return Event(wall_time=time.time(), summary=session)
+
+
+def event_folder(present: Place, earlier: Place) -> Place:
+    """Return the folder of some event files: the earlier one where a run of an earlier version began them there.
+
+    TensorBoard names curves by their folder, so those of a run that goes on must stay together.
+
+    Args:
+        present: where they lie.
+        earlier: where an earlier version of this program put them.
+    """
+    return earlier if _newest(earlier) else present
 
 
 class EventFile:

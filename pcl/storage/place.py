@@ -1,7 +1,7 @@
-"""Where runs lie: a folder, or an ``s3://`` address, read and written in the same way.
+"""Where runs and shards lie: a folder, or an ``s3://`` address, read and written in the same way.
 
 A folder is a ``pathlib.Path``, an address an ``upath.UPath``: both have ``/``, ``is_file``, ``glob`` and the like, and
-raise ``OSError``. What is written here appears at once or not at all.
+raise ``OSError``. What is written here appears at once or not at all. ``gs://`` and ``https://`` are only read.
 """
 
 __all__ = [
@@ -9,14 +9,19 @@ __all__ = [
     "absolute",
     "create",
     "is_empty",
+    "is_lasting",
     "is_local",
     "names",
     "naming",
+    "patience_of",
     "patiently",
     "place",
     "read_bytes",
+    "read_part",
     "remove_temporaries",
     "replacing",
+    "say",
+    "sizes",
     "write_bytes",
 ]
 
@@ -24,44 +29,29 @@ import errno
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from upath import UPath
-from upath.implementations.cloud import S3Path
 
 from pcl.errors import BadInputError, printable
+from pcl.storage.objects import KINDS, S3Place, WebPlace
 
 Place = Path | UPath
 T = TypeVar("T")
 
 LONGEST_PAUSE_S = 5.0
+PATIENCE_S = 60.0
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, of a file system
-S3_ADDRESS = re.compile(r"s3://[A-Za-z0-9_.-]+(/(?!\.\.?(/|$))[^/?#@]+)*/*")
+ADDRESS = re.compile(r"[a-z0-9]+://[A-Za-z0-9_.-]+(:[0-9]+)?(/(?!\.\.?(/|$))[^/?#@]+)*/*")
 WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
-
-
-class S3Place(S3Path):
-    """An ``s3://`` address that ``pcl.storage.s3.Bucket`` serves; those of others in this process stay theirs."""
-
-    __slots__ = ()
-
-    def __new__(cls, *arguments: Any, **options: Any) -> Self:
-        """Make a place of this kind: ``UPath`` makes the kind that is registered for ``s3``."""
-        return object.__new__(cls)
-
-    @classmethod
-    def _fs_factory(cls, urlpath: str, protocol: str, storage_options: Any) -> Any:
-        try:
-            from pcl.storage.s3 import Bucket
-        except ImportError as error:
-            raise ImportError("storage in S3 needs s3fs: pip install 'pcl[s3]'") from error
-        return Bucket(**storage_options)
 
 
 def absolute(address: str) -> Path:
@@ -94,8 +84,13 @@ def _shown(address: str) -> str:
     return printable(address if len(address) <= 100 else f"{address[:80]}...") or "''"
 
 
-def place(address: str) -> Place:
+def place(address: str, *, only_read: bool = False, **options: Any) -> Place:
     """Return the place of an address: a folder, made absolute since workers change directory, or ``s3://...``.
+
+    Args:
+        address: that a person wrote.
+        only_read: nothing will be written there: it may be ``gs://...`` or ``https://...`` too.
+        options: that stay with an address, see ``ObjectPlace``.
 
     Raises:
         BadInputError: the address is of another kind, no file can have it, or its package is not installed.
@@ -106,15 +101,23 @@ def place(address: str) -> Place:
     """
     if "://" not in address:
         return _resolved(address)
+    protocol = address.partition("://")[0]
     if "@" in address:
-        raise BadInputError("s3://...@...: an address holds no credentials: they are AWS_... of the environment")
-    if not S3_ADDRESS.fullmatch(address) or not address.isprintable() or len(address) > LONGEST_PATH:
-        raise BadInputError(f"{_shown(address)}: give a folder that every node sees, or s3://bucket/prefix")
+        raise BadInputError(
+            f"{_shown(protocol)}://...@...: an address holds no credentials: they are AWS_... of the environment"
+        )
+    is_known = (protocol in KINDS if only_read else protocol == "s3") and ADDRESS.fullmatch(address)
+    if not is_known or not address.isprintable() or len(address) > LONGEST_PATH:
+        others = ", gs://bucket/prefix or https://host/prefix" if only_read else ""
+        raise BadInputError(f"{_shown(address)}: give a folder that every node sees, or s3://bucket/prefix{others}")
+    kind, package = KINDS[protocol]
     try:
-        found = S3Place(address.rstrip("/"))
+        found = kind(address.rstrip("/"), **options)
         found.fs  # noqa: B018 - imports what it needs
     except ImportError as error:
-        raise BadInputError(f"{address}: {error}") from error
+        if kind is S3Place:
+            raise BadInputError(f"{address}: {error}") from error
+        raise BadInputError(f"{address}: {protocol}:// needs {package}: pip install {package}") from error
     return found
 
 
@@ -146,6 +149,31 @@ def names(folder: Place) -> list[str]:
         return []
 
 
+def sizes(folder: Place) -> dict[str, int] | None:
+    """Return the bytes of the files in a folder by name, None where a place does not tell, as ``https://``.
+
+    Raises:
+        OSError: storage refuses.
+    """
+    found: dict[str, int] = {}
+    try:
+        if isinstance(folder, Path):
+            for file in os.scandir(folder):
+                with suppress(FileNotFoundError):  # somebody has just removed it
+                    if file.is_file():
+                        found[file.name] = file.stat().st_size
+        elif isinstance(folder, WebPlace):
+            return None
+        else:
+            prefix = f"{folder.path.rstrip('/')}/"
+            for item in folder.fs.ls(prefix, detail=True):
+                if item["type"] == "file":
+                    found[item["name"].removeprefix(prefix)] = item["size"]
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return found
+
+
 def read_bytes(path: Place) -> bytes | None:
     """Return a file's content, None where there is no such file; whole, also while others replace it.
 
@@ -153,9 +181,26 @@ def read_bytes(path: Place) -> bytes | None:
         OSError: storage refuses.
     """
     try:
-        return path.read_bytes() if isinstance(path, Path) else bytes(path.fs.cat_file(path.path))
+        return path.read_bytes() if isinstance(path, Path) else read_part(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def read_part(path: UPath, start: int | None = None, stop: int | None = None) -> bytes:
+    """Return bytes of an object, all of them where it is not said which.
+
+    Raises:
+        OSError: storage refuses.
+    """
+    try:
+        return bytes(path.fs.cat_file(path.path, start=start, end=stop))
+    except OSError:
+        raise
+    except Exception as error:  # file systems of others let through what their libraries raise
+        status = getattr(error, "status", None)
+        number = errno.EACCES if status in (401, 403) else errno.EIO
+        message = " ".join(str(getattr(error, "message", "") or error or type(error).__name__).split())
+        raise OSError(number, message, str(path)) from error
 
 
 def write_bytes(path: Place, content: bytes) -> None:
@@ -208,12 +253,20 @@ def _name(temporary: Path, path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Place) -> Iterator[Path]:
     """Give a temporary file to write, which takes a file's place at once when the block has ended well.
 
     Raises:
         OSError: storage refuses; what was there before is still there.
     """
+    if not isinstance(path, Path):
+        with tempfile.TemporaryDirectory(prefix="pcl-") as folder:
+            temporary = Path(folder) / path.name
+            with naming(temporary):
+                yield temporary
+            upload = partial(path.fs.put_file, str(temporary), path.path)
+            patiently(upload, patience_of(path), gives_up=is_lasting)
+        return
     with _beside(path) as temporary:
         yield temporary
         with temporary.open("rb+") as file:
@@ -262,12 +315,30 @@ def remove_temporaries(folder: Place) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Tell people something, on one line."""
     print(printable(line), file=sys.stderr, flush=True)  # noqa: T201
 
 
-def patiently(function: Callable[[], T], timeout_s: float, *, say: Callable[[str], None] = _say) -> T:
-    """Call a function that writes, and call it again, after pauses, while storage refuses.
+def patience_of(path: Place) -> float:
+    """Return for how long is tried again while a place refuses, seconds: a folder tells what is wrong at once."""
+    return 0.0 if isinstance(path, Path) else float(path.storage_options.get("patience_s", PATIENCE_S))
+
+
+def is_lasting(error: OSError) -> bool:
+    """Return whether it is of no use to try again: there is no such object or bucket, or no permission."""
+    lasting = isinstance(error, FileNotFoundError | PermissionError)
+    return lasting or error.errno in (errno.ENXIO, errno.EINVAL)
+
+
+def patiently(
+    function: Callable[[], T],
+    timeout_s: float,
+    *,
+    say: Callable[[str], None] = say,
+    gives_up: Callable[[OSError], bool] = lambda error: False,
+) -> T:
+    """Call a function that reads or writes, and call it again, after pauses, while storage refuses.
 
     Says in one line that storage refuses, and in one that it works again.
 
@@ -275,6 +346,7 @@ def patiently(function: Callable[[], T], timeout_s: float, *, say: Callable[[str
         function: may be called several times.
         timeout_s: seconds after which the last refusal is raised.
         say: takes the lines.
+        gives_up: returns whether a refusal is raised at once.
 
     Returns:
         What the function returns.
@@ -288,7 +360,7 @@ def patiently(function: Callable[[], T], timeout_s: float, *, say: Callable[[str
             result = function()
         except OSError as error:
             waited_s = time.monotonic() - started
-            if waited_s >= timeout_s:
+            if waited_s >= timeout_s or gives_up(error):
                 raise
             if pause_s == 0.25:
                 say(f"storage refuses ({error}): trying again for {timeout_s:g} s")

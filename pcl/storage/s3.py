@@ -11,7 +11,12 @@ import re
 from typing import Any
 
 from aiohttp import ClientError
-from botocore.exceptions import BotoCoreError, HTTPClientError  # type: ignore[import-untyped]
+from botocore.exceptions import (  # type: ignore[import-untyped]
+    BotoCoreError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 from s3fs import S3FileSystem  # type: ignore[import-untyped]
 
 CONFIG = {"connect_timeout": 5, "read_timeout": 12, "retries": {"mode": "standard", "total_max_attempts": 3}}
@@ -50,9 +55,9 @@ class Bucket(S3FileSystem):  # type: ignore[misc]
 def _located(error: Exception, path: str) -> OSError:
     """Return the error of a file system for one of S3, with the address and one line of what happened."""
     number = getattr(error, "errno", None) or errno.EIO
-    if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in repr(error.__cause__):
-        number = errno.ENOENT
-    elif isinstance(error, PermissionError):
+    if isinstance(error, FileNotFoundError):
+        number = errno.ENXIO if "NoSuchBucket" in repr(error.__cause__) else errno.ENOENT
+    elif isinstance(error, PermissionError | NoCredentialsError | PartialCredentialsError):
         number = errno.EACCES
     elif isinstance(error, FileExistsError) or CREATED_BY_ANOTHER.search(repr(error.__cause__)):
         number = errno.EEXIST

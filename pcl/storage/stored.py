@@ -239,7 +239,7 @@ def unzipped(path: Path, size: int) -> bytes:
     return content
 
 
-def sha256(path: Path) -> str:
+def sha256(path: Place) -> str:
     """SHA-256 of a file, in hexadecimal digits.
 
     Raises:
@@ -250,7 +250,7 @@ def sha256(path: Path) -> str:
         'e3b0c442'
     """
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def write_json(path: Place, content: Mapping[str, Any], *, allow_nan: bool = False) -> None:
