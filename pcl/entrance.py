@@ -3,7 +3,7 @@
 Shapes: N items of one modality, of a shape that a rule names.
 """
 
-__all__ = ["Items", "as_tensor", "checked_tensor", "in_kind"]
+__all__ = ["Items", "as_generator", "as_tensor", "checked_tensor", "in_kind"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,24 +19,52 @@ S = TypeVar("S")
 P = ParamSpec("P")
 
 
-def in_kind(method: Callable[Concatenate[S, Any, P], Tensor]) -> Callable[Concatenate[S, Any, P], Any]:
-    """Decorator of a method of items or queries that answers in kind: an array of numpy for one, else a tensor.
+def in_kind(
+    method: Callable[Concatenate[S, Any, P], Tensor | tuple[Tensor, ...]],
+) -> Callable[Concatenate[S, Any, P], Any]:
+    """Decorator of a method of items or queries that answers in kind: with tensors for one, else with arrays of numpy.
 
     Example:
         >>> class Double:
         ...     @in_kind
         ...     def of(self, items):
         ...         return 2 * as_tensor("items", items)
-        >>> Double().of(np.ones(2)), Double().of(torch.ones(2))
+        >>> Double().of([1.0, 1.0]), Double().of(torch.ones(2))
         (array([2., 2.]), tensor([2., 2.]))
     """
 
     @wraps(method)
     def answer(self: S, given: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         result = method(self, given, *args, **kwargs)
-        return result.detach().cpu().numpy() if isinstance(given, np.ndarray) else result
+        if isinstance(given, Tensor):
+            return result
+        return tuple(map(_array, result)) if isinstance(result, tuple) else _array(result)
 
     return answer
+
+
+def _array(result: Tensor) -> np.ndarray:
+    found: np.ndarray = result.detach().cpu().numpy()
+    return found
+
+
+def as_generator(given: Any) -> torch.Generator:
+    """Generator of random numbers: one of torch as it is, or that of a seed.
+
+    Raises:
+        ValueError: it is neither.
+
+    Example:
+        >>> torch.rand(1, generator=as_generator(3)) == torch.rand(1, generator=torch.Generator().manual_seed(3))
+        tensor([True])
+    """
+    if isinstance(given, torch.Generator):
+        return given
+    if isinstance(given, int | np.integer) and not isinstance(given, bool):
+        return torch.Generator().manual_seed(int(given))
+    raise ValueError(
+        f"generator of type {type(given).__name__}: give a seed such as 0, or torch.Generator().manual_seed(0)"
+    )
 
 
 def as_tensor(name: str, given: Any) -> Tensor:
@@ -73,6 +101,7 @@ def checked_tensor(
     *,
     more_axes: bool = False,
     finite: bool = True,
+    remedy: str = "",
 ) -> Tensor:
     """Tensor of what a caller gave, a tensor or whatever numpy reads, after a check of shape, dtype and values.
 
@@ -83,6 +112,7 @@ def checked_tensor(
         like: gives the device and, with real numbers, the dtype; unchanged when None.
         more_axes: whether axes may follow those of ``shape``.
         finite: whether NaN and infinite values are refused.
+        remedy: for another shape, where there is a better one than to reshape.
 
     Raises:
         ValueError: the numbers have another shape, are no real numbers, or are not finite.
@@ -95,7 +125,7 @@ def checked_tensor(
         ValueError: queries of shape (3,): needed is (Q, 3); give a single one as x[None]
     """
     tensor = as_tensor(name, given)
-    _check_shape(name, tuple(tensor.shape), shape, more_axes)
+    _check_shape(name, tuple(tensor.shape), shape, more_axes, remedy)
     if tensor.dtype == torch.bool or tensor.is_complex():
         raise ValueError(f"{name} of dtype {_dtype_name(tensor)}: needed are real numbers; convert them to float32")
     if like is not None:
@@ -105,14 +135,18 @@ def checked_tensor(
     return tensor
 
 
-def _check_shape(name: str, found: tuple[int, ...], shape: Shape, more_axes: bool) -> None:
-    head = found[: len(shape)] if more_axes else found
-    if len(head) == len(shape) and all(isinstance(w, str) or n == w for n, w in zip(head, shape, strict=True)):
+def _check_shape(name: str, found: tuple[int, ...], shape: Shape, more_axes: bool, remedy: str) -> None:
+    def fits(numbers: tuple[int, ...]) -> bool:
+        head = numbers[: len(shape)] if more_axes else numbers
+        return len(head) == len(shape) and all(isinstance(w, str) or n == w for n, w in zip(head, shape, strict=True))
+
+    if fits(found):
         return
     wanted = ", ".join(map(str, shape)) + (", ..." if more_axes else "," if len(shape) == 1 else "")
-    single = not more_axes and len(found) == len(shape) - 1
-    remedy = "give a single one as x[None]" if single else "reshape or choose what belongs there"
-    raise ValueError(f"{name} of shape {found}: needed is ({wanted}); {remedy}")
+    remedy = "give a single one as x[None]" if not more_axes and fits((1, *found)) else remedy
+    raise ValueError(
+        f"{name} of shape {found}: needed is ({wanted}); {remedy or 'reshape or choose what belongs there'}"
+    )
 
 
 def _refuse_values(name: str, tensor: Tensor) -> None:

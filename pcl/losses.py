@@ -14,6 +14,7 @@ __all__ = ["Diagnostics", "NotFiniteError", "Pairs", "check_weights", "checked",
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +25,14 @@ from pcl.scores import Atoms, normalisers, row_normalisers
 from pcl.workers import Workers, given_or_alone
 
 Diagnostics = dict[str, Tensor]
+
+
+class Marginal(Protocol):
+    """A modality whose marginal is known, so that normalisers over it are exact."""
+
+    def log_normaliser(self, queries: Tensor) -> Tensor:
+        """Return the log of the mean of exp s for features of the other modality over the temperature, (Q, F)."""
+        ...
 
 
 class NotFiniteError(ValueError):
@@ -144,8 +153,8 @@ def conditional_loss(
     weights: Sequence[float] = (1.0, 1.0),
     workers: Workers | None = None,
     exclude_positive: bool = False,
-    atoms_u: Atoms | None = None,
-    atoms_v: Atoms | None = None,
+    atoms_u: Marginal | None = None,
+    atoms_v: Marginal | None = None,
     mode: str = "auto",
 ) -> tuple[Tensor, Diagnostics]:
     r"""Weighted conditional loss; ``weights=(1, 1)`` is the CLIP loss minus log B.
@@ -162,8 +171,9 @@ def conditional_loss(
         weights: (lambda_u, lambda_v), the weights of ``u_given_v`` and ``v_given_u``.
         workers: of the training; one when None.
         exclude_positive: leave the positive out of the normaliser, whose mean is then over B - 1 scores.
-        atoms_u: all values of a finite u: the normaliser of ``u_given_v`` is exact, not the batch's.
-        atoms_v: all values of a finite v, for ``v_given_u``.
+        atoms_u: all values of a finite u (``pcl.scores.Atoms``), or a Gaussian that carries it
+            (``pcl.carrier.CarriedFeatures``): the normaliser of ``u_given_v`` is exact, not the batch's.
+        atoms_v: likewise of v, for ``v_given_u``.
         mode: how scores are formed, see ``pcl.scores.choose_mode``; it changes no value.
 
     Returns:

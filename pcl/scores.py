@@ -3,7 +3,8 @@ r"""Normalisers of a score matrix that is never held whole.
 The scores are :math:`S = \Phi_u \Phi_v^T` of a global batch, with the positives on the diagonal. Losses need the
 log-sum-exp of the *negatives* of every row and of every column. Both come from one pass over tiles, which the
 backward pass repeats instead of keeping the scores: 8 b B F flops instead of the 6 b B F of a matrix that is kept, and
-the memory of one tile. The positive joins afterwards, exactly: :math:`\log(e^{s_{ii}} + e^{L_i}) - s_{ii} =
+the memory of one tile. On a GPU fused attention does the same where that is quicker (``pcl.fused``). The positive joins
+afterwards, exactly: :math:`\log(e^{s_{ii}} + e^{L_i}) - s_{ii} =
 \text{softplus}(L_i - s_{ii})` keeps all digits when the positive dominates.
 
 Shapes: b queries on this worker, B = W b candidates, F features, K atoms.
@@ -27,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pcl.fused import gradients, has_kernel, is_quicker, log_sum_exps
 from pcl.precision import differentiable_gradients, in_full_precision
 from pcl.workers import Workers
 
@@ -35,6 +37,7 @@ TILE_ROWS = {"cpu": 512, "cuda": 4096}  # a tile that stays in the cache of a co
 PLAIN_ELEMENTS = 1 << 18  # scores of a worker up to which holding them is as fast and small
 
 Pass = tuple[Tensor, Tensor, Tensor]
+Shares = tuple[Tensor | None, Tensor | None]
 
 
 def tiles(length: int, tile: int) -> list[slice]:
@@ -49,52 +52,70 @@ def tiles(length: int, tile: int) -> list[slice]:
 
 class _NegativeLogSumExps(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, candidates: Tensor, first: int, tile: int, with_columns: bool) -> Pass:
-        lowest = torch.finfo(queries.dtype).min
-        rows, squares = (queries.new_full((len(queries),), lowest) for _ in range(2))
-        columns = queries.new_full((len(candidates) if with_columns else 0,), lowest)
-        first_work, second_work = (queries.new_empty(tile * tile) for _ in range(2))
-        for r in tiles(len(queries), tile):
-            for c in tiles(len(candidates), tile):
-                scores = _scores(queries[r], candidates[c], first_work)
-                scores.diagonal(first + r.start - c.start).fill_(lowest)
-                largest = scores.amax(1)
-                weights = torch.sub(scores, largest[:, None], out=second_work[: scores.numel()].view_as(scores)).exp_()
-                rows[r] = torch.logaddexp(rows[r], weights.sum(1).log_() + largest)
-                squares[r] = torch.logaddexp(squares[r], torch.linalg.vecdot(weights, weights).log_() + 2 * largest)
-                if not with_columns:
-                    continue
-                largest = scores.amax(0)
-                weights = scores.sub_(largest).exp_()
-                columns[c] = torch.logaddexp(columns[c], weights.sum(0).log_() + largest)
-        effective = (2 * rows - squares).exp_()  # 0 where there is no negative
+    def forward(
+        ctx: Any, queries: Tensor, candidates: Tensor, first: int, tile: int, with_columns: bool, is_fused: bool
+    ) -> Pass:
+        if is_fused:
+            rows, columns, effective = log_sum_exps(queries, candidates, first, with_columns=with_columns)
+        else:
+            rows, columns, effective = _tiled_log_sum_exps(queries, candidates, first, tile, with_columns)
         ctx.save_for_backward(queries, candidates, rows, columns)
-        ctx.first, ctx.tile = first, tile
+        ctx.first, ctx.tile, ctx.is_fused = first, tile, is_fused
         ctx.mark_non_differentiable(effective)
         ctx.set_materialize_grads(False)
         return rows, columns, effective
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
         queries, candidates, rows, columns = ctx.saved_tensors
-        of_rows, of_columns = gradients[:2]
+        found, shares = (rows, columns), (given[0], given[1] if len(columns) else None)
         if torch.is_grad_enabled():  # a second derivative is asked for: that of the scores held whole
             whole = partial(_held_whole, first=ctx.first, with_columns=len(columns) > 0)
-            return *differentiable_gradients(whole, (queries, candidates), gradients[:2]), None, None, None
-        grad_queries, grad_candidates = torch.zeros_like(queries), torch.zeros_like(candidates)
-        first_work, second_work = (queries.new_empty(ctx.tile * ctx.tile) for _ in range(2))
-        for r in tiles(len(queries), ctx.tile):
-            for c in tiles(len(candidates), ctx.tile):
-                scores = _scores(queries[r], candidates[c], first_work)
-                slopes = second_work[: scores.numel()].view_as(scores).zero_()
-                if of_rows is not None:
-                    torch.sub(scores, rows[r, None], out=slopes).exp_().mul_(of_rows[r, None])
-                if of_columns is not None:
-                    slopes.add_(scores.sub_(columns[c]).exp_().mul_(of_columns[c]))
-                slopes.diagonal(ctx.first + r.start - c.start).zero_()
-                grad_queries[r].addmm_(slopes, candidates[c])
-                grad_candidates[c].addmm_(slopes.T, queries[r])
-        return grad_queries, grad_candidates, None, None, None
+            return *differentiable_gradients(whole, (queries, candidates), given[:2]), None, None, None, None
+        if ctx.is_fused and not any(share is not None and bool((share < 0).any()) for share in shares):
+            return *gradients(queries, candidates, ctx.first, found, shares), None, None, None, None
+        return *_tiled_gradients(queries, candidates, ctx.first, ctx.tile, found, shares), None, None, None, None
+
+
+def _tiled_log_sum_exps(queries: Tensor, candidates: Tensor, first: int, tile: int, with_columns: bool) -> Pass:
+    lowest = torch.finfo(queries.dtype).min
+    rows, squares = (queries.new_full((len(queries),), lowest) for _ in range(2))
+    columns = queries.new_full((len(candidates) if with_columns else 0,), lowest)
+    first_work, second_work = (queries.new_empty(tile * tile) for _ in range(2))
+    for r in tiles(len(queries), tile):
+        for c in tiles(len(candidates), tile):
+            scores = _scores(queries[r], candidates[c], first_work)
+            scores.diagonal(first + r.start - c.start).fill_(lowest)
+            largest = scores.amax(1)
+            weights = torch.sub(scores, largest[:, None], out=second_work[: scores.numel()].view_as(scores)).exp_()
+            rows[r] = torch.logaddexp(rows[r], weights.sum(1).log_() + largest)
+            squares[r] = torch.logaddexp(squares[r], torch.linalg.vecdot(weights, weights).log_() + 2 * largest)
+            if not with_columns:
+                continue
+            largest = scores.amax(0)
+            weights = scores.sub_(largest).exp_()
+            columns[c] = torch.logaddexp(columns[c], weights.sum(0).log_() + largest)
+    return rows, columns, (2 * rows - squares).exp_()  # 0 where there is no negative
+
+
+def _tiled_gradients(
+    queries: Tensor, candidates: Tensor, first: int, tile: int, found: tuple[Tensor, Tensor], given: Shares
+) -> tuple[Tensor, Tensor]:
+    (rows, columns), (of_rows, of_columns) = found, given
+    grad_queries, grad_candidates = torch.zeros_like(queries), torch.zeros_like(candidates)
+    first_work, second_work = (queries.new_empty(tile * tile) for _ in range(2))
+    for r in tiles(len(queries), tile):
+        for c in tiles(len(candidates), tile):
+            scores = _scores(queries[r], candidates[c], first_work)
+            slopes = second_work[: scores.numel()].view_as(scores).zero_()
+            if of_rows is not None:
+                torch.sub(scores, rows[r, None], out=slopes).exp_().mul_(of_rows[r, None])
+            if of_columns is not None:
+                slopes.add_(scores.sub_(columns[c]).exp_().mul_(of_columns[c]))
+            slopes.diagonal(first + r.start - c.start).zero_()
+            grad_queries[r].addmm_(slopes, candidates[c])
+            grad_candidates[c].addmm_(slopes.T, queries[r])
+    return grad_queries, grad_candidates
 
 
 def _scores(queries: Tensor, candidates: Tensor, work: Tensor) -> Tensor:
@@ -118,7 +139,13 @@ def _held_whole(queries: Tensor, candidates: Tensor, first: int, *, with_columns
 
 @in_full_precision
 def negative_log_sum_exps(
-    queries: Tensor, candidates: Tensor, first: int = 0, *, tile: int | None = None, with_columns: bool = True
+    queries: Tensor,
+    candidates: Tensor,
+    first: int = 0,
+    *,
+    tile: int | None = None,
+    with_columns: bool = True,
+    fused: bool | None = None,
 ) -> Pass:
     r"""Return the log-sum-exps over the negatives of every row and every column of a block of the score matrix.
 
@@ -134,6 +161,8 @@ def negative_log_sum_exps(
         first: f, the candidate that is the positive of query 0; candidate f + i is that of query i.
         tile: rows and columns of a tile, which need not divide b and B; by the device when None.
         with_columns: whether C is needed; it is empty otherwise.
+        fused: whether fused attention takes the place of tiles (``pcl.fused``); where it should be quicker and can be
+            compiled when None.
 
     Returns:
         L of shape (b,) and C of shape (B,), differentiable in queries and candidates; and the effective number of
@@ -152,7 +181,9 @@ def negative_log_sum_exps(
     if tile < 1:
         raise ValueError(f"tile {tile}: a tile has at least one row")
     tile = min(tile, max(len(queries), len(candidates)))
-    result: Pass = _NegativeLogSumExps.apply(queries, candidates, first, tile, with_columns)  # type: ignore[no-untyped-call]
+    if fused is None:
+        fused = is_quicker(queries, candidates) and has_kernel(queries)
+    result: Pass = _NegativeLogSumExps.apply(queries, candidates, first, tile, with_columns, fused)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -32,7 +32,9 @@ def setting(
     above: float | None = None,
     choices: Sequence[str] = (),
     is_place: bool = False,
+    is_input: bool = False,
     is_identity: bool = True,
+    is_neutral: bool = False,
     factory: Callable[[], Any] | None = None,
 ) -> Any:
     """Field of a settings dataclass, with what a value means and which values are possible.
@@ -45,7 +47,9 @@ def setting(
         above: a bound that the value exceeds.
         choices: the texts that are possible, if they are few.
         is_place: a path, or a list of them, that is made absolute.
+        is_input: a place of data, which may lie in object storage.
         is_identity: whether results depend on it: another place of the same files gives the same pairs.
+        is_neutral: whether the default changes nothing: records leave it out, and are those of who does not know it.
         factory: makes the default, of settings within settings.
 
     Example:
@@ -60,8 +64,10 @@ def setting(
     metadata = {
         "meaning": meaning,
         "choices": tuple(choices),
-        "is_place": is_place,
+        "is_place": is_place or is_input,
+        "is_input": is_input,
         "is_identity": is_identity,
+        "is_neutral": is_neutral,
         "bounds": {name: bound for name, bound in bounds.items() if bound is not None},
     }
     factory = default.copy if isinstance(default, list | dict) else factory

@@ -1,9 +1,17 @@
 """Tiltings: from embeddings to feature maps whose inner product, over the temperature, is the log tilting.
 
-Shapes: B pairs, E embedding, F features (E or E + 2).
+Shapes: B pairs, E embedding (E + 1 with a potential), F features (E or E + 2).
 """
 
-__all__ = ["TILTINGS", "Temperature", "check_temperature", "feature_maps", "log_tilting"]
+__all__ = [
+    "EXTRA_FEATURES",
+    "TILTINGS",
+    "Temperature",
+    "check_temperature",
+    "embeddings_of",
+    "feature_maps",
+    "log_tilting",
+]
 
 import math
 from typing import Any
@@ -14,7 +22,8 @@ from torch import Tensor, nn
 from pcl.entrance import checked_tensor
 from pcl.precision import in_full_precision
 
-TILTINGS = ("cosine", "inner_product", "squared_distance")
+TILTINGS = ("cosine", "inner_product", "squared_distance", "potentials")
+EXTRA_FEATURES = {"squared_distance": 2, "potentials": 2}  # F - E, where it is not zero
 SHORTEST = 1e-6  # of the embeddings whose direction has a gradient
 LEAST_LENGTH = 1e-12  # divides a zero vector
 
@@ -31,7 +40,11 @@ def feature_maps(embedding_u: Tensor, embedding_v: Tensor, tilting: str) -> tupl
     .. math::
         \text{cosine: } z \mapsto z / |z|, \qquad
         \text{inner product: } z \mapsto z, \qquad
-        \text{squared distance: } z_u \mapsto (z_u, -|z_u|^2/2, 1),\; z_v \mapsto (z_v, 1, -|z_v|^2/2).
+        \text{squared distance: } z_u \mapsto (z_u, -|z_u|^2/2, 1),\; z_v \mapsto (z_v, 1, -|z_v|^2/2), \\
+        \text{potentials: } (z_u, a) \mapsto (z_u, a, 1),\; (z_v, b) \mapsto (z_v, 1, b).
+
+    Potentials a(u) and b(v) are free numbers, the last components of the embeddings: the squared distance is the case
+    in which they are tied to z, the inner product that in which they are zero.
 
     A zero vector has no direction: its cosine feature is zero. The gradient of a direction is that of 1 / |z|, so
     embeddings shorter than 1e-6 pass none; that of the others is at most 1e6 times the one of the feature.
@@ -39,8 +52,8 @@ def feature_maps(embedding_u: Tensor, embedding_v: Tensor, tilting: str) -> tupl
     Half-precision embeddings have features in single precision, under autocast too.
 
     Args:
-        embedding_u: embeddings of the first modality, shape (..., E).
-        embedding_v: embeddings of the second modality, shape (..., E).
+        embedding_u: embeddings of the first modality, shape (..., E), or (..., E + 1) with a potential.
+        embedding_v: embeddings of the second modality, likewise.
         tilting: one of ``TILTINGS``.
 
     Returns:
@@ -63,12 +76,27 @@ def feature_maps(embedding_u: Tensor, embedding_v: Tensor, tilting: str) -> tupl
         return _direction(embedding_u), _direction(embedding_v)
     if tilting == "inner_product":
         return embedding_u, embedding_v
-    half_u = -embedding_u.square().sum(-1, keepdim=True) / 2
-    half_v = -embedding_v.square().sum(-1, keepdim=True) / 2
-    return (
-        torch.cat([embedding_u, half_u, torch.ones_like(half_u)], -1),
-        torch.cat([embedding_v, torch.ones_like(half_v), half_v], -1),
-    )
+    if tilting == "potentials":
+        embedding_u, a = embedding_u[..., :-1], embedding_u[..., -1:]
+        embedding_v, b = embedding_v[..., :-1], embedding_v[..., -1:]
+    else:
+        a = -embedding_u.square().sum(-1, keepdim=True) / 2
+        b = -embedding_v.square().sum(-1, keepdim=True) / 2
+    return torch.cat([embedding_u, a, torch.ones_like(a)], -1), torch.cat([embedding_v, torch.ones_like(b), b], -1)
+
+
+def embeddings_of(features: Tensor, tilting: str) -> Tensor:
+    """Embeddings in feature maps: their first E components, without potentials; cosine has normalised them.
+
+    Args:
+        features: shape (..., F).
+        tilting: one of ``TILTINGS``.
+
+    Example:
+        >>> embeddings_of(torch.zeros(3, 7), "potentials").shape
+        torch.Size([3, 5])
+    """
+    return features[..., : features.shape[-1] - EXTRA_FEATURES.get(tilting, 0)]
 
 
 def _direction(embedding: Tensor) -> Tensor:
@@ -103,7 +131,7 @@ def log_tilting(embedding_u: Any, embedding_v: Any, tilting: str, temperature: f
     r"""Score every u against every v: :math:`s(u, v) = \langle\phi_u, \phi_v\rangle / \tau`.
 
     Args:
-        embedding_u: shape (B, E), a tensor or a numpy array.
+        embedding_u: shape (B, E), or (B, E + 1) with a potential; a tensor or a numpy array.
         embedding_v: shape (N, E), likewise.
         tilting: one of ``TILTINGS``.
         temperature: tau > 0, no unit.

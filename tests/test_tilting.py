@@ -8,12 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcl.tilting import TILTINGS, Temperature, feature_maps, log_tilting
+from pcl.tilting import TILTINGS, Temperature, embeddings_of, feature_maps, log_tilting
 
 FORMULAS = {
     "cosine": lambda u, v: u @ v / (np.linalg.norm(u) * np.linalg.norm(v)),
     "inner_product": lambda u, v: u @ v,
     "squared_distance": lambda u, v: -np.sum((u - v) ** 2) / 2,
+    "potentials": lambda u, v: u[:-1] @ v[:-1] + u[-1] + v[-1],
 }
 
 
@@ -43,7 +44,11 @@ def test_log_tilting_is_its_formula(tilting, num_u, num_v, dim, scale, temperatu
 def test_features_keep_leading_axes_and_their_inner_product_is_the_score(tilting):
     u, v = (part.view(2, 3, 4) for part in embeddings(6, 6, 4))
     phi_u, phi_v = feature_maps(u, v, tilting)
-    assert phi_u.shape == phi_v.shape == (2, 3, 6 if tilting == "squared_distance" else 4)
+    assert phi_u.shape == phi_v.shape == (2, 3, {"squared_distance": 6, "potentials": 5}.get(tilting, 4))
+    for found, embedding in ((phi_u, u), (phi_v, v)):
+        expected = embedding[..., :3] if tilting == "potentials" else embedding
+        expected = torch.nn.functional.normalize(expected, dim=-1) if tilting == "cosine" else expected
+        assert torch.equal(embeddings_of(found, tilting), expected)
     expected = [[FORMULAS[tilting](u[i, j].numpy(), v[i, j].numpy()) for j in range(3)] for i in range(2)]
     np.testing.assert_allclose((phi_u * phi_v).sum(-1), expected, rtol=1e-12)
 
@@ -113,6 +118,14 @@ def test_squared_distance_ignores_rotations_and_common_shifts_and_is_largest_at_
     torch.testing.assert_close(log_tilting(u @ rotation + 2, v @ rotation + 2, "squared_distance", 0.5), scores)
     assert (scores < 0).all()
     assert log_tilting(u, u, "squared_distance", 0.5).diagonal().abs().max() < 1e-12
+
+
+def test_potentials_that_are_zero_or_tied_make_the_other_tiltings():
+    u, v = embeddings(5, 6, 3)
+    for tilting, factor in (("inner_product", 0), ("squared_distance", -1)):
+        with_potentials = (torch.cat([z, factor * z.square().sum(1, keepdim=True) / 2], 1) for z in (u, v))
+        found = log_tilting(*with_potentials, "potentials", 0.7)
+        torch.testing.assert_close(found, log_tilting(u, v, tilting, 0.7))
 
 
 @pytest.mark.parametrize("call", [lambda t: feature_maps(*embeddings(1, 1, 2), t)])

@@ -1,6 +1,14 @@
 """What the functions on linear encoders refuse, and how they say it."""
 
-__all__ = ["LOSSES", "MMD_LOSSES", "TILTINGS", "check_choice", "check_encoders", "check_weights"]
+__all__ = [
+    "LOSSES",
+    "MMD_LOSSES",
+    "TILTINGS",
+    "check_choice",
+    "check_encoders",
+    "check_potentials",
+    "check_weights",
+]
 
 import math
 from collections.abc import Sequence
@@ -12,7 +20,7 @@ from pcl.gaussian.pair import GaussianPair
 
 LOSSES = ("conditional", "joint")
 MMD_LOSSES = ("conditional_mmd", "joint_mmd")
-TILTINGS = ("inner_product", "squared_distance")  # the cosine tilting of a Gaussian law is not Gaussian
+TILTINGS = ("inner_product", "squared_distance", "potentials")  # the cosine tilting of a Gaussian law is not Gaussian
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -21,7 +29,7 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     Example:
         >>> check_choice("tilting", "cosine", TILTINGS)
         Traceback (most recent call last):
-        ValueError: tilting 'cosine' has no closed form here; choose one of inner_product, squared_distance
+        ValueError: tilting 'cosine' has no closed form here; choose one of inner_product, squared_distance, potentials
     """
     if value not in choices:
         raise ValueError(f"{name} {value!r} has no closed form here; choose one of {', '.join(choices)}")
@@ -46,3 +54,24 @@ def check_encoders(pair: GaussianPair, g: Tensor, h: Tensor) -> tuple[Tensor, Te
     if not (torch.isfinite(g).all() and torch.isfinite(h).all()):
         raise ValueError("an encoder holds values that are not finite; check what it was computed from")
     return g.to("cpu", torch.float64), h.to("cpu", torch.float64)
+
+
+def check_potentials(
+    pair: GaussianPair, g: Tensor, h: Tensor, tilting: str, potentials: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return Q (., n) and R (., m) of a tilting: no rows, those of the encoders, or what was given."""
+    if len(potentials) != (2 if tilting == "potentials" else 0):
+        raise ValueError(
+            f"{len(potentials)} potentials for the tilting {tilting!r}: give Q and R to 'potentials', none to others"
+        )
+    if tilting == "squared_distance":
+        return g, h
+    q, r = potentials or (g[:0], h[:0])
+    n, m = len(pair.c_uu), len(pair.c_vv)
+    if q.ndim != 2 or r.ndim != 2 or (q.shape[1], r.shape[1]) != (n, m):
+        raise ValueError(
+            f"potentials of shapes {tuple(q.shape)} and {tuple(r.shape)}: (., {n}) and (., {m}) are needed"
+        )
+    if not (torch.isfinite(q).all() and torch.isfinite(r).all()):
+        raise ValueError("a potential holds values that are not finite; check what it was computed from")
+    return q.to("cpu", torch.float64), r.to("cpu", torch.float64)

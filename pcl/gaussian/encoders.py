@@ -13,12 +13,18 @@ matching canonical pairs, and what it charges is bounded by a sum over pairs tha
 So the problem splits into one scalar problem for each canonical pair. Its minimum falls with sigma (its slope is
 minus a positive multiple of s), so the best E pairs are the first.
 
+With potentials another argument is shorter, and holds for all encoders of dimension E and all laws: u given v depends
+on v through g_v alone, so E KL(mu_{u|v} || nu_{u|v}) is at least I(u; v) - I(u; g_v(v)), and for a Gaussian law
+I(u; g_v) is at most the mutual information of the first E canonical pairs. The joint divergence is no less (chain
+rule). Quadratic potentials attain the bound in every loss at once.
+
 Shapes: n = dim u, m = dim v, E embedding.
 """
 
 __all__ = ["optimal_encoders"]
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -33,7 +39,7 @@ def optimal_encoders(
     loss: str = "conditional",
     tilting: str = "inner_product",
     weights: Sequence[float] = (1.0, 1.0),
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     r"""Return encoders G, H that minimise the population loss among all of rank E.
 
     .. math::
@@ -49,18 +55,23 @@ def optimal_encoders(
     - squared distance, u_given_v alone: :math:`\gamma = \sigma/\sqrt{1 - \sigma^2}`,
       :math:`\eta = 1/\sqrt{1 - \sigma^2}`, exchanged for v_given_u alone: at rank E the remaining loss is the mutual
       information :math:`-\tfrac12 \sum_{i > E} \log(1 - \sigma_i^2)` of the pairs left out;
-    - squared distance, conditional loss, unequal weights: a scalar root, found to machine precision.
+    - squared distance, conditional loss, unequal weights: a scalar root, found to machine precision;
+    - potentials, every loss: :math:`\gamma = \eta = \sqrt{\sigma / (1 - \sigma^2)}`, and
+      :math:`Q = \operatorname{diag}(\beta) U_r^T C_{uu}^{-1/2}` with :math:`\beta = \sigma / \sqrt{1 - \sigma^2}`, R
+      likewise: what remains is the mutual information of the pairs left out (times :math:`(\lambda_u + \lambda_v) / 2`
+      for the conditional loss). The potential that a one-sided loss does not see is zero.
 
     Args:
         pair: the law, canonical correlations sigma.
         embedding_dim: E, from 1 to min(n, m).
         loss: ``conditional`` or ``joint``.
-        tilting: ``inner_product`` or ``squared_distance``.
+        tilting: ``inner_product``, ``squared_distance`` or ``potentials``.
         weights: (lambda_u, lambda_v) of the conditional loss; the joint loss has none.
 
     Returns:
-        G of shape (E, n) and H of shape (E, m), float64. They are unique only up to an invertible (inner product) or
-        orthogonal (squared distance) change of basis of the embedding.
+        G of shape (E, n) and H of shape (E, m), float64, and with potentials Q (E, n) and R (E, m) after them. G and H
+        are unique only up to an invertible (inner product, potentials) or orthogonal (squared distance) change of basis
+        of the embedding.
 
     Raises:
         ValueError: the loss or tilting is not known, a weight is impossible, or E is not a rank of the pair.
@@ -82,12 +93,17 @@ def optimal_encoders(
             f"embedding_dim {embedding_dim}: {len(pair.c_uu)} components of u and {len(pair.c_vv)} of v have "
             f"{len(sigma)} canonical pairs, so encoders have a rank from 1 to {len(sigma)}; take the smaller number"
         )
-    gamma, eta = _gains(sigma[:embedding_dim], loss, tilting, weights)
-    return gamma[:, None] * directions_u[:embedding_dim], eta[:, None] * directions_v[:embedding_dim]
+    gains = _gains(sigma[:embedding_dim], loss, tilting, weights)
+    directions = directions_u[:embedding_dim], directions_v[:embedding_dim]
+    return tuple(gain[:, None] * part for gain, part in zip(gains, cycle(directions), strict=False))
 
 
-def _gains(sigma: Tensor, loss: str, tilting: str, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Return gamma and eta of every canonical pair."""
+def _gains(sigma: Tensor, loss: str, tilting: str, weights: Sequence[float]) -> tuple[Tensor, ...]:
+    """Return gamma and eta of every canonical pair, and with potentials beta of u and of v."""
+    if tilting == "potentials":
+        free = ((1 - sigma) * (1 + sigma)).rsqrt()
+        seen = (True, True) if loss == "joint" else (weight > 0 for weight in check_weights(weights))
+        return sigma.sqrt() * free, sigma.sqrt() * free, *(sigma * free * is_seen for is_seen in seen)
     if loss == "joint":
         product = 2 * sigma / (1 + (1 + 4 * sigma**2).sqrt())
         gain = (product if tilting == "inner_product" else sigma / (2 * (1 - sigma))).sqrt()

@@ -28,6 +28,7 @@ def population_loss(
     loss: str = "conditional",
     tilting: str = "inner_product",
     weights: Sequence[float] = (1.0, 1.0),
+    potentials: Sequence[Tensor] = (),
 ) -> Tensor:
     r"""Return a contrastive loss on infinitely many pairs, written as a divergence so that 0 is perfect.
 
@@ -46,15 +47,17 @@ def population_loss(
         g: G, shape (E, n), the square root of the temperature divided out.
         h: H, shape (E, m), likewise.
         loss: ``conditional`` or ``joint``.
-        tilting: ``inner_product`` or ``squared_distance``.
+        tilting: ``inner_product``, ``squared_distance`` or ``potentials``.
         weights: (lambda_u, lambda_v) of the conditional loss; the joint loss has none.
+        potentials: Q and R of the tilting ``potentials``; none of the others.
 
     Returns:
-        The loss in nats, a scalar, differentiable in g and h. The joint loss is +inf, without gradient, where the
+        The loss in nats, a scalar, differentiable in what is given. The joint loss is +inf, without gradient, where the
         model's precision is not positive definite: there its normaliser diverges (the conditional ones do not).
 
     Raises:
-        ValueError: the loss or tilting is not known, a weight is impossible, or the encoders do not act on the pair.
+        ValueError: the loss or tilting is not known, a weight is impossible, or the encoders or potentials do not act
+            on the pair.
 
     References:
         arXiv:2505.24134, Theorems 3.2, 3.10 and equation 52.
@@ -68,7 +71,7 @@ def population_loss(
         inf
     """
     check_choice("loss", loss, LOSSES)
-    precision = white_precision(pair, g, h, tilting)
+    precision = white_precision(pair, g, h, tilting, potentials)
     if loss == "joint":
         return _joint_divergence(precision, pair.cross)
     lambda_u, lambda_v = check_weights(weights)

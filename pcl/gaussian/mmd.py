@@ -28,6 +28,7 @@ def population_mmd(
     tilting: str = "inner_product",
     weights: Sequence[float] = (1.0, 1.0),
     bandwidths: Sequence[float] = (1.0, 1.0),
+    potentials: Sequence[Tensor] = (),
 ) -> Tensor:
     r"""Return an MMD loss on infinitely many pairs, completed to squared discrepancies so that 0 is perfect.
 
@@ -52,16 +53,17 @@ def population_mmd(
         g: G, shape (E, n), the square root of the temperature divided out.
         h: H, shape (E, m), likewise.
         loss: ``conditional_mmd`` or ``joint_mmd``.
-        tilting: ``inner_product`` or ``squared_distance``.
+        tilting: ``inner_product``, ``squared_distance`` or ``potentials``.
         weights: (lambda_u, lambda_v) of the conditional loss; the joint loss has none.
         bandwidths: of the kernels on U and on V, in the units of u and of v.
+        potentials: Q and R of the tilting ``potentials``; none of the others.
 
     Returns:
-        The loss, a scalar without unit, differentiable in g and h.
+        The loss, a scalar without unit, differentiable in what is given.
 
     Raises:
-        ValueError: the loss or tilting is not known, a weight or bandwidth is impossible, or the encoders do not act
-            on the pair.
+        ValueError: the loss or tilting is not known, a weight or bandwidth is impossible, or the encoders or
+            potentials do not act on the pair.
         ImproperModelError: a ValueError too; the joint loss of a model that is no law.
 
     References:
@@ -80,10 +82,11 @@ def population_mmd(
     n, m = pair.cross.shape
     if loss == "joint_mmd":
         scale = torch.tensor([widths[0]] * n + [widths[1]] * m, dtype=torch.float64)
-        model, truth = (c / scale / scale[:, None] for c in (model_covariance(pair, g, h, tilting), pair.covariance))
+        covariance = model_covariance(pair, g, h, tilting, potentials)
+        model, truth = (c / scale / scale[:, None] for c in (covariance, pair.covariance))
         return _discrepancy(model, truth, torch.zeros_like(truth))
     lambda_u, lambda_v = check_weights(weights)
-    precision = white_precision(pair, g, h, tilting)
+    precision = white_precision(pair, g, h, tilting, potentials)
     u_given_v = _conditional_discrepancy(precision[:n, :n], precision[:n, n:], pair.cross, pair.root_u / widths[0])
     v_given_u = _conditional_discrepancy(precision[n:, n:], precision[n:, :n], pair.cross.T, pair.root_v / widths[1])
     return lambda_u / 4 * u_given_v + lambda_v / 4 * v_given_u

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pcl.entrance import as_generator
+
 DIRECTIONS = ("u_given_v", "v_given_u")
 
 
@@ -22,10 +24,19 @@ class AffineMap:
     Attributes:
         matrix: shape (n, m).
         offset: shape (n,).
+
+    Example:
+        >>> AffineMap.linear(2 * torch.eye(1))(torch.tensor([[3.0]]))
+        tensor([[6.]])
     """
 
     matrix: Tensor
     offset: Tensor
+
+    @classmethod
+    def linear(cls, matrix: Tensor) -> "AffineMap":
+        """Return the map without an offset."""
+        return cls(matrix, torch.zeros(len(matrix), dtype=matrix.dtype))
 
     def __call__(self, y: Tensor) -> Tensor:
         """Map (N, m) to (N, n)."""
@@ -108,9 +119,9 @@ class GaussianPair:
         """The law of (v, u)."""
         return GaussianPair(self.c_vv, self.c_uv.T, self.c_uu)
 
-    def sample(self, num_pairs: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def sample(self, num_pairs: int, generator: torch.Generator | int) -> tuple[Tensor, Tensor]:
         """Draw pairs: u of shape (num_pairs, n) and v of shape (num_pairs, m), float64."""
-        noise = torch.randn(num_pairs, len(self.covariance), generator=generator, dtype=torch.float64)
+        noise = torch.randn(num_pairs, len(self.covariance), generator=as_generator(generator), dtype=torch.float64)
         pairs = noise @ torch.linalg.cholesky(self.covariance).T
         return pairs[:, : len(self.c_uu)], pairs[:, len(self.c_uu) :]
 

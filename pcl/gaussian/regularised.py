@@ -15,6 +15,7 @@ __all__ = ["LinearOptimum", "Moments", "principal_basis", "regularised_plug_in"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -129,15 +130,15 @@ class LinearOptimum:
 
     def encoders(
         self, loss: str = "conditional", tilting: str = "inner_product", weights: Sequence[float] = (1.0, 1.0)
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Return G (r, n) and H (r, m), which minimise the population loss of the plug-in Gaussian at rank r.
 
-        They act on centred u and v; see ``optimal_encoders``.
+        They act on centred u and v, as Q (r, n) and R (r, m) do, the potentials: see ``optimal_encoders``.
         """
         identity = torch.eye(len(self.correlations), dtype=torch.float64)
         white = GaussianPair(identity, self.correlations.diag(), identity)
-        g, h = optimal_encoders(white, len(identity), loss, tilting, weights)
-        return g @ self.variates[0].matrix, h @ self.variates[1].matrix
+        found = optimal_encoders(white, len(identity), loss, tilting, weights)
+        return tuple(part @ variate.matrix for part, variate in zip(found, cycle(self.variates), strict=False))
 
     def features_u(self, u: Tensor) -> Tensor:
         r"""Return feature maps of u, shape (N, r + 2), whose products with those of v are log density ratios.

@@ -3,30 +3,42 @@
 Shapes: n = dim u, m = dim v, E embedding, N pairs.
 """
 
-__all__ = ["Cell", "bandwidths", "best_encoders", "fit_encoders", "fit_model", "population_value", "run_cell"]
+__all__ = [
+    "Cell",
+    "bandwidths",
+    "best_encoders",
+    "fit_encoders",
+    "fit_model",
+    "minimised",
+    "population_value",
+    "run_cell",
+]
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pcl.encoders.build import ModelSpec, build_model
+from pcl.encoders.potential import potentials_of
 from pcl.gaussian import (
     DIRECTIONS,
     AffineMap,
     GaussianPair,
     ImproperModelError,
     minimise_encoders,
-    model_conditional,
+    model_conditionals,
     optimal_encoders,
     plug_in,
     population_loss,
     population_mmd,
     relative_error,
 )
+from pcl.gaussian.reading import read_encoders
 from pcl.kernels import gaussian_kernel
 from pcl.losses import Diagnostics
 from pcl.model import PairModel
@@ -37,6 +49,7 @@ from pcl.workers import OneWorker
 INPUTS = ("raw", "standardised", "white")
 
 TensorPair = tuple[Tensor, Tensor]
+Encoders = tuple[Tensor, ...]  # G and H, and Q and R of potentials
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class Cell:
     Attributes:
         loss: one of ``pcl.objective.LOSSES``; the MMD losses with Gaussian kernels of ``bandwidths``.
         weights: (lambda_u, lambda_v) of the conditional losses.
-        tilting: ``inner_product`` or ``squared_distance``; what trains alone may be ``cosine``.
+        tilting: ``inner_product``, ``squared_distance`` or ``potentials``; what trains alone may be ``cosine``.
         embedding_dim: E.
         num_pairs: N.
         global_batch: B.
@@ -100,10 +113,13 @@ def fit_model(cell: Cell, u: Tensor, v: Tensor, widths: tuple[float, float] = (1
     """
     if cell.global_batch > len(u):
         raise ValueError(f"a batch of {cell.global_batch} of {len(u)} pairs: choose at most as many")
-    encoders = [{"kind": "linear", "shape": [part.shape[1]]} for part in (u, v)]
+    encoders: list[dict[str, Any]] = [{"kind": "linear", "shape": [part.shape[1]]} for part in (u, v)]
     if cell.inputs == "standardised":
         for encoder, part in zip(encoders, (u, v), strict=True):
             encoder |= {"mean": part.mean(0).tolist(), "std": part.std(0).tolist()}
+    if cell.tilting == "potentials":
+        for encoder, potential in zip(encoders, potentials_of(cell.loss, cell.weights), strict=True):
+            encoder["potential"] = potential
     bounds = {"minimum": 0.01, "maximum": 100.0}
     spec: ModelSpec = {
         "embedding_dim": cell.embedding_dim,
@@ -136,8 +152,10 @@ def fit_model(cell: Cell, u: Tensor, v: Tensor, widths: tuple[float, float] = (1
     return model
 
 
-def fit_encoders(cell: Cell, u: Tensor, v: Tensor, widths: tuple[float, float] = (1.0, 1.0)) -> TensorPair:
+def fit_encoders(cell: Cell, u: Tensor, v: Tensor, widths: tuple[float, float] = (1.0, 1.0)) -> Encoders:
     """Train linear encoders and return G (E, n) and H (E, m) in the coordinates of the data, float64.
+
+    With potentials Q (., n) and R (., m) follow.
 
     Args:
         cell: the settings.
@@ -153,8 +171,8 @@ def fit_encoders(cell: Cell, u: Tensor, v: Tensor, widths: tuple[float, float] =
     if cell.inputs != "white":
         return linear_parts(fit_model(cell, u, v, widths), u.shape[1], v.shape[1])
     whiten_u, whiten_v = (torch.linalg.inv(torch.linalg.cholesky(torch.cov(part.T))) for part in (u, v))
-    g, h = linear_parts(fit_model(cell, u @ whiten_u.T, v @ whiten_v.T, widths), u.shape[1], v.shape[1])
-    return g @ whiten_u, h @ whiten_v
+    found = linear_parts(fit_model(cell, u @ whiten_u.T, v @ whiten_v.T, widths), u.shape[1], v.shape[1])
+    return tuple(part @ whiten for part, whiten in zip(found, cycle((whiten_u, whiten_v)), strict=False))
 
 
 def _loss(cell: Cell, widths: tuple[float, float]) -> Loss:
@@ -174,26 +192,15 @@ def _loss(cell: Cell, widths: tuple[float, float]) -> Loss:
     return mean_of_shares
 
 
-@torch.no_grad()
-def linear_parts(model: PairModel, dim_u: int, dim_v: int) -> TensorPair:
+def linear_parts(model: PairModel, dim_u: int, dim_v: int) -> Encoders:
     """Return the matrices of affine encoders; the offsets of standardisation are those of centred data, near zero."""
-    model = model.double()
-    parts = []
-    for encode, dim in ((model.encode_u, dim_u), (model.encode_v, dim_v)):
-        offset = encode(torch.zeros(1, dim, dtype=torch.float64))
-        parts.append((encode(torch.eye(dim, dtype=torch.float64)) - offset).T)
-    return parts[0], parts[1]
+    return tuple(part.matrix for part in read_encoders(model, (dim_u, dim_v)) or ())
 
 
-def errors_of_means(encoders: TensorPair, law: GaussianPair, tilting: str) -> dict[str, float]:
+def errors_of_means(encoders: Encoders, law: GaussianPair, tilting: str) -> dict[str, float]:
     """Return the relative squared errors of both conditional means under the true marginals."""
-    zero = torch.zeros(len(encoders[0]), dtype=torch.float64)
-    g, h = (AffineMap(matrix, zero) for matrix in encoders)
-    means = {
-        "u_given_v": model_conditional(g, h, law.c_uu, tilting)[0],
-        "v_given_u": model_conditional(h, g, law.c_vv, tilting)[0],
-    }
-    return {direction: relative_error(means[direction], law, direction) for direction in DIRECTIONS}
+    models = model_conditionals(law, [AffineMap.linear(matrix) for matrix in encoders], tilting)
+    return {direction: relative_error(models[direction][0], law, direction) for direction in DIRECTIONS}
 
 
 def bandwidths(law: GaussianPair) -> tuple[float, float]:
@@ -201,32 +208,50 @@ def bandwidths(law: GaussianPair) -> tuple[float, float]:
     return math.sqrt(2 * law.c_uu.trace().item()), math.sqrt(2 * law.c_vv.trace().item())
 
 
-def population_value(law: GaussianPair, g: Tensor, h: Tensor, cell: Cell) -> Tensor:
+def population_value(law: GaussianPair, encoders: Sequence[Tensor], cell: Cell) -> Tensor:
     """Return the population loss of a cell's kind as a divergence or squared discrepancy: 0 is perfect.
 
     Args:
         law: the law mu.
-        g: G, shape (E, n).
-        h: H, shape (E, m).
+        encoders: G (E, n) and H (E, m), and Q (., n) and R (., m) of potentials.
         cell: its loss, tilting and weights.
     """
+    g, h, *potentials = encoders
     if cell.loss.endswith("mmd"):
-        return population_mmd(law, g, h, cell.loss, cell.tilting, cell.weights, bandwidths(law))
-    return population_loss(law, g, h, cell.loss, cell.tilting, cell.weights)
+        return population_mmd(law, g, h, cell.loss, cell.tilting, cell.weights, bandwidths(law), potentials)
+    return population_loss(law, g, h, cell.loss, cell.tilting, cell.weights, potentials)
 
 
-def best_encoders(law: GaussianPair, cell: Cell) -> TensorPair:
+def minimised(law: GaussianPair, cell: Cell, **options: Any) -> tuple[Encoders, float]:
+    """Return the encoders of a cell's rank that direct minimisation finds, and their population loss.
+
+    Args:
+        law: the law mu.
+        cell: its loss, tilting, weights and E.
+        options: of ``minimise_encoders``.
+    """
+    rank = min(cell.embedding_dim, *law.cross.shape)
+    *encoders, value = minimise_encoders(
+        lambda *encoders: population_value(law, encoders, cell),
+        law,
+        rank,
+        potential_dim=rank if cell.tilting == "potentials" else 0,
+        **options,
+    )
+    return tuple(encoders), value
+
+
+def best_encoders(law: GaussianPair, cell: Cell) -> Encoders:
     """Return the best encoders of a cell's rank: in closed form, or by direct minimisation of an MMD loss.
 
     Args:
         law: the law mu.
         cell: its loss, tilting, weights and E; a rank beyond min(n, m) has nothing left to encode.
     """
+    if cell.loss.endswith("mmd"):
+        return minimised(law, cell)[0]
     rank = min(cell.embedding_dim, *law.cross.shape)
-    if not cell.loss.endswith("mmd"):
-        return optimal_encoders(law, rank, cell.loss, cell.tilting, cell.weights)
-    g, h, _ = minimise_encoders(lambda g, h: population_value(law, g, h, cell), law, rank)
-    return g, h
+    return optimal_encoders(law, rank, cell.loss, cell.tilting, cell.weights)
 
 
 def run_cell(law: GaussianPair, cell: Cell) -> dict[str, Any]:
@@ -239,7 +264,7 @@ def run_cell(law: GaussianPair, cell: Cell) -> dict[str, Any]:
     Returns:
         For each of ``learned``, ``plug_in`` and ``best``: ``<name>_loss``, the population loss as a divergence,
         ``<name>_error_<direction>``, the relative squared errors of the conditional means, and ``<name>_encoders``,
-        G and H as nested lists. ``<name>_loss`` is infinite where the joint model is improper.
+        G and H (and Q and R) as nested lists. ``<name>_loss`` is infinite where the joint model is improper.
 
     Raises:
         ValueError: the batch is larger than N, or the loss or tilting has no population form.
@@ -254,12 +279,12 @@ def run_cell(law: GaussianPair, cell: Cell) -> dict[str, Any]:
         "best": best_encoders(law, cell),
     }
     result: dict[str, Any] = {}
-    for name, (g, h) in encoders.items():
+    for name, matrices in encoders.items():
         try:
-            result[f"{name}_loss"] = population_value(law, g, h, cell).item()
+            result[f"{name}_loss"] = population_value(law, matrices, cell).item()
         except ImproperModelError:
             result[f"{name}_loss"] = math.inf
-        errors = errors_of_means((g, h), law, cell.tilting)
+        errors = errors_of_means(matrices, law, cell.tilting)
         result |= {f"{name}_error_{direction}": error for direction, error in errors.items()}
-        result[f"{name}_encoders"] = [g.tolist(), h.tolist()]
+        result[f"{name}_encoders"] = [matrix.tolist() for matrix in matrices]
     return result

@@ -2,6 +2,7 @@
 
 __all__ = ["Picture", "draw"]
 
+import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from pcl.evaluation.calibration import Calibration
 from pcl.evaluation.calibration_figure import calibration_figure
 from pcl.gaussian import DIRECTIONS, GaussianPair
 from pcl.theory.cells import Cell
-from pcl.theory.plan import Result
+from pcl.theory.plan import TILTINGS, Result
 from pcl.theory.plane import (
     PLANE,
     PlanarModel,
@@ -152,14 +153,14 @@ def _optima(law: GaussianPair, results: Results) -> Iterator[Picture]:
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     for axis, (name, cells) in zip(axes, sorted(panels.items()), strict=False):
-        for i, tilting in enumerate(("inner_product", "squared_distance")):
+        for i, tilting in enumerate(TILTINGS):
             chosen = [(c.embedding_dim, r) for c, r in cells if c.tilting == tilting]
             ranks, label = [rank for rank, _ in chosen], tilting.replace("_", " ")
             axis.plot(ranks, [r["best_loss"] for _, r in chosen], f"C{i}-", label=f"{label}, best")
             axis.plot(
                 ranks, [r["learned_loss"] for _, r in chosen], f"C{i}o", mfc="none", ms=8, label=f"{label}, trained"
             )
-        axis.set(title=name, ylim=(0, None), xticks=ranks)
+        axis.set(title=name, ylim=(0, None), xticks=sorted({c.embedding_dim for c, _ in cells}))
     axes[0].legend(fontsize=8)
     figure.supxlabel("rank")
     figure.supylabel("population loss, 0 is perfect")
@@ -228,19 +229,21 @@ def _negatives(law: GaussianPair, results: Results) -> Iterator[Picture]:
 
 
 def _calibration(law: GaussianPair, results: Results) -> Iterator[Picture]:
-    columns = {
-        f"{loss_title(cell)}\n{cell.tilting.replace('_', ' ')}, {direction.replace('_', ' ')}": Calibration(
-            torch.tensor(found[f"learned_{direction}"]["ranks"]), NUM_DRAWS
-        )
-        for cell, found in pick(results, "calibration")
-        for direction in DIRECTIONS
-    }
-    for i, direction in enumerate(DIRECTIONS):
-        chosen = dict(list(columns.items())[i::2])
-        if chosen:
+    losses: dict[str, list[tuple[Cell, Result]]] = {}
+    for cell, found in pick(results, "calibration"):
+        losses.setdefault(loss_title(cell), []).append((cell, found))
+    for loss, cells in losses.items():
+        for direction in DIRECTIONS:
             words = direction.replace("_", " ")
+            columns = {
+                f"{loss}\n{cell.tilting.replace('_', ' ')}, {words}": Calibration(
+                    torch.tensor(found[f"learned_{direction}"]["ranks"]), NUM_DRAWS
+                )
+                for cell, found in cells
+            }
             caption = f"Ranks of the truth among draws of the trained conditional of {words}: flat where it is exact."
-            yield Picture("calibration", f"calibration_{direction}.png", calibration_figure(chosen), caption)
+            name = f"calibration_{re.sub('[^a-z0-9]+', '_', loss).strip('_')}_{direction}.png"
+            yield Picture("calibration", name, calibration_figure(columns), caption)
 
 
 PICTURES = (

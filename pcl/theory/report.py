@@ -1,6 +1,6 @@
 """The theory check as people read it: a table, numbers, pictures, and one page of HTML that needs nothing else."""
 
-__all__ = ["summary", "write_report"]
+__all__ = ["calibration_table", "summary", "write_report"]
 
 import base64
 import io
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from jinja2 import Environment
 from torch.utils.tensorboard import SummaryWriter
 
-from pcl.gaussian import GaussianPair
+from pcl.gaussian import DIRECTIONS, GaussianPair
 from pcl.storage.place import Place, write_bytes
 from pcl.storage.stored import write_json
 from pcl.theory.figures import Picture, draw
-from pcl.theory.verdicts import Check, Results
+from pcl.theory.verdicts import Check, Results, loss_title, pick
 
 TEMPLATE = Path(__file__).with_name("report.html")
 SECTIONS = {
@@ -53,7 +53,7 @@ SECTIONS = {
     "calibration": (
         "Calibration",
         "Where theory says that a conditional is exact, the truth ranks uniformly among its draws; where the "
-        "covariance stays at the prior, visibly not.",
+        "covariance stays at the prior, visibly not. Conditionals of the cosine tilting are drawn from references.",
     ),
 }
 
@@ -65,6 +65,7 @@ class Section(NamedTuple):
     text: str
     checks: list[Check]
     pictures: list[dict[str, str]]
+    table: list[list[str]]
 
 
 def summary(checks: Sequence[Check]) -> list[list[str]]:
@@ -98,9 +99,32 @@ def write_report(
     images = {picture.name: _png(picture) for picture in pictures}
     for file, image in images.items():
         write_bytes(folder / file, image)
-    write_bytes(folder / "report.html", _html(name, about, checks, pictures, images).encode())
-    _write_tensorboard(folder / "tensorboard", results, checks, pictures)
-    write_json(folder / "metrics.json", {"about": about, "checks": [_as_json(check) for check in checks]})
+    table = calibration_table(results)
+    write_bytes(folder / "report.html", _html(name, about, checks, pictures, images, table).encode())
+    _write_tensorboard(folder, results, checks, pictures)
+    content = {"about": about, "checks": [_as_json(check) for check in checks], "calibration": table}
+    write_json(folder / "metrics.json", content)
+
+
+def calibration_table(results: Results) -> list[list[str]]:
+    """Return how calibrated the conditionals of every tilting and loss are: p-value, and coverage at 50 and at 90 %.
+
+    Args:
+        results: tasks with what they returned; without any of calibration there is no table.
+    """
+    words = [direction.replace("_given_", " given ") for direction in DIRECTIONS]
+    table = [["tilting", "loss", "encoders", *(f"{w}: {what}" for w in words for what in ("p", "50 %", "90 %"))]]
+    order = sorted(pick(results, "calibration"), key=lambda one: (one[0].tilting, loss_title(one[0])))
+    for cell, found in order:
+        for name, called in (("best", "closed form"), ("learned", "trained")):
+            if f"{name}_{DIRECTIONS[0]}" in found:
+                row = [cell.tilting.replace("_", " "), loss_title(cell), called]
+                for direction in DIRECTIONS:
+                    metrics = found[f"{name}_{direction}"]
+                    row.append(f"{metrics['ranks_calibration_p_value']:.2g}")
+                    row += [f"{metrics[f'ranks_coverage_{level}']:.3f}" for level in (50, 90)]
+                table.append(row)
+    return table if len(table) > 1 else []
 
 
 def _png(picture: Picture) -> bytes:
@@ -115,7 +139,14 @@ def _as_json(check: Check) -> dict[str, Any]:
     return {k: None if isinstance(x, float) and not math.isfinite(x) else x for k, x in content.items()}
 
 
-def _html(name: str, about: str, checks: Sequence[Check], pictures: list[Picture], images: dict[str, bytes]) -> str:
+def _html(
+    name: str,
+    about: str,
+    checks: Sequence[Check],
+    pictures: list[Picture],
+    images: dict[str, bytes],
+    calibration: list[list[str]],
+) -> str:
     sections = []
     for experiment, (heading, text) in SECTIONS.items():
         shown = [
@@ -125,7 +156,8 @@ def _html(name: str, about: str, checks: Sequence[Check], pictures: list[Picture
         ]
         chosen = [check for check in checks if check.experiment == experiment]
         if shown or chosen:
-            sections.append(Section(heading, text, chosen, shown))
+            table = calibration if experiment == "calibration" else []
+            sections.append(Section(heading, text, chosen, shown, table))
     template = Environment(autoescape=True).from_string(TEMPLATE.read_text())
     failed = [check for check in checks if not check.passed]
     return template.render(name=name, about=about, checks=checks, failed=failed, sections=sections)

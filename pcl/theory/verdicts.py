@@ -22,7 +22,13 @@ from pcl.theory.ranks import exact_directions
 Results = Sequence[tuple[Task, Result]]
 
 # how far above the optimum training may end, as a share of the loss of encoders that are zero
-SHARES = {("joint", "inner_product"): 0.03, ("conditional_mmd", ""): 0.015, ("joint_mmd", ""): 0.12}
+SHARES = {
+    ("joint", "inner_product"): 0.03,
+    ("joint", "potentials"): 0.2,  # the mean of the true density ratio over pairs is 83: its batches vary much
+    ("conditional_mmd", ""): 0.015,
+    ("joint_mmd", ""): 0.12,
+}
+P_VALUE = "ranks_calibration_p_value"
 SYMBOLS = {"global_batch": "B", "num_pairs": "N"}
 RECIPES = {"ours": "our recipe", "paper": "the paper's recipe"}
 
@@ -103,11 +109,14 @@ def remaining_divergence(sigma: Tensor, cell: Cell) -> float | None:
         \text{inner product, joint: } -\tfrac12\log(1 - \sigma^2) - h\sigma - \tfrac12\log(1 - h^2), \qquad
         \text{squared distance, joint: } \tfrac12(\sigma - \log(1 + \sigma))
 
-    and nothing under the squared distance with one direction. None: no formula (conditional weights sum to 2).
+    and nothing with potentials, nor under the squared distance with one direction. None: no formula (conditional
+    weights sum to 2).
     """
     information = -torch.log1p(-sigma.square()) / 2
     sigma, known = sigma[: cell.embedding_dim], information[: cell.embedding_dim]
-    if cell.loss == "joint" and cell.tilting == "squared_distance":
+    if cell.tilting == "potentials":
+        kept = torch.zeros_like(sigma)
+    elif cell.loss == "joint" and cell.tilting == "squared_distance":
         kept = (sigma - torch.log1p(sigma)) / 2
     elif cell.loss == "joint":
         h = ((1 + 4 * sigma**2).sqrt() - 1) / (2 * sigma)
@@ -135,8 +144,8 @@ def _minimum(law: GaussianPair, results: Results) -> Iterator[Check]:
 
 def _optima(law: GaussianPair, results: Results) -> Iterator[Check]:
     for cell, found in pick(results, "optima"):
-        g, h = (torch.zeros(1, len(part), dtype=torch.float64) for part in (law.c_uu, law.c_vv))
-        whole = population_value(law, g, h, cell).item()
+        nothing = [torch.zeros(1, len(part), dtype=torch.float64) for part in (law.c_uu, law.c_vv)]
+        whole = population_value(law, nothing * (2 if cell.tilting == "potentials" else 1), cell).item()
         share = SHARES.get((cell.loss, cell.tilting), SHARES.get((cell.loss, ""), 0.004))
         expected = f"at most {share:.1%} of {whole:.4f} above the optimum {found['best_loss']:.4f}, never below"
         yield Check("optima", title(cell), expected, found["learned_loss"] - found["best_loss"], -1e-9, share * whole)
@@ -210,14 +219,24 @@ def _negatives(law: GaussianPair, results: Results) -> Iterator[Check]:
 
 def _calibration(law: GaussianPair, results: Results) -> Iterator[Check]:
     for cell, found in pick(results, "calibration"):
-        for name in ("best", "learned"):
+        for name in ("best", "learned") if cell.tilting != "cosine" else ():  # of which nothing is known
             for direction in DIRECTIONS:
-                p_value = found[f"{name}_{direction}"]["ranks_calibration_p_value"]
-                what = f"{title(cell)}, {name} encoders, {direction}: p-value of uniform ranks"
-                if direction in exact_directions(cell):
-                    yield Check("calibration", what, "conditional exact: uniform", p_value, 1e-3, 1)
+                what, metrics = f"{title(cell)}, {name} encoders, {direction}", found[f"{name}_{direction}"]
+                is_reached = name == "best" or cell.loss != "joint"  # training leaves some of the joint loss: SHARES
+                if direction in exact_directions(cell) and is_reached:
+                    yield from _exact(what, metrics)
                 elif cell.tilting == "inner_product":
-                    yield Check("calibration", what, "covariance at the prior: visibly not uniform", p_value, 0, 1e-6)
+                    expected, p_value = "covariance at the prior: visibly not uniform", metrics[P_VALUE]
+                    yield Check("calibration", f"{what}: p-value of uniform ranks", expected, p_value, 0, 1e-6)
+
+
+def _exact(what: str, metrics: Result) -> Iterator[Check]:
+    """Expect the ranks and coverage of a conditional that is the true one."""
+    expected = "conditional exact: uniform"
+    yield Check("calibration", f"{what}: p-value of uniform ranks", expected, metrics[P_VALUE], 1e-3, 1)
+    for level in (0.5, 0.9):
+        name, covered = f"{what}: coverage at {level:.0%}", metrics[f"ranks_coverage_{100 * level:.0f}"]
+        yield Check("calibration", name, f"{level} within .02", covered, level - 0.02, level + 0.02)
 
 
 def _plane(law: GaussianPair, results: Results) -> Iterator[Check]:

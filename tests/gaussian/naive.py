@@ -33,34 +33,39 @@ def divergence(mean_map, covariance, truth_map, truth_covariance, conditioning):
     return (trace - len(covariance) + torch.logdet(covariance) - torch.logdet(truth_covariance)) / 2
 
 
-def conditional_divergence(g, h, pair, tilting, weights=(1.0, 1.0)):
-    total = 0.0
-    for weight, a, b, own, cross, given in (
-        (weights[0], g, h, pair.c_uu, pair.c_uv, pair.c_vv),
-        (weights[1], h, g, pair.c_vv, pair.c_uv.T, pair.c_uu),
+def potential_precisions(g, h, tilting, potentials):
+    """Return Q'Q and R'R."""
+    tied = {"inner_product": (0 * g, 0 * h), "squared_distance": (g, h)}
+    return [root.T @ root for root in tied.get(tilting, potentials)]
+
+
+def conditional_divergence(g, h, pair, tilting, weights=(1.0, 1.0), potentials=()):
+    total, added = 0.0, potential_precisions(g, h, tilting, potentials)
+    for weight, a, b, own, cross, given, extra in (
+        (weights[0], g, h, pair.c_uu, pair.c_uv, pair.c_vv, added[0]),
+        (weights[1], h, g, pair.c_vv, pair.c_uv.T, pair.c_uu, added[1]),
     ):
         regression = cross @ torch.linalg.inv(given)
-        precision = torch.linalg.inv(own) + (a.T @ a if tilting == "squared_distance" else 0)
+        precision = torch.linalg.inv(own) + extra
         covariance = torch.linalg.inv(precision)
         kl = divergence(covariance @ a.T @ b, covariance, regression, own - regression @ cross.T, given)
         total = total + weight / 2 * kl
     return total
 
 
-def joint_precision(g, h, pair, tilting):
-    precisions = [torch.linalg.inv(c) for c in (pair.c_uu, pair.c_vv)]
-    if tilting == "squared_distance":
-        precisions = [precisions[0] + g.T @ g, precisions[1] + h.T @ h]
+def joint_precision(g, h, pair, tilting, potentials=()):
+    added = potential_precisions(g, h, tilting, potentials)
+    precisions = [torch.linalg.inv(c) + extra for c, extra in zip((pair.c_uu, pair.c_vv), added, strict=True)]
     return torch.cat([torch.cat([precisions[0], -g.T @ h], 1), torch.cat([-h.T @ g, precisions[1]], 1)])
 
 
-def joint_divergence(g, h, pair, tilting):
+def joint_divergence(g, h, pair, tilting, potentials=()):
     nothing = torch.zeros_like(pair.covariance)
-    covariance = torch.linalg.inv(joint_precision(g, h, pair, tilting))
+    covariance = torch.linalg.inv(joint_precision(g, h, pair, tilting, potentials))
     return divergence(nothing, covariance, nothing, pair.covariance, nothing)
 
 
-def population_divergence(g, h, pair, loss, tilting, weights):
+def population_divergence(g, h, pair, loss, tilting, weights, potentials=()):
     if loss == "joint":
-        return joint_divergence(g, h, pair, tilting)
-    return conditional_divergence(g, h, pair, tilting, weights)
+        return joint_divergence(g, h, pair, tilting, potentials)
+    return conditional_divergence(g, h, pair, tilting, weights, potentials)

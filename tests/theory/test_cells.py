@@ -10,6 +10,8 @@ from pcl.gaussian import GaussianPair, optimal_encoders, population_loss
 from pcl.theory import cells
 from pcl.theory.cells import Cell, batches, fit_encoders, run_cell
 
+pytestmark = pytest.mark.long
+
 SMALL = Cell(embedding_dim=2, num_pairs=4000, global_batch=500, num_steps=200, learning_rate=0.05)
 
 
@@ -21,7 +23,7 @@ def law():
     return GaussianPair(mix_u @ mix_u.T, mix_u @ correlations @ mix_v.T, mix_v @ mix_v.T)
 
 
-@pytest.mark.parametrize("tilting", ["inner_product", "squared_distance"])
+@pytest.mark.parametrize("tilting", ["inner_product", "squared_distance", "potentials"])
 @pytest.mark.parametrize(
     ("loss", "weights"), [("conditional", (1.0, 1.0)), ("conditional", (2.0, 0.0)), ("joint", (1.0, 1.0))]
 )
@@ -29,8 +31,9 @@ def test_training_comes_near_the_closed_form(law, loss, weights, tilting):
     result = run_cell(law, replace(SMALL, loss=loss, weights=weights, tilting=tilting))
     assert -1e-12 < result["plug_in_loss"] - result["best_loss"] < 0.005
     assert -1e-12 < result["learned_loss"] - result["best_loss"] < 0.02
-    nothing = population_loss(law, *(torch.zeros(2, 2).double() for _ in range(2)), loss, tilting, weights).item()
+    nothing = population_loss(law, *(torch.zeros(2, 2).double() for _ in range(2)), loss, weights=weights).item()
     assert nothing - result["best_loss"] > 0.05
+    assert len(result["learned_encoders"]) == (4 if tilting == "potentials" else 2)
 
 
 def test_a_cell_is_a_function_of_its_settings(law):

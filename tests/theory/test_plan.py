@@ -14,7 +14,7 @@ from pcl.theory import store as stores
 from pcl.theory.cells import Cell
 from pcl.theory.plan import EXPERIMENTS, Task, plan, run_task
 from pcl.theory.ranks import exact_directions, run_calibration
-from pcl.theory.report import SECTIONS, summary, write_report
+from pcl.theory.report import SECTIONS, calibration_table, summary, write_report
 from pcl.theory.store import Store
 from pcl.theory.verdicts import Check, judge, remaining_divergence, title
 from tests.s3 import SLOW_DOWN, s3_server
@@ -36,6 +36,7 @@ def results():
         Task("minimum", TINY),
         Task("optima", TINY),
         Task("optima", replace(TINY, loss="joint_mmd", tilting="squared_distance")),
+        Task("optima", replace(TINY, weights=(2.0, 0.0), tilting="potentials")),
         Task("recipe", TINY),
         *(Task("embedding_dim", replace(TINY, embedding_dim=e), s) for e in (1, 2) for s in ("ours", "paper")),
         *(Task("global_batch", replace(TINY, global_batch=b), s) for b in (16, 32) for s in ("ours", "paper")),
@@ -46,6 +47,8 @@ def results():
             for k, s in ((1, "gathered"), (2, "own"))
         ),
         Task("calibration", TINY),
+        Task("calibration", replace(TINY, tilting="cosine", learned_temperature=True)),
+        Task("minimum", replace(TINY, tilting="potentials", embedding_dim=1)),
         *(
             Task("plane", replace(number, loss=loss, tilting=tilting))
             for loss, tilting in (
@@ -68,7 +71,7 @@ def test_the_plan_holds_every_experiment_loss_and_tilting_once(quick):
     assert len(set(tasks)) == len(tasks)
     assert {task.experiment for task in tasks} == set(EXPERIMENTS) - ({"recipe"} if quick else set())
     grid = {(t.cell.loss, t.cell.weights, t.cell.tilting) for t in tasks if t.experiment == "optima"}
-    assert len(grid) == 14
+    assert len(grid) == (19 if quick else 20)
     ranks = {t.cell.embedding_dim for t in tasks if t.experiment == "optima"}
     assert ranks == ({2, 5} if quick else {1, 2, 3, 4, 5})
     assert len(plan(GaussianProcessPair(), quick=True)) < len(tasks) or quick
@@ -90,7 +93,7 @@ def test_results_are_plain_numbers_and_the_same_again(results):
     assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in result.items() if k != "seconds"}
 
 
-@pytest.mark.parametrize("tilting", ["inner_product", "squared_distance"])
+@pytest.mark.parametrize("tilting", ["inner_product", "squared_distance", "potentials"])
 @pytest.mark.parametrize(
     ("loss", "weights"), [("conditional", (1.0, 1.0)), ("conditional", (0.0, 2.0)), ("joint", (1.0, 1.0))]
 )
@@ -101,8 +104,9 @@ def test_what_remains_is_the_population_loss_of_the_best_encoders(law, loss, wei
     if (loss, weights, tilting) == ("conditional", (1.0, 1.0), "squared_distance"):
         assert formula is None
         return
-    encoders = optimal_encoders(law, rank, loss, tilting, weights)
-    assert formula == pytest.approx(population_loss(law, *encoders, loss, tilting, weights).item(), rel=1e-10)
+    g, h, *potentials = optimal_encoders(law, rank, loss, tilting, weights)
+    expected = population_loss(law, g, h, loss, tilting, weights, potentials).item()
+    assert formula == pytest.approx(expected, rel=1e-10, abs=1e-12)
 
 
 def test_shares_of_a_batch_are_what_workers_do_that_do_not_gather(law):
@@ -128,6 +132,35 @@ def test_ranks_are_uniform_where_the_conditional_is_exact(law):
     assert found["best_v_given_u"]["ranks_calibration_p_value"] > 1e-3
     assert found["best_u_given_v"]["ranks_calibration_p_value"] < 1e-3
     assert found["learned_v_given_u"]["ranks_calibration_p_value"] < 1e-3  # three steps are not enough
+
+
+@pytest.mark.parametrize(
+    ("loss", "weights", "exact"),
+    [
+        ("conditional", (1.0, 1.0), {"u_given_v", "v_given_u"}),
+        ("conditional", (2.0, 0.0), {"u_given_v"}),
+        ("joint", (1.0, 1.0), {"u_given_v", "v_given_u"}),
+    ],
+)
+def test_potentials_are_calibrated_in_every_direction_that_a_loss_sees(law, loss, weights, exact):
+    cell = replace(TINY, loss=loss, tilting="potentials", weights=weights)
+    assert set(exact_directions(cell)) == exact
+    found = run_calibration(law, cell)
+    for direction in ("u_given_v", "v_given_u"):
+        metrics = found[f"best_{direction}"]
+        assert (metrics["ranks_calibration_p_value"] > 1e-3) == (direction in exact)
+        assert (abs(metrics["ranks_coverage_50"] - 0.5) < 0.02) == (direction in exact)
+
+
+def test_the_table_of_calibration_has_a_row_for_each_tilting_loss_and_kind_of_encoders(results):
+    head, *rows = calibration_table(results)
+    assert [row[:3] for row in rows] == [
+        ["cosine", "conditional (1, 1)", "trained"],
+        ["inner product", "conditional (1, 1)", "closed form"],
+        ["inner product", "conditional (1, 1)", "trained"],
+    ]
+    assert {len(row) for row in rows} == {len(head)} == {9}
+    assert calibration_table([]) == []
 
 
 def test_closed_forms_pass_and_hardly_trained_encoders_fail(law, results):
@@ -180,7 +213,7 @@ def test_the_report_is_one_page_with_every_verdict(tmp_path, law, results):
         assert any(name.startswith(f"figure_{number}_") for name in figures)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert [check["passed"] for check in metrics["checks"]] == [check.passed for check in checks]
-    events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"scalars": 0})
+    events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0})
     events.Reload()
     curve = events.Scalars("theory/num_pairs/ours_error_u_given_v")
     assert [point.step for point in curve] == [200, 400]
@@ -201,12 +234,12 @@ def test_tasks_and_report_may_lie_in_s3(law, results, monkeypatch):
         s3.refusal = None
         checks = judge(law, results)
         write_report(folder, "tiny", "about", law, results, checks)
-        assert {"metrics.json", "report.html", "tasks", "tensorboard"} < set(names(folder))
+        assert {"metrics.json", "report.html", "tasks"} < set(names(folder))
         assert len([name for name in names(folder) if name.endswith(".png")]) == 12
         metrics = json.loads(read_bytes(folder / "metrics.json"))
         assert [check["passed"] for check in metrics["checks"]] == [check.passed for check in checks]
         assert b'src="data:image/png;base64,' in read_bytes(folder / "report.html")
-        events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+        events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
         events.Reload()
         assert events.Scalars("theory/checks_failed")[0].value == sum(not c.passed for c in checks)
 
