@@ -1,5 +1,7 @@
 """Encoders without a physics: from one modality's arrays to embeddings.
 
+With ``potential=True`` a potential (``pcl.encoders.potential``) follows the embedding, as component E + 1.
+
 Shapes: B pairs, E embedding; ``shape`` is the shape of one item of the modality.
 """
 
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pcl.encoders.potential import Quadratic
 from pcl.errors import BadInputError
 
 
@@ -59,14 +62,16 @@ def flattened(x: Tensor) -> Tensor:
 class Linear(nn.Module):
     """Linear encoder g(x) = G x of a flattened item, without bias (arXiv:2505.24134, section 5)."""
 
-    def __init__(self, shape: Sequence[int], embedding_dim: int) -> None:
+    def __init__(self, shape: Sequence[int], embedding_dim: int, *, potential: bool = False) -> None:
         super().__init__()
         self.map = nn.Linear(math.prod(shape), embedding_dim, bias=False)
+        self.potential = Quadratic(math.prod(shape), embedding_dim) if potential else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, *shape) to (B, E)."""
-        embedding: Tensor = self.map(flattened(x))
-        return embedding
+        x = flattened(x)
+        embedding: Tensor = self.map(x)
+        return embedding if self.potential is None else torch.cat([embedding, self.potential(x)], 1)
 
 
 class OneHot(nn.Module):
@@ -75,7 +80,7 @@ class OneHot(nn.Module):
     integer_input = True
     atoms: Tensor
 
-    def __init__(self, shape: Sequence[int], embedding_dim: int) -> None:
+    def __init__(self, shape: Sequence[int], embedding_dim: int, *, potential: bool = False) -> None:
         super().__init__()
         if tuple(shape) != ():
             raise BadInputError(f"the one_hot encoder takes one label per pair, not items of shape {tuple(shape)}")
@@ -83,23 +88,27 @@ class OneHot(nn.Module):
         atoms = torch.zeros(embedding_dim, embedding_dim)
         atoms.diagonal().fill_(1.0)
         self.register_buffer("atoms", atoms, persistent=False)
+        self.potential = nn.Parameter(torch.zeros(embedding_dim, 1)) if potential else None
 
     def forward(self, labels: Tensor) -> Tensor:
         """Map labels (B,) to (B, E)."""
-        return self.atoms.index_select(0, labels.long())
+        atoms = self.atoms if self.potential is None else torch.cat([self.atoms, self.potential], 1)
+        return atoms.index_select(0, labels.long())
 
 
 class Identity(nn.Module):
     """The identity on a flattened item: its embedding dimension is the item's size."""
 
-    def __init__(self, shape: Sequence[int], embedding_dim: int) -> None:
+    def __init__(self, shape: Sequence[int], embedding_dim: int, *, potential: bool = False) -> None:
         super().__init__()
         if math.prod(shape) != embedding_dim:
             raise BadInputError(
                 f"the identity encoder keeps {math.prod(shape)} numbers but model.embedding_dim is {embedding_dim}: "
                 "set them equal"
             )
+        self.potential = Quadratic(embedding_dim, embedding_dim) if potential else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, *shape) to (B, E)."""
-        return flattened(x)
+        x = flattened(x)
+        return x if self.potential is None else torch.cat([x, self.potential(x)], 1)

@@ -23,6 +23,7 @@ class ModelSpec(TypedDict):
     temperature: dict[str, Any]
     dtype: str
     share: NotRequired[bool]  # encoder_v has the very network of encoder_u
+    bias: NotRequired[bool]  # the loss learns a bias of the scores
 
 
 OF_AN_ENTRANCE = ("dtype", "scale_factor", "mean", "std")  # in which encoders that share their network may differ
@@ -47,13 +48,16 @@ def build_model(spec: ModelSpec, seed: int = 0) -> PairModel:
         torch.manual_seed(seed)
         torch.set_default_dtype(getattr(torch, spec["dtype"]))
         try:
-            return PairModel(*_encoders(spec), spec["tilting"], Temperature(**spec["temperature"]))
+            temperature = Temperature(**spec["temperature"])
+            return PairModel(*_encoders(spec), spec["tilting"], temperature, spec.get("bias", False))
         finally:
             torch.set_default_dtype(default)
 
 
 def _encoders(spec: ModelSpec) -> tuple[nn.Module, nn.Module]:
     u, v = spec["encoder_u"], spec["encoder_v"]
+    if spec["tilting"] == "potentials":
+        u, v = ({"potential": "learned"} | side for side in (u, v))
     encoder_u = make_encoder(embedding_dim=spec["embedding_dim"], **u)
     if not spec.get("share"):
         return encoder_u, make_encoder(embedding_dim=spec["embedding_dim"], **v)

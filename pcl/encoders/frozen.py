@@ -190,10 +190,22 @@ class Frozen(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, *shape) to (B, E)."""
-        if self.integer_input:
-            x = _load(self.sha256, x.device).features(x).to(next(self.head.parameters()).dtype)
-        embedding: Tensor = self.head(x)
+        embedding: Tensor = self.head(self.features(x) if self.integer_input else x)
         return embedding
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map items (B, *shape) to what the program computes of them, (B, F), without gradients."""
+        return _load(self.sha256, x.device).features(x).to(next(self.head.parameters()).dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "trusted": _TRUSTED.get(self.sha256)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Trust in a task, or in a copy, what the process that sent it was told to trust."""
+        trusted = state.pop("trusted")
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if trusted is not None:
+            _TRUSTED.setdefault(self.sha256, trusted)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         found = state_dict.get(f"{prefix}digest")

@@ -1,6 +1,6 @@
 """Encoders by name, open to those of a kind of pairs, and how one is built from plain numbers and strings."""
 
-__all__ = ["ENCODERS", "EncoderKind", "make_encoder", "register_encoder", "with_entrance"]
+__all__ = ["ENCODERS", "EncoderKind", "make_encoder", "network_of", "register_encoder", "with_entrance"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from pcl.encoders.basic import Identity, Linear, OneHot, Standardise
 from pcl.encoders.convnet import ConvNet, ConvNetSettings
 from pcl.encoders.frozen import Frozen, FrozenSettings, pinned_program
 from pcl.encoders.mlp import MLP, MLPSettings
+from pcl.encoders.potential import POTENTIALS, ZeroPotential
 from pcl.encoders.text import TextSettings, text
 from pcl.entrance import Items
 from pcl.errors import BadInputError
@@ -31,6 +32,12 @@ class EncoderKind:
         facts: names of what it must know of the data, in the source of the manifest.
         takes_missing_values: whether items may hold NaN.
         pinned: returns, of the settings of whoever trains, what else a record holds so that it means the same later.
+        begin: takes from the training split what a network keeps of it, in place, once, before the first step of a
+            training that is not resumed: the network, where the shards lie (a ``pcl.storage.place.Place``), their
+            ``pcl.data.manifest.Manifest``.
+        is_affine: whether embeddings are affine in what is stored, so that a Gaussian stays one.
+        has_potential: whether ``build`` takes ``potential=True`` and adds a potential of its own; the potential of
+            others is one more component of their embedding.
     """
 
     build: Callable[..., nn.Module]
@@ -39,12 +46,21 @@ class EncoderKind:
     facts: tuple[str, ...] = ()
     takes_missing_values: bool = False
     pinned: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda settings: {}
+    begin: Callable[[nn.Module, Any, Any], None] | None = None
+    is_affine: bool = False
+    has_potential: bool = False
+
+    def network(self, shape: Sequence[int], embedding_dim: int, *, potential: bool, **options: Any) -> nn.Module:
+        """Build the network, which maps items to (B, E), or to (B, E + 1) with a potential that is learned."""
+        if potential and self.has_potential:
+            return self.build(shape, embedding_dim, potential=True, **options)
+        return self.build(shape, embedding_dim + potential, **options)
 
 
 ENCODERS: dict[str, EncoderKind] = {
-    "linear": EncoderKind(Linear),
-    "one_hot": EncoderKind(OneHot),
-    "identity": EncoderKind(Identity),
+    "linear": EncoderKind(Linear, is_affine=True, has_potential=True),
+    "one_hot": EncoderKind(OneHot, has_potential=True),
+    "identity": EncoderKind(Identity, is_affine=True, has_potential=True),
     "mlp": EncoderKind(MLP, MLPSettings),
     "convnet": EncoderKind(ConvNet, ConvNetSettings),
     "text": EncoderKind(text, TextSettings),
@@ -73,6 +89,7 @@ def make_encoder(
     scale_factor: float = 1.0,
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
+    potential: str | None = None,
     **options: Any,
 ) -> nn.Sequential:
     """Return an encoder of stored arrays: standardisation, then the network; labels go in as they are.
@@ -87,10 +104,11 @@ def make_encoder(
         scale_factor: physical units per stored unit.
         mean: subtracted, in physical units.
         std: divided by, in physical units.
+        potential: that follows the embedding, ``learned`` or ``zero``; None: no potential.
         options: of this kind of network.
 
     Raises:
-        BadInputError: the kind is not known or does not fit the shape.
+        BadInputError: the kind or the potential is not known, or the kind does not fit the shape.
 
     Example:
         >>> import torch
@@ -99,8 +117,24 @@ def make_encoder(
     """
     if kind not in ENCODERS:
         raise BadInputError(f"encoder {kind!r} is not known; choose one of {', '.join(ENCODERS)}")
-    network = ENCODERS[kind].build(shape, embedding_dim, **options)
-    return with_entrance(network, shape, dtype=dtype, scale_factor=scale_factor, mean=mean, std=std)
+    if potential not in (None, *POTENTIALS):
+        raise BadInputError(f"the potential {potential!r} is not known; choose one of {', '.join(POTENTIALS)}")
+    network = ENCODERS[kind].network(shape, embedding_dim, potential=potential == "learned", **options)
+    encoder = with_entrance(network, shape, dtype=dtype, scale_factor=scale_factor, mean=mean, std=std)
+    return encoder.append(ZeroPotential()) if potential == "zero" else encoder
+
+
+def network_of(encoder: nn.Module) -> nn.Module:
+    """Return the network of an encoder, without what stands before it and a potential that is zero.
+
+    Example:
+        >>> network_of(make_encoder("linear", (12,), 5, potential="zero"))
+        Linear(
+          (map): Linear(in_features=12, out_features=5, bias=False)
+        )
+    """
+    parts = [part for part in encoder.children() if not isinstance(part, ZeroPotential)]
+    return parts[-1]
 
 
 def with_entrance(

@@ -211,6 +211,8 @@ class TextTransformer(nn.Module):
         """Look for tokens beyond the vocabulary, but for bytes that cannot be: a GPU would end the process."""
         if (texts.dtype == torch.uint8 and self.vocabulary >= 256) or texts.numel() == 0:
             return
+        if torch.compiler.is_compiling():  # an exported program has no words for what it refuses: look-ups fail
+            return
         least, most = (int(value) for value in texts.long().aminmax())
         if least < 0 or most >= self.vocabulary:
             raise BadInputError(

@@ -1,6 +1,7 @@
 """Frozen encoders: the program does not change, the head learns, and no file is loaded that nobody named."""
 
 import hashlib
+import pickle
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,14 @@ def test_no_program_is_loaded_that_nobody_named(program, monkeypatch):
     for named in (sha256, "", "z" * 64):
         with pytest.raises(BadInputError, match=r"needs the exported program .*backbone.pt2 with SHA-256"):
             Frozen((3, 4), 5, program=str(program), sha256=named)
+
+
+def test_an_encoder_that_a_task_is_sent_finds_its_program(program, monkeypatch):
+    encoder, items = build(program), torch.ones(2, 3, 4)
+    expected, sent = encoder(items), pickle.dumps(encoder)
+    monkeypatch.setattr(frozen, "_TRUSTED", {})
+    frozen._load.cache_clear()
+    assert torch.equal(pickle.loads(sent)(items), expected)
 
 
 def test_a_program_that_is_trusted_is_found_wherever_its_file_lies(program, tmp_path):
