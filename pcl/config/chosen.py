@@ -9,7 +9,7 @@ __all__ = [
     "without_those_of_others",
 ]
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -35,14 +35,16 @@ def chosen_kind(key: str, name: str) -> type | None:
     return None if kind is None or is_shared else kind.settings
 
 
-def without_those_of_others(merged: dict[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return merged layers without settings of an encoder or a loss in whose place a further layer chooses another."""
+def without_those_of_others(layers: Sequence[Mapping[str, Any]], layer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return layers without settings of an encoder or a loss in whose place a further layer chooses another."""
+    kept = [dict(one) for one in layers]
     for key, (chooser, _) in CHOSEN.items():
         (section, name), held = chooser.split("."), key.split(".")[1]
-        before, after = merged.get(section, {}), layer.get(section, {})
-        if name in after and name in before and before[name] != after[name]:
-            merged = merged | {section: before | {held: {}}}
-    return merged
+        before = next((one[section][name] for one in reversed(kept) if name in one.get(section, {})), None)
+        after = layer.get(section, {}).get(name, before)
+        if after != before:
+            kept = [one | {section: one[section] | {held: {}}} if section in one else one for one in kept]
+    return kept
 
 
 def resolve_chosen(config: Config, absolute: Callable[[Any, str], None]) -> None:

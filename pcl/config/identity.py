@@ -20,7 +20,12 @@ from pcl.plugins.loading import hashes
 from pcl.problems.problem import PROBLEMS
 from pcl.settings import Open, own_fields
 
-RENAMED = {"data.drifters": "data.ocean.drifters", "evaluation.fields": "evaluation.ocean"}
+RENAMED = {
+    "data.drifters": "data.ocean.drifters",
+    "evaluation.fields": "evaluation.ocean",
+    "loss.exact_normaliser": "loss.normaliser",
+}
+VALUES = {"loss.exact_normaliser": {"true": "atoms", "false": "batch"}}  # by their present names, as texts
 ABSENT = object()
 
 
@@ -55,10 +60,16 @@ def is_part(part: Field[Any]) -> bool:
     return bool(part.metadata.get("is_identity", True))
 
 
+def _is_told(part: Field[Any], value: Any) -> bool:
+    """Return whether a record of an identity holds a value: not where it is a default that changes nothing."""
+    return is_part(part) and not (part.metadata.get("is_neutral", False) and value == part.default)
+
+
 def _identity(section: Any, used: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
     """Return what of a section results depend on, of registered sections within it those that are used."""
     held = section.sections if isinstance(section, Open) else {}
-    own = {part.name: getattr(section, part.name) for part in own_fields(section) if is_part(part)}
+    values = ((part, getattr(section, part.name)) for part in own_fields(section))
+    own = {part.name: value for part, value in values if _is_told(part, value)}
     used_ones = {name: one for name, one in held.items() if name in used}
     return {name: _identity(value) if is_dataclass(value) else value for name, value in (own | used_ones).items()}
 
@@ -77,9 +88,11 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def renamed(given: Any) -> Any:
-    """Return nested keys by their present names.
+    """Return nested keys, and what they hold, by their present names.
 
     Example:
+        >>> renamed({"loss": {"exact_normaliser": True}})
+        {'loss': {'normaliser': 'atoms'}}
         >>> renamed({"data": {"drifters": {"noise_m": 1.0}}})
         {'data': {'ocean': {'drifters': {'noise_m': 1.0}}}}
     """
@@ -91,7 +104,7 @@ def renamed(given: Any) -> Any:
         if not isinstance(holder, dict) or last not in holder:
             continue
         kept = {key: value for key, value in holder.items() if key != last}
-        moved = holder[last]
+        moved: Any = VALUES.get(old, {}).get(str(holder[last]).lower(), holder[last])
         for part in reversed(name.split(".")[len(outer) :]):
             moved = {part: moved}
         given = _put(given, outer, _merged(kept, moved))

@@ -10,12 +10,13 @@ __all__ = [
     "encoded",
     "keys_of",
     "nested",
+    "over",
     "parsed",
     "suggested",
 ]
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,11 @@ def _is_not(file: Place) -> str:
     """Return why what was named configures nothing, and what does."""
     if file.name.startswith("checkpoint_"):
         return "is no configuration: give its run, and evaluation.checkpoint=... to choose it"
+    if not file.exists() and file.suffix not in (".yaml", ".yml"):
+        return (
+            "does not exist: a run's folder is there once it is trained, with pcl train and its run file; or give that "
+            "run file"
+        )
     found = "is a folder without config.yaml" if file.is_dir() else "does not exist"
     return f"{found}: give a run file, such as configs/gaussian.yaml, or the folder of a run"
 
@@ -75,11 +81,29 @@ def nested(override: str) -> Given:
     """Return an override as the file would be that holds it alone."""
     key, equals, text = override.partition("=")
     if not equals:
-        raise ValueError(f"{short(override)!r} is not an override: write key=value, such as train.epochs=3")
+        is_cut = override.endswith(("]", "}", ":", ","))  # a list or mapping that a shell took apart
+        remedy = (
+            "quote what holds spaces, such as 'seeds=[0, 1]'" if is_cut else "write key=value, such as train.epochs=3"
+        )
+        raise ValueError(f"{short(override)!r} is not an override: {remedy}")
     given: Given = text
     for part in reversed(key.split(".")):
         given = {part: given}
     return given
+
+
+def over(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two nested mappings as one; what both give is that of the second.
+
+    Example:
+        >>> over({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}})
+        {'a': {'b': 4, 'c': 2}, 'd': 3}
+    """
+    joined = dict(one)
+    for key, value in other.items():
+        before = joined.get(key)
+        joined[key] = over(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+    return joined
 
 
 def keys_of(schema: type, prefix: str = "") -> list[str]:
@@ -106,7 +130,9 @@ def _parsed(
     for key, value in given.items():
         name = f"{prefix}{key}"
         if key not in kinds:
-            raise ValueError(f"{short(name)!r} is not a key{meant(name)}")
+            is_kind = isinstance(value, dict) and issubclass(schema, Open)
+            kind = "; settings of a kind of your own need the file that registers it, plugins=[that_plugin.py]"
+            raise ValueError(f"{short(name)!r} is not a key{meant(name)}{kind if is_kind else ''}")
         if is_section(kinds[key]):
             values[key] = _parsed(value, kinds[key], f"{name}.", meant, is_defaults=is_defaults)
         elif not (is_defaults and value == MISSING):

@@ -1,6 +1,15 @@
 """Configuration: merge, check, save. Values and their meaning are in ``pcl/config/default.yaml``."""
 
-__all__ = ["DEFAULTS", "HEAD_DEFAULTS", "Config", "config_of", "load_config", "load_head_config", "resolved_yaml"]
+__all__ = [
+    "DEFAULTS",
+    "HEAD_DEFAULTS",
+    "Config",
+    "config_of",
+    "layers_of",
+    "load_config",
+    "load_head_config",
+    "resolved_yaml",
+]
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,13 +30,14 @@ from pcl.config.values import Given, parse, read_yaml, short
 from pcl.errors import BadInputError, printable
 from pcl.plugins.loading import load_plugins
 from pcl.settings import Open, own_fields
+from pcl.storage.inputs import input_at, is_address
 from pcl.storage.place import Place, absolute, place
 
 PLUGINS = "plugins"
 KEYS_SHOWN_BY = {Config: "pcl config", HeadConfig: "pcl config head"}
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path, overrides: Sequence[str] = (), between: Sequence[tuple[str, Given]] = ()) -> Config:
     """Merge defaults, a run file and ``key=value`` overrides, and check the result.
 
     Text is used as it was typed and any other value is parsed by the type of its key: see ``pcl.config.values.parse``.
@@ -36,13 +46,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         path: a run file or the folder of a run, in a folder or at an ``s3://`` address. A run is configured as it
             recorded, with the name and the storage where it lies now, and without plugins: those of ``overrides``.
         overrides: such as ``train.epochs=3``.
+        between: layers between the file and the overrides, each with what messages on it begin with.
 
     Raises:
         BadInputError: the file cannot be read, a key is not known or is not given, or a value has the wrong type
             or is out of its range.
         OSError: the run file lies in S3, which refuses.
     """
-    return _checked(_merge(path, overrides, Config, DEFAULTS))
+    return _checked(_merge(path, overrides, Config, DEFAULTS, between))
 
 
 def _checked(config: Config) -> Config:
@@ -80,27 +91,35 @@ def load_head_config(path: str | Path, overrides: Sequence[str] = ()) -> HeadCon
     return config
 
 
-def _merge(path: str | Path, overrides: Sequence[str], schema: type, defaults: Path) -> Any:
+def _merge(
+    path: str | Path,
+    overrides: Sequence[str],
+    schema: type,
+    defaults: Path,
+    between: Sequence[tuple[str, Given]] = (),
+) -> Any:
     """Merge the layers of a configuration, each parsed by the schema."""
     file = place(str(path))
     run = run_of(file) if schema is Config else None
-    given = _layers(f"{path}: ", run / CONFIG if run else file, overrides, schema)
+    given = layers_of(f"{path}: ", run / CONFIG if run else file, overrides, schema)
     if run:
         given[0] = (given[0][0], as_it_lies(given[0][1], run, file))
     if schema is Config:
         load_plugins(_plugins(given))  # what they register may be named, and have a section
     if run:
         given[0] = (given[0][0], known_here(given[0][1], run))
+    given[1:1] = between
     return _merged(given, str(path), schema, defaults)
 
 
 def _merged(given: Sequence[tuple[str, Given]], whole: str, schema: type, defaults: Path) -> Any:
     """Return layers and the defaults as one configuration, each parsed by the schema."""
-    merged: Any = defaults_of(schema, defaults)
+    layers = [defaults_of(schema, defaults)]
     for name, layer in given:
         with _explained(name, schema):
             values = parsed(renamed(layer) if schema is Config else layer, schema)
-        merged = OmegaConf.to_container(OmegaConf.merge(without_those_of_others(merged, values), values))
+        layers = [*without_those_of_others(layers, values), values]
+    merged: Any = OmegaConf.to_container(OmegaConf.unsafe_merge(*layers))
     if missing := [key for key in keys_of(schema) if _is_missing(merged, key)]:
         raise BadInputError(
             f"{printable(whole)} does not give {', '.join(missing)}: add them, or give {missing[0]}=... after the file"
@@ -119,8 +138,12 @@ def _explained(name: str, schema: type) -> Iterator[None]:
         raise BadInputError(printable(f"{name}{error}; every key is explained by {KEYS_SHOWN_BY[schema]}")) from error
 
 
-def _layers(prefix: str, file: Place, overrides: Sequence[str], schema: type) -> list[tuple[str, Given]]:
-    """Return what a run file and overrides give, as texts, each with what messages on it begin with."""
+def layers_of(prefix: str, file: Place, overrides: Sequence[str], schema: type) -> list[tuple[str, Given]]:
+    """Return what a run file and overrides give, as texts, each with what messages on it begin with.
+
+    Raises:
+        BadInputError: one of them cannot be read.
+    """
     layers = list[tuple[str, Given]]()
     for name, layer in ((prefix, file), *(("", override) for override in overrides)):
         with _explained(name, schema):
@@ -163,15 +186,16 @@ def _make_absolute(section: Any, prefix: str) -> None:
             setattr(
                 section,
                 part.name,
-                [_address(key, one, absolute) for one in value]
+                [_address(part, key, one, absolute) for one in value]
                 if isinstance(value, list)
-                else _address(key, value, place),
+                else _address(part, key, value, place),
             )
 
 
-def _address(key: str, address: str, place_of: Any) -> str:
+def _address(part: Any, key: str, address: str, place_of: Any) -> str:
     try:
-        return str(place_of(address))
+        is_remote = part.metadata.get("is_input") and is_address(address)
+        return str((input_at if is_remote else place_of)(address))
     except BadInputError as error:
         raise BadInputError(f"{key}={error}") from error
 

@@ -9,6 +9,7 @@ __all__ = ["AUGMENT", "OPEN_CHOICES", "Config", "HeadConfig", "is_section", "kin
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeGuard, get_type_hints
 
 from pcl.data.augmentation import AugmentSettings
@@ -17,6 +18,8 @@ from pcl.objective import KERNELS, LOSSES
 from pcl.problems.problem import PROBLEMS
 from pcl.scores import MODES
 from pcl.settings import Open, own_fields, setting
+from pcl.storage.copies import Copies, default_folder
+from pcl.storage.place import Place, place
 from pcl.tilting import TILTINGS
 
 MOST_STEPS = 10**9
@@ -31,8 +34,10 @@ class DataConfig(Open):
 
     source: str = setting()
     seed: int = setting(at_least=0, at_most=MOST_SEED)
-    root: str = setting(is_place=True, is_identity=False)
-    shards: str = setting(is_place=True, is_identity=False)
+    root: str = setting(is_input=True, is_identity=False)
+    shards: str = setting(is_place=True, is_input=True, is_identity=False)
+    cache: str | None = setting(is_place=True, is_identity=False)
+    cache_gb: float = setting(above=0, at_most=10**6, is_identity=False)
     num_shards: int = setting(at_least=1, at_most=999999)
     record_pairs: int = setting(at_least=1, at_most=10**7)
 
@@ -82,7 +87,7 @@ class LossConfig:
     weight_u_given_v: float = setting(at_least=0)
     weight_v_given_u: float = setting(at_least=0)
     exclude_positive: bool = setting()
-    exact_normaliser: bool = setting()
+    normaliser: str = setting(choices=("batch", "atoms", "gaussian"))
     mode: str = setting(choices=MODES)
     settings: dict[str, Any] = setting()
     kernel: KernelConfig = setting()
@@ -103,8 +108,15 @@ class TrainConfig:
     final_factor: float = setting(at_least=0, at_most=1)
     gradient_clip: float = setting(at_least=0)
     precision: str = setting(choices=("float32", "bf16", "float64"))
+    chunk_pairs: int = setting(at_least=0, at_most=10**7, is_identity=False)
+    recompute: bool = setting(is_identity=False)
+    compile: bool = setting(is_identity=False)
+    validation_fraction: float = setting(at_least=0, at_most=0.9)
+    validate_every: int = setting(at_least=0, at_most=MOST_STEPS, is_identity=False)
     log_every: int = setting(at_least=1, at_most=MOST_STEPS, is_identity=False)
     checkpoint_every: int = setting(at_least=1, at_most=MOST_STEPS, is_identity=False)
+    init_from: str | None = setting(is_place=True, is_identity=False)
+    init_from_sha256: str = setting()
 
 
 @dataclass
@@ -135,7 +147,10 @@ class EvaluationConfig(Open):
     max_pairs: int = setting(at_least=0, at_most=10**10)
     num_examples: int = setting(at_least=0, at_most=1000)
     num_embeddings: int = setting(at_least=0, at_most=10**6)
+    calibration: int = setting(at_least=0, at_most=10**5)
+    label: int | None = setting(at_least=0, at_most=10**9)
     baselines: bool = setting()
+    num_tasks: int = setting(at_least=0, at_most=10**5)
 
 
 @dataclass
@@ -145,6 +160,59 @@ class BuildConfig:
     dry_run: bool = setting()
     num_tasks: int = setting(at_least=0, at_most=10**5)
     memory_mb: float = setting()
+
+
+@dataclass
+class FinetuneConfig:
+    """``finetune``."""
+
+    checkpoint: str = setting()
+    name: str = setting()
+    shards: str | None = setting(is_place=True, is_input=True)
+    u: str | None = setting(is_place=True)
+    labels: str | None = setting(is_place=True)
+    are_v: bool | None = setting()
+    without: list[str] = setting()
+    per_label: list[int] = setting()
+    seeds: list[int] = setting()
+    test_fraction: float = setting(above=0, at_most=0.99)
+    steps: int = setting(at_least=0, at_most=10**7)
+
+
+@dataclass
+class GivenConfig:
+    """``given``."""
+
+    label: int | None = setting(at_least=0, at_most=10**9)
+    item: int | None = setting(at_least=0, at_most=10**15)
+    split: str = setting(choices=("train", "test"))
+    file: str = setting()
+    row: int | None = setting(at_least=0, at_most=10**15)
+    text: str = setting()
+
+
+@dataclass
+class DrawConfig:
+    """``draw``."""
+
+    checkpoint: str = setting()
+    direction: str = setting(choices=("auto", "u_given_v", "v_given_u"))
+    num: int = setting(at_least=1, at_most=10**6)
+    replacement: bool = setting()
+    temperature: float = setting(above=0, at_most=10**6)
+    best: bool = setting()
+    seed: int = setting(at_least=0, at_most=MOST_SEED)
+    references: str = setting(choices=("train", "test"))
+    device: str = setting()
+    to: str | None = setting(is_place=True)
+
+
+@dataclass
+class ExportConfig:
+    """``export``."""
+
+    checkpoint: str = setting()
+    to: str | None = setting(is_place=True)
 
 
 @dataclass
@@ -162,6 +230,10 @@ class Config:
     name: str = setting()
     storage: str = setting(is_place=True)
     seed: int = setting(at_least=0, at_most=MOST_SEED)
+    seeds: list[int] = setting()
+    variants: dict[str, Any] = setting()
+    crossed_with: dict[str, Any] = setting()
+    left_out: list[str] = setting()
     plugins: list[str] = setting()
     data: DataConfig = setting()
     model: ModelConfig = setting()
@@ -169,8 +241,31 @@ class Config:
     train: TrainConfig = setting()
     workers: WorkersConfig = setting()
     evaluation: EvaluationConfig = setting()
+    finetune: FinetuneConfig = setting()
+    given: GivenConfig = setting()
+    draw: DrawConfig = setting()
+    export: ExportConfig = setting()
     build: BuildConfig = setting()
     theory: TheoryConfig = setting()
+
+    @property
+    def copies(self) -> Copies:
+        """Where a machine keeps copies of objects."""
+        folder = Path(self.data.cache) if self.data.cache else default_folder()
+        return Copies(folder, int(self.data.cache_gb * 1e9))
+
+    @property
+    def shard_root(self) -> Place:
+        """Where the shards lie."""
+        return self.shards_at(self.data.shards)
+
+    def shards_at(self, address: str) -> Place:
+        """Return where shards lie that an address names: it knows where copies of its objects go.
+
+        Raises:
+            BadInputError: see ``place``.
+        """
+        return place(address, only_read=True, copies=self.copies, patience_s=float(self.workers.storage_timeout_s))
 
 
 @dataclass

@@ -3,11 +3,11 @@
 __all__ = ["allowed_workers", "check", "check_head"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
-from pcl.config.schema import MOST_STEPS, OPEN_CHOICES, Config, HeadConfig
+from pcl.config.schema import MOST_SEED, MOST_STEPS, OPEN_CHOICES, Config, HeadConfig
 from pcl.config.values import short
 from pcl.errors import BadInputError, printable
 from pcl.objective import LOSSES
@@ -28,14 +28,27 @@ def check(config: Config) -> None:
         section, name = key.split(".")
         value = getattr(getattr(config, section), name)
         if value not in choices:
-            raise BadInputError(f"{key}={printable(short(value))}: choose one of {', '.join(choices)}")
+            raise BadInputError(
+                f"{key}={printable(short(value))}: choose one of {_named(choices)}; one of your own needs the file "
+                "that registers it, plugins=[that_plugin.py]"
+            )
     _check_loss_and_model(config)
     _check_lists(config)
     _check_name(config.name, config.storage)
     _check_local(config.data, "data.")
     if config.train.precision == "bf16" and config.workers.use_gpu is False:
         raise BadInputError("train.precision=bf16 needs workers.use_gpu=true: on CPUs choose float32")
+    if config.train.init_from_sha256 and not config.train.init_from:
+        raise BadInputError("train.init_from_sha256 without train.init_from: say where the weights are")
     allowed_workers(config)
+
+
+def _named(choices: Mapping[str, Any]) -> str:
+    """Return names of kinds, apart those that are made for special data: of which they need facts or arrays."""
+    needs = ("facts", "section", "arrays")
+    special = [name for name, kind in choices.items() if any(getattr(kind, need, ()) for need in needs)]
+    general = ", ".join(name for name in choices if name not in special)
+    return f"{general}, or for special kinds of pairs {', '.join(special)}" if special else general
 
 
 def check_head(config: HeadConfig) -> None:
@@ -49,17 +62,17 @@ def check_head(config: HeadConfig) -> None:
 
 
 def _check_local(section: Any, prefix: str) -> None:
-    """Refuse addresses of raw data and shards: they lie in folders."""
+    """Refuse addresses where no data are."""
     for name, inner in section.sections.items() if isinstance(section, Open) else ():
         _check_local(inner, f"{prefix}{name}.")
     for part in own_fields(section):
         value = getattr(section, part.name)
         if is_dataclass(value):
             _check_local(value, f"{prefix}{part.name}.")
-        elif part.metadata.get("is_place") and "://" in str(value):
+        elif part.metadata.get("is_place") and not part.metadata.get("is_input") and "://" in str(value):
             raise BadInputError(
-                f"{prefix}{part.name}={printable(short(str(value)))}: raw data and shards are local or shared folders: "
-                "only storage may be s3://..."
+                f"{prefix}{part.name}={printable(short(str(value)))}: give a local or shared folder: only storage may "
+                "be s3://..."
             )
 
 
@@ -70,9 +83,19 @@ def _check_loss_and_model(config: Config) -> None:
             f"loss.weight_u_given_v={config.loss.weight_u_given_v} and loss.weight_v_given_u="
             f"{config.loss.weight_v_given_u}: both must be finite and one of them positive"
         )
-    if config.loss.exact_normaliser and not LOSSES[config.loss.kind].has_normaliser:
+    kind, normaliser = LOSSES[config.loss.kind], config.loss.normaliser
+    if normaliser != "batch" and not kind.has_normaliser:
+        raise BadInputError(f"loss.normaliser={normaliser}: the {config.loss.kind} loss has none, choose batch")
+    if normaliser == "gaussian" and not kind.takes_gaussians:
+        known = " or ".join(name for name, one in LOSSES.items() if one.takes_gaussians)
+        raise BadInputError(f"loss.normaliser=gaussian: not of the {config.loss.kind} loss, choose loss.kind={known}")
+    if kind.arrays and config.train.precision == "bf16":
+        raise BadInputError(f"train.precision=bf16: the {config.loss.kind} loss has no encoders, choose float32")
+    if kind.arrays and config.train.compile:
+        raise BadInputError(f"train.compile=true: the {config.loss.kind} loss has no encoders, leave it out")
+    if config.loss.exclude_positive and kind.has_bias:
         raise BadInputError(
-            f"loss.exact_normaliser=true: the {config.loss.kind} loss has none, choose another loss.kind"
+            f"loss.exclude_positive=true: no pair is a negative of itself in the {config.loss.kind} loss: leave it out"
         )
     temperature = config.model.temperature
     if not 0 < temperature.minimum <= temperature.initial <= temperature.maximum < math.inf:
@@ -92,6 +115,17 @@ def _check_lists(config: Config) -> None:
         raise BadInputError(
             f"workers.profile_steps={short(str(steps))}: give the first and the last step, such as [20, 24]"
         )
+    finetune = config.finetune
+    for key, values, most, may_be_empty in (
+        ("seeds", config.seeds, MOST_SEED, True),
+        ("finetune.per_label", finetune.per_label, MOST_STEPS, False),
+        ("finetune.seeds", finetune.seeds, MOST_SEED, False),
+    ):
+        are_bounded = all(0 <= value <= most for value in values)
+        if not are_bounded or len(set(values)) < len(values) or not (values or may_be_empty):
+            raise BadInputError(
+                f"{key}={short(str(values))}: give different whole numbers, each from 0 to {most}, such as [1, 5]"
+            )
 
 
 def _check_name(name: str, storage: str) -> None:

@@ -1,7 +1,8 @@
-r"""Augmentations of images, drawn from the seed and the step for all pairs of a global batch: no worker changes them.
+r"""Augmentations of images and pairs, drawn from the seed and the step for a global batch: no worker changes them.
 
 An image is flipped, shifted by whole pixels, then turned, scaled and shifted in one interpolation, then coloured. What
-comes in from beyond its edge is what the edge shows, so a white background stays white.
+comes in from beyond its edge is what the edge shows, so a white background stays white. Symmetries that a kind of
+pairs has act on u and v together.
 
 Shapes: b images of this worker, B of all of them, C channels, H x W places.
 """
@@ -10,14 +11,17 @@ __all__ = [
     "AUGMENTATIONS",
     "Augment",
     "AugmentSettings",
+    "Symmetries",
+    "Symmetry",
     "check_augment",
     "coloured",
     "make_augment",
+    "make_symmetries",
     "moved",
     "warped",
 ]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +35,11 @@ from pcl.workers import Workers
 AUGMENTATIONS = ("flip", "crop", "rotate", "scale", "shift", "colour")
 WARPS = ("rotate", "scale", "shift")
 AUGMENT = 2  # a stream of random numbers beside those of the loader
+PAIRS = 2  # of it, beside those of u and v
+NUM_UNIFORM = 3  # random numbers that a symmetry may use of a pair
+
+Symmetry = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Returns pairs as likely as u (b, ...) and v (b, ...), of random numbers from 0 to 1 for each pair, (b, 3)."""
 
 
 @dataclass
@@ -39,6 +48,11 @@ class AugmentSettings:
 
     u: list[str] = setting(f"of u, an image: {', '.join(AUGMENTATIONS)}", [])
     v: list[str] = setting("of v, likewise, drawn independently", [])
+    pairs: list[str] = setting(
+        "of both at once, symmetries of their kind: translate and reverse, of streamfunction",
+        [],
+        is_neutral=True,
+    )
     rotate_deg: float = setting("largest turn, degrees", 10.0, at_least=0, at_most=180)
     scale: float = setting("largest enlargement less one: 0.1 is between 1 / 1.1 and 1.1", 0.1, at_least=0, at_most=10)
     shift: float = setting("largest shift along each axis over the side of the image", 0.1, at_least=0, at_most=1)
@@ -84,6 +98,51 @@ def make_augment(settings: AugmentSettings, seed: int) -> "Augment | None":
         seed: of the training.
     """
     return Augment(settings, seed) if settings.u or settings.v else None
+
+
+def make_symmetries(chosen: Sequence[str], known: Mapping[str, Symmetry], seed: int) -> "Symmetries | None":
+    """Return the symmetries by which a training augments its pairs, None where there are none.
+
+    Args:
+        chosen: their names.
+        known: symmetries that the kind of pairs has, by name.
+        seed: of the training.
+
+    Raises:
+        BadInputError: a name is none of a symmetry.
+    """
+    if unknown := [name for name in chosen if name not in known]:
+        which = f"choose among {', '.join(known)}" if known else "these pairs have none: leave data.augment.pairs out"
+        raise BadInputError(f"data.augment.pairs: {unknown[0][:100]!r} is no symmetry of these pairs; {which}")
+    return Symmetries([known[name] for name in chosen], seed) if chosen else None
+
+
+class Symmetries:
+    """Symmetries of pairs, one after the other, at a step.
+
+    Args:
+        symmetries: which, in their order.
+        seed: with the step, it decides every random number.
+
+    Example:
+        >>> from pcl.workers import OneWorker
+        >>> mirrored = Symmetries([lambda u, v, uniform: (-u, -v)], seed=0)
+        >>> mirrored(torch.ones(1), torch.ones(1), 3, OneWorker())
+        (tensor([-1.]), tensor([-1.]))
+    """
+
+    def __init__(self, symmetries: Sequence[Symmetry], seed: int) -> None:
+        self.symmetries, self.seed = symmetries, seed
+
+    def __call__(self, u: Tensor, v: Tensor, step: int, workers: Workers) -> tuple[Tensor, Tensor]:
+        """Return this worker's share (b, ...) of a global batch, as likely as it was."""
+        number = len(u)
+        rng = np.random.default_rng([self.seed, AUGMENT, step, PAIRS])
+        uniform = rng.random((number * workers.num_workers, len(self.symmetries), NUM_UNIFORM))
+        own = torch.from_numpy(uniform[workers.worker_rank * number :][:number]).to(u.device)
+        for i, symmetry in enumerate(self.symmetries):
+            u, v = symmetry(u, v, own[:, i])
+        return u, v
 
 
 class Augment:

@@ -18,13 +18,14 @@ import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import ConfigDict, FailFast, Field
 
 from pcl.errors import BadInputError, DamagedDataError, printable
+from pcl.storage.place import Place, is_lasting, patience_of, patiently, sizes
 from pcl.storage.stored import Finite, read_json, read_sealed, sealed, sha256, write_json
 
 SCHEMA_VERSION = 1
@@ -144,54 +145,57 @@ class Manifest:
             raise BadInputError(f"there is no split {split!r} among the shards; there are {', '.join(self.splits)}")
         return self.splits[split]
 
-    def save(self, root: Path) -> None:
+    def save(self, root: Place) -> None:
         """Write ``manifest.json``, with a checksum of itself, at once or not at all."""
         write_json(root / FILE_NAME, sealed(asdict(self)))
 
 
-def manifest_sha256(root: Path) -> str:
+def manifest_sha256(root: Place) -> str:
     """Return the SHA-256 of a folder's manifest without its checksum, which stands for all of its shards.
 
     It is the checksum, and the SHA-256 of a file that has none: the same shards have the same.
     """
     found = read_json(root / FILE_NAME, dict[str, Any], REMEDY) or {}
-    return str(found.get("sha256", sha256(root / FILE_NAME)))
+    return str(found.get("sha256") or sha256(root / FILE_NAME))
 
 
-def load_manifest(root: Path) -> Manifest:
+def load_manifest(root: Place) -> Manifest:
     """Read and check a folder's manifest, and the presence and size of every shard it names.
 
     Args:
-        root: the folder of shards.
+        root: where the shards lie; ``https://`` tells nothing of them until they are read.
 
     Raises:
         BadInputError: there is no manifest.
         DamagedDataError: the manifest cannot be read, has another schema, or a shard is missing or has another size.
+        OSError: storage refuses.
     """
     manifest = read_manifest(root)
+    found = patiently(partial(sizes, root), patience_of(root), gives_up=is_lasting)
+    if found is None:
+        return manifest
     for shard in (shard for shards in manifest.splits.values() for shard in shards):
-        path = root / shard.name
-        if not path.is_file():
+        path, size = root / shard.name, found.get(shard.name)
+        if size is None:
             raise DamagedDataError(f"{path} is missing: its manifest lists it; {SHARD_REMEDY}")
-        if path.stat().st_size != shard.bytes:
-            raise DamagedDataError(
-                f"{path} has {path.stat().st_size} bytes, its manifest says {shard.bytes}: {SHARD_REMEDY}"
-            )
+        if size != shard.bytes:
+            raise DamagedDataError(f"{path} has {size} bytes, its manifest says {shard.bytes}: {SHARD_REMEDY}")
     return manifest
 
 
-def read_manifest(root: Path) -> Manifest:
+def read_manifest(root: Place) -> Manifest:
     """Read and check a folder's manifest, and nothing else; one without a checksum is said to be so, once.
 
     Args:
-        root: the folder of shards.
+        root: where the shards lie.
 
     Raises:
         BadInputError: there is no manifest.
         DamagedDataError: the manifest cannot be read, has another schema, or promises what cannot be.
+        OSError: storage refuses.
     """
     path = root / FILE_NAME
-    found = read_json(path, Version, REMEDY)
+    found = patiently(partial(read_json, path, Version, REMEDY), patience_of(root), gives_up=is_lasting)
     if found is None:
         raise BadInputError(f"{path} does not exist: write the shards first, with pcl shards and the same config")
     if found.schema_version not in (None, SCHEMA_VERSION):

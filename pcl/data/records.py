@@ -10,26 +10,31 @@ from typing import Any
 import numpy as np
 import webdataset
 
+from pcl.data.cache import opened
 from pcl.data.manifest import SHARD_REMEDY, ArrayInfo, ShardEntry, bytes_per_pair
 from pcl.data.source import Arrays
-from pcl.data.tars import BoundedFile, headers
-from pcl.errors import DamagedDataError, printable
+from pcl.data.tars import headers
+from pcl.errors import BadInputError, DamagedDataError, RunFailedError, printable
+from pcl.storage.place import Place
 from pcl.storage.stored import read_array, sha256
 
 LONGEST_HEADER = 1 << 14  # bytes of a .npy file before its values
+SAID = (BadInputError, DamagedDataError, RunFailedError)  # errors that are a line already
 
 
-def verify(path: Path, shard: ShardEntry) -> None:
-    """Compare a shard's SHA-256 with its manifest's.
+def verify(path: Place, shard: ShardEntry) -> None:
+    """Compare a shard's SHA-256 with its manifest's; that of an object is, whenever it is fetched.
 
     Raises:
         DamagedDataError: they differ, or the file cannot be read.
     """
     try:
-        with BoundedFile(path) as stream:
+        with opened(path, shard) as stream:
             for _ in headers(stream):  # a file of a terabyte without content ends here
                 pass
-        found = sha256(path)
+        found = sha256(path) if isinstance(path, Path) else shard.sha256
+    except SAID:
+        raise
     except Exception as error:  # see ``read_records``
         raise _unreadable(path, error) from error
     if found != shard.sha256:
@@ -39,11 +44,13 @@ def verify(path: Path, shard: ShardEntry) -> None:
         )
 
 
-def read_records(path: Path, shard: ShardEntry, arrays: Mapping[str, ArrayInfo], record_pairs: int) -> Iterator[Arrays]:
+def read_records(
+    path: Place, shard: ShardEntry, arrays: Mapping[str, ArrayInfo], record_pairs: int
+) -> Iterator[Arrays]:
     """Read a shard's records in order, each checked against what the manifest promises before it is held.
 
     Args:
-        path: the tar file.
+        path: the tar file; an object is read from its copy.
         shard: its entry.
         arrays: dtype and shape of every array.
         record_pairs: pairs in a record.
@@ -60,7 +67,7 @@ def read_records(path: Path, shard: ShardEntry, arrays: Mapping[str, ArrayInfo],
         for name, info in arrays.items()
     }
     try:
-        for sample in webdataset.tariterators.group_by_keys(_members(path, most)):
+        for sample in webdataset.tariterators.group_by_keys(_members(path, shard, most)):
             num_pairs, record = min(record_pairs, remaining), {}
             for name, info in arrays.items():
                 try:
@@ -74,7 +81,7 @@ def read_records(path: Path, shard: ShardEntry, arrays: Mapping[str, ArrayInfo],
                 raise DamagedDataError(f"{path} holds more than {shard.pairs} pairs: {SHARD_REMEDY}")
             remaining -= num_pairs
             yield record
-    except DamagedDataError:
+    except SAID:
         raise
     except Exception as error:  # of a tar that somebody else made anything may be raised
         raise _unreadable(path, error) from error
@@ -84,19 +91,20 @@ def read_records(path: Path, shard: ShardEntry, arrays: Mapping[str, ArrayInfo],
         )
 
 
-def _unreadable(path: Path, error: Exception) -> DamagedDataError:
+def _unreadable(path: Place, error: Exception) -> DamagedDataError:
     reason = (error.strerror or "no reason is given") if isinstance(error, OSError) else type(error).__name__
     return DamagedDataError(f"{path} cannot be read ({reason}): {SHARD_REMEDY}")
 
 
-def _members(path: Path, most: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+def _members(path: Place, shard: ShardEntry, most: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     """Yield name and content of a tar's files with some suffixes, none of them larger than it may be.
 
     Args:
         path: the tar file.
+        shard: its entry.
         most: bytes of a file by its suffix.
     """
-    with BoundedFile(path, max(most.values(), default=0)) as stream:
+    with opened(path, shard, max(most.values(), default=0)) as stream:
         for member in headers(stream):
             suffix = member.name.rpartition("/")[2].partition(".")[2]
             if member.isreg() and suffix in most:

@@ -32,16 +32,17 @@ from pcl.data.manifest import (
     FILE_NAME,
     SCHEMA_VERSION,
     SPLITS,
-    ArrayInfo,
     Manifest,
     ShardEntry,
     read_manifest,
 )
+from pcl.data.moments import merged, moments_of
 from pcl.data.records import read_records, to_npy
 from pcl.data.source import Source
 from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.storage.lease import Holder, Lease
-from pcl.storage.place import is_empty
+from pcl.storage.objects import S3Place
+from pcl.storage.place import Place, names, read_bytes, replacing, sizes, write_bytes
 from pcl.storage.stored import differing_keys, read_json, read_sealed, sha256, write_json
 
 BUILD_FILE = "build.json"
@@ -88,12 +89,12 @@ def plan_shards(source: Source, num_shards: int) -> list[ShardPlan]:
 
 
 def begin_build(
-    root: Path, identity: Mapping[str, Any], *, claim: bool = True, differing: Differing = differing_keys
+    root: Place, identity: Mapping[str, Any], *, claim: bool = True, differing: Differing = differing_keys
 ) -> bool:
     """Claim a folder for the shards of one configuration.
 
     Args:
-        root: the folder, created if needed.
+        root: the folder or address, created if needed.
         identity: what the shards are a function of; JSON.
         claim: False only tells whether the folder could be claimed.
         differing: returns the keys in which what is recorded differs from an identity.
@@ -106,9 +107,7 @@ def begin_build(
         DamagedDataError: what says whose the folder is cannot be read.
     """
     identity = json.loads(json.dumps(identity))
-    ground = next(path for path in (root, *root.parents) if path.exists())
-    if not ground.is_dir():
-        raise BadInputError(f"{ground} is no folder, so {root} can be none: choose another data.shards")
+    _check_ground(root)
     for name in (FILE_NAME, BUILD_FILE):
         found = read_sealed(root / name, Identity, f"delete the folder {root} and write the shards again")
         if found is not None:
@@ -118,14 +117,32 @@ def begin_build(
                     "choose another data.shards or delete that folder"
                 )
             return name == BUILD_FILE
-    if root.exists() and not is_empty(root):
+    if any(not name.startswith(".") for name in names(root)):
         raise BadInputError(f"{root} is not empty and has no manifest: choose another data.shards or empty that folder")
-    if not os.access(ground, os.W_OK | os.X_OK):
-        raise BadInputError(f"{ground} may not be written: choose another data.shards")
+    _check_writable(root)
     if claim:
-        root.mkdir(parents=True, exist_ok=True)
         write_json(root / BUILD_FILE, identity)
     return True
+
+
+def _ground(root: Path) -> Path:
+    """Return the nearest thing that there is, a folder or what lies beneath."""
+    return next(path for path in (root, *root.parents) if path.exists())
+
+
+def _check_ground(root: Place) -> None:
+    """Refuse what can be no folder of shards."""
+    if isinstance(root, Path) and not (ground := _ground(root)).is_dir():
+        raise BadInputError(f"{ground} is no folder, so {root} can be none: choose another data.shards")
+
+
+def _check_writable(root: Place) -> None:
+    """Refuse a place where nothing can be written; of an address the first write tells it."""
+    if isinstance(root, Path):
+        if not os.access(ground := _ground(root), os.W_OK | os.X_OK):
+            raise BadInputError(f"{ground} may not be written: choose another data.shards")
+    elif not isinstance(root, S3Place):
+        raise BadInputError(f"{root} can only be read: write shards to a folder or to s3://bucket/prefix")
 
 
 @dataclass(frozen=True)
@@ -137,7 +154,7 @@ class Identity:
 
 
 def to_write(
-    root: Path, identity: Mapping[str, Any], plans: Sequence[ShardPlan], differing: Differing = differing_keys
+    root: Place, identity: Mapping[str, Any], plans: Sequence[ShardPlan], differing: Differing = differing_keys
 ) -> list[ShardPlan]:
     """Return the shards that a folder lacks; every shard of a finished build is read to compare its SHA-256.
 
@@ -156,40 +173,48 @@ def to_write(
     """
     if begin_build(root, identity, claim=False, differing=differing):
         return [*plans]
-    entries = _entries(read_manifest(root))
-    return [plan for plan in plans if plan.name not in entries or not _is_whole(root / plan.name, entries[plan.name])]
+    entries, found = _entries(read_manifest(root)), sizes(root) or {}
+    return [plan for plan in plans if not _is_whole(root, entries.get(plan.name), found)]
 
 
 def _entries(manifest: Manifest) -> dict[str, ShardEntry]:
     return {shard.name: shard for shards in manifest.splits.values() for shard in shards}
 
 
-def _is_whole(path: Path, shard: ShardEntry) -> bool:
-    return path.is_file() and path.stat().st_size == shard.bytes and sha256(path) == shard.sha256
+def _is_whole(root: Place, shard: ShardEntry | None, found: Mapping[str, int]) -> bool:
+    """Return whether a shard is there, of the bytes that were found and of its SHA-256."""
+    if shard is None or found.get(shard.name) != shard.bytes:
+        return False
+    return sha256(root / shard.name) == shard.sha256
 
 
-def abandon_build(root: Path) -> None:
+def abandon_build(root: Place) -> None:
     """Give up the claim on a folder in which no shard has been written, so that another configuration may have it.
 
     Args:
         root: the folder.
     """
-    if any(root.glob("*.tar")):
+    if any(name.endswith(".tar") for name in names(root)):
         return  # the same command goes on from there
-    for leftover in (*root.glob(".*.tar.*"), root / BUILD_FILE):
-        leftover.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # others keep files there
-        root.rmdir()
+    _tidy(root)
+    (root / BUILD_FILE).unlink(missing_ok=True)
+    _remove_if_empty(root)
+
+
+def _remove_if_empty(folder: Place) -> None:
+    if isinstance(folder, Path):  # an address without objects is nothing
+        with contextlib.suppress(OSError):  # others keep files there
+            folder.rmdir()
 
 
 @contextlib.contextmanager
-def claimed(root: Path, identity: Mapping[str, Any], differing: Differing = differing_keys) -> Iterator[bool]:
+def claimed(root: Place, identity: Mapping[str, Any], differing: Differing = differing_keys) -> Iterator[bool]:
     """Hold the claim on a folder, and a lease of it, while its shards are written.
 
     An error before the first shard gives the claim up. Nothing of the lease is left in the folder.
 
     Args:
-        root: the folder, created if needed.
+        root: the folder or address, created if needed.
         identity: what the shards are a function of; JSON.
         differing: see ``begin_build``.
 
@@ -211,15 +236,15 @@ def claimed(root: Path, identity: Mapping[str, Any], differing: Differing = diff
                 raise
     finally:
         with contextlib.suppress(OSError, DamagedDataError):  # somebody else holds the lease, or files lie there
-            for file in (root / LEASE).iterdir():
-                holder = read_json(file, Holder, "")
+            for name in names(root / LEASE):
+                holder = read_json(root / LEASE / name, Holder, "")
                 if holder is not None and holder.released:
-                    file.unlink()
-            (root / LEASE).rmdir()
-            root.rmdir()
+                    (root / LEASE / name).unlink()
+            _remove_if_empty(root / LEASE)
+            _remove_if_empty(root)
 
 
-def build_shard(source: Source, plan: ShardPlan, root: Path, record_pairs: int) -> tuple[ShardEntry, dict[str, Any]]:
+def build_shard(source: Source, plan: ShardPlan, root: Place, record_pairs: int) -> tuple[ShardEntry, dict[str, Any]]:
     """Write one shard unless it is there, then read it back for its entry and its share of the statistics.
 
     Args:
@@ -232,30 +257,44 @@ def build_shard(source: Source, plan: ShardPlan, root: Path, record_pairs: int) 
         The manifest's entry, and for each array its count, mean and sum of squared deviations (or label counts).
     """
     path, record = root / plan.name, root / f".{plan.name}.sha256"
-    if not (path.is_file() and record.is_file() and record.read_text() == sha256(path)):
-        temporary = path.with_name(f".{plan.name}.{os.getpid()}")
-        with temporary.open("wb") as stream:
-            with webdataset.TarWriter(stream, encoder=False, mtime=0.0) as tar:
-                for number, start in enumerate(range(plan.start, plan.stop, record_pairs)):
-                    arrays = source.pairs(plan.split, start, min(start + record_pairs, plan.stop))
-                    encoded = {f"{name}.npy": to_npy(array) for name, array in arrays.items()}
-                    tar.write({"__key__": f"{plan.index:06d}-{number:06d}", **encoded})
-            stream.flush()
-            os.fsync(stream.fileno())
-        digest = sha256(temporary)
-        os.replace(temporary, path)
-        record.write_text(digest)  # a build that continues trusts a shard only if it is what was written
-    entry = ShardEntry(plan.name, plan.stop - plan.start, path.stat().st_size, sha256(path))
-    counted = source.counted
-    records = list(read_records(path, entry, counted, record_pairs)) if counted else []
-    moments = {
-        name: _moments(np.concatenate([record[name] for record in records]), info) for name, info in counted.items()
-    }
+    num_pairs = plan.stop - plan.start
+    if (entry := _written(path, record, num_pairs)) is not None:
+        return entry, _moments_of(path, entry, source, record_pairs)
+    with replacing(path) as temporary:
+        with temporary.open("wb") as stream, webdataset.TarWriter(stream, encoder=False, mtime=0.0) as tar:
+            for number, start in enumerate(range(plan.start, plan.stop, record_pairs)):
+                arrays = source.pairs(plan.split, start, min(start + record_pairs, plan.stop))
+                encoded = {f"{name}.npy": to_npy(array) for name, array in arrays.items()}
+                tar.write({"__key__": f"{plan.index:06d}-{number:06d}", **encoded})
+        entry = ShardEntry(plan.name, num_pairs, temporary.stat().st_size, sha256(temporary))
+        moments = _moments_of(temporary, entry, source, record_pairs)
+    write_bytes(record, entry.sha256.encode())  # a build that continues trusts a shard only if it is what was written
     return entry, moments
 
 
+def _written(path: Place, record: Place, num_pairs: int) -> ShardEntry | None:
+    """Return the entry of a shard that is there and is what was written, None where it is not."""
+    if (told := read_bytes(record)) is None:
+        return None
+    try:
+        digest = sha256(path)
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return None
+    return ShardEntry(path.name, num_pairs, size, digest) if told.decode(errors="replace") == digest else None
+
+
+def _moments_of(path: Place, entry: ShardEntry, source: Source, record_pairs: int) -> dict[str, Any]:
+    """Return a shard's share of the statistics, from what its file holds."""
+    counted = source.counted
+    records = list(read_records(path, entry, counted, record_pairs)) if counted else []
+    return {
+        name: moments_of(np.concatenate([record[name] for record in records]), info) for name, info in counted.items()
+    }
+
+
 def finish_build(
-    root: Path,
+    root: Place,
     source: Source,
     config: Mapping[str, Any],
     record_pairs: int,
@@ -274,7 +313,7 @@ def finish_build(
         DamagedDataError: a shard is not what the manifest that is there says.
     """
     built = sorted(built, key=lambda item: item[0].name)
-    if (root / FILE_NAME).is_file():
+    if FILE_NAME in names(root):
         return _compare(root, [entry for _, entry, _ in built])
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -283,7 +322,7 @@ def finish_build(
         config=dict(config),
         arrays=source.arrays,
         statistics={
-            name: _statistics([moments.get(name, {}) for plan, _, moments in built if plan.split == "train"], info)
+            name: merged([moments.get(name, {}) for plan, _, moments in built if plan.split == "train"], info)
             for name, info in source.arrays.items()
             if name in source.counted or info.statistics == "none"
         }
@@ -297,11 +336,11 @@ def finish_build(
     return manifest
 
 
-def build_all(root: Path, source: Source, config: Mapping[str, Any], num_shards: int, record_pairs: int) -> Manifest:
+def build_all(root: Place, source: Source, config: Mapping[str, Any], num_shards: int, record_pairs: int) -> Manifest:
     """Write all shards of a source in this process, into a folder that is empty or holds them.
 
     Args:
-        root: the folder, created if needed.
+        root: the folder or address, created if needed.
         source: where the pairs come from.
         config: the configuration of the data, with its seed.
         num_shards: of each split.
@@ -316,7 +355,7 @@ def build_all(root: Path, source: Source, config: Mapping[str, Any], num_shards:
     return finish_build(root, source, config, record_pairs, built)
 
 
-def _compare(root: Path, built: Sequence[ShardEntry]) -> Manifest:
+def _compare(root: Place, built: Sequence[ShardEntry]) -> Manifest:
     """Return the manifest of a folder in which shards were written again."""
     manifest = read_manifest(root)
     entries = _entries(manifest)
@@ -330,35 +369,7 @@ def _compare(root: Path, built: Sequence[ShardEntry]) -> Manifest:
     return manifest
 
 
-def _tidy(root: Path) -> None:
-    for leftover in root.glob(".*.tar.*"):  # hashes, and temporary files of tasks that were cut off
-        leftover.unlink()
-
-
-def _moments(array: np.ndarray, info: ArrayInfo) -> dict[str, Any]:
-    if info.statistics == "counts":
-        return {"counts": np.bincount(array.reshape(-1).astype(np.int64))}
-    physical = array.astype(np.float64) * info.scale_factor
-    if info.statistics == "scalar":
-        physical = physical.reshape(-1)
-    mean = physical.mean(0)
-    return {"count": len(physical), "mean": mean, "squares": np.square(physical - mean).sum(0)}
-
-
-def _statistics(parts: Sequence[dict[str, Any]], info: ArrayInfo) -> dict[str, Any]:
-    """Merge the shards' moments in their order (Chan, Golub, LeVeque 1979)."""
-    if info.statistics == "none":
-        return {}
-    if info.statistics == "counts":
-        counts = np.zeros(max(len(part["counts"]) for part in parts), np.int64)
-        for part in parts:
-            counts[: len(part["counts"])] += part["counts"]
-        return {"counts": counts.tolist()}
-    count, mean, squares = 0, 0.0, 0.0
-    for part in parts:
-        total = count + part["count"]
-        shift = part["mean"] - mean
-        squares = squares + part["squares"] + np.square(shift) * count * part["count"] / total
-        mean = mean + shift * part["count"] / total
-        count = total
-    return {"mean": np.asarray(mean).tolist(), "std": np.sqrt(np.asarray(squares) / count).tolist()}
+def _tidy(root: Place) -> None:
+    for name in names(root):
+        if name.startswith(".") and ".tar." in name:  # hashes, and temporary files of tasks that were cut off
+            (root / name).unlink(missing_ok=True)

@@ -3,13 +3,15 @@
 __all__ = ["Arrays", "Progress", "Source", "SourceContext", "silently"]
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from pcl.data.manifest import ArrayInfo
+from pcl.storage.copies import Copies
+from pcl.storage.inputs import Input
 
 Arrays = dict[str, np.ndarray]
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
@@ -27,15 +29,17 @@ class SourceContext:
 
     Attributes:
         seed: of generated pairs.
-        root: folder of raw files.
+        root: folder of raw files; an ``Input`` where it lies in object storage.
         memory_mb: that a task may fill with raw data, MB; the pairs do not depend on it.
         progress: shows how far a long look at the raw data has come.
+        copies: where raw files in object storage are kept on a machine.
     """
 
     seed: int = 0
-    root: Path = Path("data")
+    root: Path | Input = Path("data")
     memory_mb: float = 512.0
     progress: Progress = silently
+    copies: Copies = field(default_factory=Copies)
 
 
 class Source(Protocol):

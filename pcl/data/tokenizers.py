@@ -57,6 +57,9 @@ def tokenizer_kind(name: str) -> TokenizerKind:
         BadInputError: none is.
     """
     if name not in TOKENIZERS:
-        known = ", ".join(TOKENIZERS) or "there is none, until a file under plugins registers one"
-        raise BadInputError(f"{printable(name)[:100]!r} is no tokenizer that is known here: {known}")
+        known = f"choose one of {', '.join(TOKENIZERS)}" if TOKENIZERS else "there is none"
+        raise BadInputError(
+            f"{printable(name)[:100]!r} is no tokenizer that is known here: {known}; one of your own needs the file "
+            "that registers it, plugins=[that_plugin.py]"
+        )
     return TOKENIZERS[name]

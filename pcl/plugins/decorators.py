@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, is_dataclass, make_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-import numpy as np
 from torch import Tensor, nn
 
 from pcl.data.source import Source, SourceContext
@@ -126,6 +125,7 @@ def problem(name: str, *, settings: type | None = None, **parts: Any) -> Callabl
         BadInputError: another kind of pairs has the name, or an argument has no type that a run file can give.
 
     Example:
+        >>> import numpy as np
         >>> @problem("circle")
         ... def circle(context, *, num_pairs: int = 100):
         ...     angle = np.random.default_rng(context.seed).uniform(0, 2 * np.pi, num_pairs)
@@ -182,7 +182,7 @@ def _of_arrays(name: str, made: Sequence[Any], context: SourceContext) -> Source
 
     if len(made) != 2:
         raise BadInputError(f"the kind of pairs {name} gives {len(made)} arrays: return a Source, or u and v")
-    pairs: Source = MemoryPairs(np.asarray(made[0]), np.asarray(made[1]), seed=context.seed, name=name)
+    pairs: Source = MemoryPairs(made[0], made[1], seed=context.seed, name=name)
     return pairs
 
 

@@ -1,6 +1,6 @@
 """Plugins, read and run: whoever names a file trusts it; a name in a checkpoint or in a stored run leads to none."""
 
-__all__ = ["Plugin", "hashes", "load_plugins", "loaded", "modules", "run_plugins", "running"]
+__all__ = ["Plugin", "all_loaded", "hashes", "load_plugins", "loaded", "modules", "run_plugins", "running"]
 
 import hashlib
 import sys
@@ -45,15 +45,16 @@ _LOADED: dict[str, Plugin] = {}  # by path
 _RUNNING: ContextVar[Plugin | None] = ContextVar("running", default=None)
 
 
-def load_plugins(paths: Sequence[str | Path]) -> list[Plugin]:
+def load_plugins(paths: str | Path | Sequence[str | Path]) -> list[Plugin]:
     """Plugins read from their files and run, one after the other; one that has not changed is not run again.
 
     Args:
-        paths: Python files; relative ones are of the working directory.
+        paths: Python files, or one; relative ones are of the working directory.
 
     Raises:
         BadInputError: a file is missing, is no Python, raises an error, or registers a name that is in use.
     """
+    paths = [paths] if isinstance(paths, str | Path) else paths
     found = [_read(Path(path).absolute()) for path in paths]
     names = [plugin.name for plugin in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -134,6 +135,11 @@ def running() -> Plugin | None:
 def loaded(paths: Sequence[str | Path]) -> list[Plugin]:
     """Return plugins that were loaded in this process, by the paths of their files."""
     return [_LOADED[str(path)] for path in paths]
+
+
+def all_loaded() -> list[Plugin]:
+    """Return all plugins that were loaded in this process."""
+    return [*_LOADED.values()]
 
 
 def hashes(paths: Sequence[str | Path]) -> dict[str, str]:

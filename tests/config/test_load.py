@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ from pcl.config.identity import data_identity, experiment
 from pcl.config.load import HEAD_DEFAULTS, Config, load_config, load_head_config, resolved_yaml
 from pcl.config.page import page_of_keys
 from pcl.config.schema import HeadConfig
+from pcl.config.variants import load_sweep
 from pcl.errors import BadInputError
 from pcl.storage.place import place, write_bytes
 from tests.config.keys import KEYS, kinds, plain, value, with_value
 from tests.s3 import S3, SECRET, SLOW_DOWN, WRONG_KEY, s3_server
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-RUN_FILES = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "head.yaml")
+FILES = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "head.yaml")
+SWEEPS = [path for path in FILES if "\nvariants:" in path.read_text()]
+RUN_FILES = [path for path in FILES if path not in SWEEPS]
 
 
 UNUSED = (  # sections of sources and encoders that configs/gaussian.yaml does not name
@@ -79,6 +83,13 @@ def test_every_run_file_loads_and_holds_only_what_differs(path):
             assert expected.items() <= found.items() if isinstance(found, dict) else found == expected, key
 
 
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_stands_for_runs_that_are_trained_in_one_process_each(path):
+    runs = load_sweep(path, ["seeds=[0]"]).runs
+    assert len({run.config.name for run in runs}) == len(runs) > 1
+    assert {run.config.workers.num_workers for run in runs} == {1}
+
+
 def test_overrides_win_over_the_file_which_wins_over_the_defaults(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text((CONFIGS / "gaussian.yaml").read_text() + "seed: 5\nworkers: {num_workers: 4}\n")
@@ -129,6 +140,11 @@ def test_the_resolved_yaml_gives_the_same_configuration(path, tmp_path):
 )
 def test_unknown_keys_and_wrong_types_name_the_key(override, key):
     assert key in refusal(CONFIGS / "gaussian.yaml", override)
+
+
+@pytest.mark.parametrize("given", ["evaluation.recall_at=[1, 5]", "model.settings_u={widths: [3]}"])
+def test_what_a_shell_took_apart_is_to_be_quoted(given):
+    assert "quote what holds spaces" in refusal(CONFIGS / "gaussian.yaml", *given.split())
 
 
 @pytest.mark.parametrize(
@@ -245,13 +261,24 @@ def test_a_mistake_in_a_file_names_file_and_key(tmp_path, text, key):
 @pytest.mark.parametrize("key", [key for key in KEYS if key != "plugins"])  # tests/plugins: it is what they hold
 def test_the_experiment_is_all_that_changes_the_result(gaussian, key):
     changed = with_another(gaussian, key)
-    matters = not key.startswith(("workers.", "evaluation.", "build.", "theory.", *UNUSED)) and key not in (
-        "name",
-        "storage",
-        "data.root",
-        "data.shards",
-        "train.log_every",
-        "train.checkpoint_every",
+    of_training = key == "seed" or key.startswith(("data.", "model.", "loss.", "train."))
+    matters = (
+        of_training
+        and not key.startswith(UNUSED)
+        and key
+        not in (
+            "data.root",
+            "data.shards",
+            "data.cache",
+            "data.cache_gb",
+            "train.log_every",
+            "train.checkpoint_every",
+            "train.init_from",  # its content matters, by train.init_from_sha256
+            "train.validate_every",
+            "train.chunk_pairs",  # how the same gradient is computed
+            "train.recompute",
+            "train.compile",
+        )
     )
     assert value(changed, key) != value(gaussian, key)
     assert (experiment(changed) != experiment(gaussian)) == matters
@@ -307,11 +334,23 @@ def test_names_that_are_no_address_are_refused_in_s3(character):
     assert "in S3 a name holds none of" in refusal(CONFIGS / "gaussian.yaml", name, "storage=s3://bucket/runs")
 
 
-@pytest.mark.parametrize("override", ["data.root={}", "data.shards={}", "data.ocean.paths=[a.nc,'{}']"])
-def test_data_are_in_folders(override):
-    message = refusal(CONFIGS / "gaussian.yaml", override.format("s3://bucket/data"))
-    assert message.startswith(override.partition("=")[0])
-    assert "are local or shared folders: only storage may be s3://..." in message
+@pytest.mark.parametrize("override", ["data.root={}", "data.arrays.u={}", "data.ocean.paths=['{}']"])
+def test_raw_data_may_be_in_object_storage(override):
+    key = override.partition("=")[0].split(".")[1:]
+    for address in ("s3://bucket/data/x-{00..03}[ab]*.nc", "https://host:8080/x.nc"):
+        data = load_config(CONFIGS / "gaussian.yaml", [override.format(address)]).data
+        value = getattr(data, key[0]) if len(key) == 1 else getattr(data.sections[key[0]], key[1])
+        assert value == ([address] if isinstance(value, list) else address)
+    for address in ("ftp://host/data", "s3://me:word@bucket/data", "gs://bucket/data"):
+        message = refusal(CONFIGS / "gaussian.yaml", override.format(address))
+        assert message.startswith(override.partition("=")[0])
+        assert "word" not in message
+
+
+@pytest.mark.skipif(find_spec("gcsfs") is not None, reason="it is installed")
+def test_a_package_that_an_address_needs_is_named():
+    message = refusal(CONFIGS / "gaussian.yaml", "data.root=gs://bucket/data")
+    assert message.endswith("data.root=gs://bucket/data: gs:// needs gcsfs: pip install gcsfs")
 
 
 def test_credentials_in_the_address_of_the_storage_are_not_repeated():

@@ -161,6 +161,27 @@ def test_every_lane_gives_its_share_from_shards_of_its_own(shards, arguments, ep
 
 
 @QUICK
+@given(arguments=ARGUMENTS, epoch=st.integers(0, 3), percent=st.sampled_from([1, 10, 25, 50, 90]))
+def test_the_last_pairs_of_every_shard_may_be_held_out_and_the_lanes_stay_balanced(shards, arguments, epoch, percent):
+    kept = {
+        pair
+        for shard, number in Counter(pair.shard for pair in shards.pairs.values()).items()
+        for pair in shards.pairs.values()
+        if pair.shard == shard and 13 * int(pair.record[7:13]) + pair.position < number - number * percent // 100
+    }
+    sizes = sorted(Counter(pair.shard for pair in kept).values())
+    lane_batch = min(arguments["lane_batch"], sum(sizes[: 19 // arguments["num_lanes"]]))
+    arguments = arguments | {"held_out": percent / 100, "lane_batch": lane_batch}
+    lanes = epoch_of_lanes(shards, epoch, **arguments)
+    steps = make_loader(shards, **arguments).steps_per_epoch
+    assert steps == sum(sizes[: 19 // arguments["num_lanes"]]) // lane_batch
+    assert [len(lane) for lane in lanes] == [steps * lane_batch] * len(lanes)
+    pairs = [pair for lane in lanes for pair in lane]
+    assert len(set(pairs)) == len(pairs)
+    assert set(pairs) <= kept
+
+
+@QUICK
 @given(num_lanes=st.integers(1, 11), lane_batch=st.integers(1, 4), seed=st.integers(0, 9), epoch=st.integers(0, 3))
 def test_uneven_shards_give_all_lanes_the_same_number_of_steps(uneven, num_lanes, lane_batch, seed, epoch):
     wanted = most_steps(uneven.sizes, num_lanes, lane_batch)

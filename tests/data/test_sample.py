@@ -15,7 +15,7 @@ from pcl.data.sample import sample_pairs
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.gaussian.process import GaussianProcessPair
 from pcl.problems.gaussian_process.source import GaussianProcessSource
-from pcl.train.parts import kernels_of
+from pcl.train.loss import kernels_of
 from tests.shards import build_shards
 
 ROOT = Path(__file__).resolve().parents[2]

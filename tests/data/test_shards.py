@@ -669,6 +669,7 @@ JUNK = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("junk", JUNK)
 def test_a_manifest_of_junk_is_one_line(shards, junk):
     (shards / "manifest.json").write_bytes(JUNK[junk])
@@ -704,16 +705,13 @@ def test_a_manifest_of_an_earlier_version_is_read_and_said_to_be_so_once(shards,
 
 @pytest.fixture
 def write(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
-    """Return a function that runs the job in this process, without Ray: exit code, output, errors."""
-    pytest.importorskip("ray")
+    """Return a function that runs the job in this process alone: exit code, output, errors."""
     from pcl.commands import shards as command
 
-    monkeypatch.setattr(command, "connected", lambda num_cpus: contextlib.nullcontext())
-    monkeypatch.setattr(
-        command,
-        "run_tasks",
-        lambda function, shared, items, *_, **__: ((item, function(shared, item)) for item in items),
-    )
+    def one_by_one(function, shared, items, *_, **__):
+        return ((item, function(shared, item)) for item in items)
+
+    monkeypatch.setattr(command, "task_runner", lambda: contextlib.nullcontext(one_by_one))
     sizes = ("data.gaussian_process.num_train=60", "data.gaussian_process.num_test=20", "data.num_shards=3")
 
     def run(root: Path = tmp_path / "shards", *arguments: str) -> tuple[int, str, str]:

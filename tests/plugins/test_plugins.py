@@ -17,14 +17,15 @@ from pcl.data.shards import build_all
 from pcl.data.source import SourceContext
 from pcl.encoders.registry import ENCODERS
 from pcl.errors import BadInputError
-from pcl.objective import LOSSES, make_loss
-from pcl.plugins.loading import PREFIX, Plugin, load_plugins, loaded, run_plugins
+from pcl.objective import make_loss
+from pcl.plugins.loading import Plugin, load_plugins, loaded, run_plugins
 from pcl.problems.problem import PROBLEMS
 from pcl.storage.place import place
 from pcl.train.checkpoint import checkpoint_content, save_checkpoint
 from pcl.train.parts import make_source
 from pcl.train.session import Session
 from pcl.workers import OneWorker
+from tests.registries import plugin_modules
 
 MINE = Path(__file__).with_name("mine.py")
 RUN = """
@@ -45,21 +46,6 @@ train:
   global_batch: 32
   learning_rate: 0.01
 """
-
-
-@pytest.fixture(autouse=True)
-def registries():
-    """Leave the registries as they were."""
-    kept = [(registry, dict(registry)) for registry in (ENCODERS, LOSSES, PROBLEMS)]
-    yield
-    for registry, content in kept:
-        registry.clear()
-        registry.update(content)
-    from pcl.plugins import loading
-
-    loading._LOADED.clear()
-    for name in [name for name in sys.modules if name.startswith(PREFIX)]:
-        del sys.modules[name]
 
 
 @pytest.fixture
@@ -138,6 +124,7 @@ def test_the_plugin_is_part_of_the_experiment_and_of_the_shards_that_it_makes(ru
         (["plugins=[other.py]"], "other.py does not exist"),
         (["plugins=[run.yaml]"], "is no Python file"),
         (["plugins=[]"], "data.spiral"),
+        (["plugins=[]"], "of your own need the file that registers it, plugins=[that_plugin.py]"),
     ],
 )
 def test_what_does_not_fit_is_told_in_a_line(run_file, overrides, said, monkeypatch):
@@ -180,7 +167,7 @@ def test_a_resolved_configuration_is_one_again(run_file, tmp_path):
 )
 def test_a_plugin_that_cannot_be_run_is_told_in_a_line_with_its_line(tmp_path, text, said):
     assert said in line_of([written(tmp_path, text)])
-    assert not [name for name in sys.modules if name.startswith(PREFIX)]
+    assert not plugin_modules()
 
 
 def test_files_that_are_no_plugins(tmp_path):

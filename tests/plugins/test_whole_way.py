@@ -4,15 +4,15 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from contextlib import suppress
 
 import pytest
 import torch
 
+from tests import forked
 from tests.plugins.test_plugins import MINE, RUN
-from tests.typed import ROOT, finish, start, wait_until, workers_of
+from tests.typed import ROOT, finish, stand_still_when, start, wait_until, workers_of
 
 pytestmark = pytest.mark.process
 LAST = "checkpoint_00000180"
@@ -33,8 +33,10 @@ def run_of(folder):
 
 def train_with_a_kill(run, *arguments):
     process = start("train", *arguments, config=str(run))
-    wait_until(lambda: [*run.parent.glob("runs/spiral/checkpoint_*/state.pt")], process)
-    workers_of(process)[1].send_signal(signal.SIGKILL)
+    wait_until(lambda: len(workers_of(process)) == 2, process)
+    victim = workers_of(process)[1]
+    stand_still_when(lambda: [*run.parent.glob("runs/spiral/checkpoint_*/state.pt")], victim, process)
+    victim.kill()
     return finish(process)
 
 
@@ -67,7 +69,7 @@ def test_an_encoder_of_a_plugin_on_the_whole_way(tmp_path):
     metrics = evaluate_with_the_head(tmp_path)
     assert 0 < metrics["u_given_v_recall@1"] <= 1
     command = [sys.executable, "-c", LOADED, str(tmp_path / "runs" / "spiral"), str(tmp_path / "mine.py")]
-    found = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    found = forked.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     weights, x = state["model"], torch.ones(1, 2)
     standardised = x * weights["encoder_u.0.scale"] + weights["encoder_u.0.shift"]
     first, last = ([weights[f"encoder_u.1.layers.{layer}.{part}"] for part in ("weight", "bias")] for layer in (0, 2))
