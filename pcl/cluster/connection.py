@@ -5,8 +5,6 @@ when imported.
 """
 
 __all__ = [
-    "IS_LOCAL",
-    "check_shared",
     "connected",
     "fitting",
     "interface_of",
@@ -25,16 +23,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
+from pcl.cluster.address import ADDRESS, IS_LOCAL
+from pcl.cluster.failures import lost_again
 from pcl.cluster.signals import interruptible
 from pcl.errors import BadInputError, RunFailedError
 from pcl.plugins.loading import modules
 
-ADDRESS = os.environ.get("RAY_ADDRESS", "")
-# "auto" and "local" are Ray's words for a Ray of this machine; http: an address to submit jobs to, not to connect to
-IS_LOCAL = ADDRESS in ("", "auto", "local") or ADDRESS.startswith("http")
 CONNECT_TIMEOUT_S = 10  # Ray itself tries for minutes
 if IS_LOCAL:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # every listener on 127.0.0.1
@@ -132,24 +128,6 @@ def _first_line(error: BaseException) -> str:
     return ": ".join([type(error).__name__, *lines[:1]])
 
 
-def check_shared(**places: str) -> None:
-    """Refuse places that a job of a cluster would share with nobody: those in its own copy of the code.
-
-    Args:
-        places: folders or addresses by the key that gives them, with ``__`` for a dot.
-
-    Raises:
-        BadInputError: one of them lies in the current folder, and this is a job of a cluster.
-    """
-    for key, found in places.items():
-        if not IS_LOCAL and Path(found).is_relative_to(Path.cwd()):
-            name = key.replace("__", ".")
-            raise BadInputError(
-                f"{name}={found} lies in the copy of the code that this job got, which no other job sees: give a "
-                f"folder that every node sees, such as {name}=/shared/..."
-            )
-
-
 def room_for(each: Mapping[str, float]) -> int:
     """Return how many workers the nodes of the cluster have room for, whatever runs there now.
 
@@ -224,7 +202,9 @@ def run_tasks(
     most_at_once: int = 0,
     *,
     timeout_s: float,
+    each: Mapping[str, float] | None = None,
     background: bool = False,
+    otherwise: Callable[[Exception], R] | None = None,
 ) -> Iterator[tuple[T, R]]:
     """Run ``function(shared, item)`` as one Ray task an item, retried if a worker dies or a node goes away.
 
@@ -234,8 +214,10 @@ def run_tasks(
         items: one task each.
         most_at_once: tasks under way at a time; 0: one a CPU of the cluster.
         timeout_s: seconds to wait for a node with room for a task.
+        each: resources of a task, such as ``{"CPU": 2, "GPU": 1}``; None: a CPU, empty: none.
         background: take one of the cluster's ``background`` resources each instead of a CPU, where it has any, so that
             nothing waits for these tasks.
+        otherwise: gives the result of a task that fails, and the others go on; None: the failure ends them all.
 
     Yields:
         Each item with its result, as they finish.
@@ -245,9 +227,10 @@ def run_tasks(
         RunFailedError: the workers of a task died again and again; else what the function raises.
     """
     aside = background and ray.cluster_resources().get("background", 0) >= 1
-    if items:
-        wait_for_room({"background" if aside else "CPU": 1}, 1, timeout_s, "tasks")
-    call = _task(function, aside=aside)
+    needs = {"background": 1} if aside else {"CPU": 1} if each is None else dict(each)
+    if items and needs:
+        wait_for_room(needs, 1, timeout_s, "tasks")
+    call = _task(function, needs)
     for module in modules():  # which no other process can import
         ray.cloudpickle.register_pickle_by_value(module)
     reference = ray.put(shared)
@@ -256,19 +239,27 @@ def run_tasks(
         waiting[call.remote(reference, item)] = item
     while waiting:
         (done,), _ = ray.wait(list(waiting))
-        yield waiting.pop(done), _result(done)
+        yield waiting.pop(done), _result(done) if otherwise is None else _result_or(done, otherwise)
         for item in itertools.islice(rest, 1):
             waiting[call.remote(reference, item)] = item
 
 
-def _task(function: Callable[..., Any], *, aside: bool) -> Any:
-    """Return a function as a task of Ray."""
+def _task(function: Callable[..., Any], needs: Mapping[str, float]) -> Any:
+    """Return a function as a task of Ray that reserves what it needs."""
+    own = {name: amount for name, amount in needs.items() if name not in ("CPU", "GPU")}
 
-    @ray.remote(max_retries=3, num_cpus=0 if aside else 1, resources={"background": 1} if aside else None)  # type: ignore[untyped-decorator]
+    @ray.remote(max_retries=3, num_cpus=needs.get("CPU", 0), num_gpus=needs.get("GPU", 0), resources=own or None)  # type: ignore[untyped-decorator]
     def call(shared: Any, item: Any) -> Any:
         return function(shared, item)
 
     return call
+
+
+def _result_or(done: Any, otherwise: Callable[[Exception], R]) -> R:
+    try:
+        return _result(done)  # type: ignore[no-any-return]
+    except Exception as error:
+        return otherwise(error)
 
 
 def _result(done: Any) -> Any:
@@ -278,7 +269,4 @@ def _result(done: Any) -> Any:
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None  # what happened, without the traceback of the task
     except ray.exceptions.RayError as error:
-        raise RunFailedError(
-            f"a task was lost again and again ({_first_line(error)}): does it need more memory than a node has? "
-            "The same command goes on from what is finished"
-        ) from error
+        raise lost_again(_first_line(error), "a node") from error

@@ -1,11 +1,9 @@
 """Why workers failed: the errors that a restart cannot mend, and what is said of the others."""
 
-__all__ = ["final_error", "last_line", "what_happened"]
+__all__ = ["FINAL_ERRORS", "final_error", "last_line", "lost_again", "what_happened"]
 
 import textwrap
 from collections.abc import Mapping
-
-from ray.exceptions import RayActorError
 
 from pcl.errors import BadInputError, DamagedDataError, RunFailedError
 
@@ -31,7 +29,22 @@ def what_happened(errors: Mapping[int, Exception]) -> dict[int, str]:
 
 
 def _has_died(error: Exception) -> bool:
+    from ray.exceptions import RayActorError
+
     return isinstance(getattr(error, "health_check_failure", error), RayActorError)
+
+
+def lost_again(why: str, where: str) -> RunFailedError:
+    """Return what is raised of a task whose workers die, however often it is tried.
+
+    Args:
+        why: the last of them did.
+        where: it ran.
+    """
+    return RunFailedError(
+        f"a task was lost again and again ({why}): does it need more memory than {where} has? The same command goes on "
+        "from what is finished"
+    )
 
 
 def last_line(error: BaseException) -> str:

@@ -1,8 +1,7 @@
 """The file system through which Ray Train writes a run: files are whole or not there, and refusals are waited out."""
 
-__all__ = ["patient_files", "until_it_works"]
+__all__ = ["patient_files"]
 
-import posixpath
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,9 +9,9 @@ from typing import Any, TypeVar
 import fsspec  # type: ignore[import-untyped]
 import pyarrow.fs
 
+from pcl.cluster import alone
 from pcl.cluster.board import notice
-from pcl.errors import RunFailedError
-from pcl.storage.place import Place, patiently, place, write_bytes
+from pcl.storage.place import Place, place, write_bytes
 
 T = TypeVar("T")
 
@@ -69,18 +68,8 @@ class PatientFiles(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]
 
 
 def until_it_works(function: Callable[[], T], path: str, timeout_s: float) -> T:
-    """Call a function that reads or writes a path until storage no longer refuses; people hear of it.
-
-    Raises:
-        RunFailedError: storage refused for as long as that.
-    """
-    try:
-        return patiently(function, timeout_s, say=notice)
-    except OSError as error:
-        raise RunFailedError(
-            f"storage refused {posixpath.basename(path)} for {timeout_s:g} s ({error}): mend it, and the same command "
-            "goes on from the newest checkpoint"
-        ) from error
+    """Call a function as ``pcl.cluster.alone.until_it_works``; the people who watch the job hear of it."""
+    return alone.until_it_works(function, path, timeout_s, notice)
 
 
 class WholeFile:

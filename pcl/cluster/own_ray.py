@@ -25,7 +25,7 @@ from typing import NoReturn
 import psutil  # type: ignore[import-untyped]  # Ray brings it
 import ray
 
-from pcl.cluster.ray_insides import free_agent_port, kill_at_once, say_no_logs
+from pcl.cluster.ray_insides import kill_at_once, lean_start, say_no_logs
 from pcl.cluster.signals import SIGNALS
 from pcl.errors import RunFailedError, printable
 
@@ -35,7 +35,8 @@ YOUNG_S = 5.0
 # an address of a socket has at most 107 bytes, and Ray's longest is below
 LONGEST_BASE = 107 - len("/pcl-ray-12345678/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/dash_MetricsHead")
 LEAST_BYTES = 50_000_000  # for Ray's logs and sockets
-START_S = 50.0  # it takes 5 to 15
+START_S = 120.0  # it takes 5 to 15, where all else is busy up to 60
+KEPT_S = 86_400.0  # logs that people were told of
 LOOK_S = 0.1
 TRIES = 50
 CORE = ("raylet", "gcs_server")  # without one of them nothing works
@@ -124,9 +125,15 @@ def _remove_leftovers(base: Path) -> None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _kill(list(_processes_of(folder / "ray")))  # its agents stay for a minute; some have only begun
-                _remove_all(folder)
+                _remove_all(folder, but=(LOCK, "logs") if _has_kept_logs(folder) else ())
             finally:
                 os.close(lock)
+
+
+def _has_kept_logs(folder: Path) -> bool:
+    """Return whether a folder holds logs that somebody was told of not long ago."""
+    logs = folder / "logs"
+    return logs.is_dir() and time.time() - logs.stat().st_mtime < KEPT_S
 
 
 def _has_lost_its_lock(folder: Path) -> bool:
@@ -151,7 +158,7 @@ _kept: list[Path] = []
 
 
 def keep_logs() -> Path:
-    """Where Ray's logs will be once this process has ended, for people, until the next one starts a Ray here."""
+    """Where Ray's logs will be once this process has ended, for people: for a day at least."""
     _kept.append(private_folder() / "logs")
     return _kept[-1]
 
@@ -208,7 +215,7 @@ def _start(num_cpus: int, *, dashboard: bool) -> None:
         (private_folder() / "tmp").mkdir(exist_ok=True)
         os.environ["TMPDIR"] = str(private_folder() / "tmp")  # Ray's processes leave files of torch and others
     try:
-        with free_agent_port():
+        with lean_start(dashboard=dashboard):
             ray.init(
                 address="local",
                 num_cpus=max(num_cpus, os.cpu_count() or 1),

@@ -24,6 +24,7 @@ STOP_S = 60  # for a job that is told to stop, before it is killed: Ray's own 3 
 LOST_S = 60  # without an answer, after which a job is followed no longer
 SILENT_S = 60  # without a line of a job, after which the connection is made anew
 REFUSALS = (OSError, RuntimeError, RayError, RayStateApiException)  # those of requests are OSErrors
+IN_ITS_OWN_PROCESS = ("evaluate", "compare", "finetune", "draw", "export")
 BACKGROUND = "background"  # resource of nodes that have room for work that reserves no CPU
 NEVER_STARTED = (
     "JOB_SUPERVISOR_ACTOR_START_TIMEOUT",
@@ -39,7 +40,7 @@ class JobServerError(RunFailedError):
 def needs_of(job: str, resources: Mapping[str, float]) -> dict[str, float]:
     """Return what the process of a job takes of a node; most only direct others, with no CPU, on the head node.
 
-    An evaluation works in its own process: beside training, where the cluster has the resource ``background``.
+    Those that work in their own process do so beside training, where the cluster has the resource ``background``.
 
     Args:
         job: name of its command.
@@ -48,7 +49,7 @@ def needs_of(job: str, resources: Mapping[str, float]) -> dict[str, float]:
     Raises:
         BadInputError: the cluster has no node for the head.
     """
-    if job == "evaluate":
+    if job in IN_ITS_OWN_PROCESS:
         return {BACKGROUND: 1} if resources.get(BACKGROUND) else {"CPU": 1}
     if job == "head":
         if not resources.get("head"):

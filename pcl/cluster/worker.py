@@ -1,14 +1,15 @@
 """Ray Train calls the loop: the function that runs on every worker, and the trainer that starts the workers."""
 
-__all__ = ["check_resources", "fit", "train_function"]
+__all__ = ["Asked", "OnRay", "check_resources", "fit", "train_function", "worker_resources"]
 
+import pcl.cluster.connection  # noqa: F401 - before ray
+
+# isort: split
 import math
 import os
 import threading
-import time
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,20 @@ import torch
 from ray.train import CheckpointUploadMode
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from pcl.cluster.board import is_asked_to_stop, open_board
-from pcl.cluster.connection import IS_LOCAL, interface_of, logs, private_folder, room_for, wait_for_room
+from pcl.cluster.address import IS_LOCAL
+from pcl.cluster.alone import save, with_gpu
+from pcl.cluster.board import ask_to_stop, is_asked_to_stop, notice, notices, open_board
+from pcl.cluster.connection import connected, interface_of, logs, private_folder, room_for, wait_for_room
 from pcl.cluster.failures import final_error, last_line
-from pcl.cluster.files import patient_files, until_it_works
+from pcl.cluster.files import patient_files
 from pcl.cluster.ray_insides import IS_WRITTEN_FOR, missing
 from pcl.config.load import Config
 from pcl.config.validation import allowed_workers
-from pcl.errors import BadInputError, RunFailedError
+from pcl.errors import RunFailedError
 from pcl.plugins.loading import loaded, run_plugins
 from pcl.storage.place import Place
-from pcl.train.checkpoint import FILE_NAME, checkpoint_name, save_checkpoint
+from pcl.train.checkpoint import checkpoint_name
 from pcl.train.loop import Scalars
-from pcl.train.parts import full_experiment
-from pcl.train.runs import recorded_experiment
 from pcl.train.session import Session
 
 ASK_EVERY_S = 0.5
@@ -47,15 +48,13 @@ def train_function(arguments: dict[str, Any]) -> None:
     run: Place = arguments["run"]
     checkpoint = ray.train.get_checkpoint()
     asked = Asked()
-    recorded = recorded_experiment(run, full_experiment(config))
-    session = Session(config, get_device(), run / Path(checkpoint.path).name if checkpoint else None, recorded)
+    session = Session.of_run(config, get_device(), run, run / Path(checkpoint.path).name if checkpoint else None)
     files, path = patient_files(run, config.workers.storage_timeout_s)
 
     def commit(step: int, scalars: Scalars, content: Mapping[str, Any] | None) -> None:
         name, kept = checkpoint_name(step), None
         if content is not None:
-            write = partial(save_checkpoint, run / name, content)
-            until_it_works(write, f"{name}/{FILE_NAME}", config.workers.storage_timeout_s)
+            save(config, run, step, scalars, content, notice)
             kept = ray.train.Checkpoint(f"{path}/{name}", files)
         ray.train.report(
             {"step": step, **scalars},
@@ -75,13 +74,39 @@ class Asked:
     """
 
     def __init__(self) -> None:
-        self.to_stop = threading.Event()
+        self.to_stop, self._over = threading.Event(), threading.Event()
         threading.Thread(target=self._look, name="asked", daemon=True).start()
 
     def _look(self) -> None:
-        while not is_asked_to_stop():
-            time.sleep(ASK_EVERY_S)
-        self.to_stop.set()
+        while not self._over.is_set() and not is_asked_to_stop():
+            self._over.wait(ASK_EVERY_S)
+        if not self._over.is_set():
+            self.to_stop.set()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._over.set()
+
+
+class OnRay:
+    """A training by the workers of Ray Train; what it offers ``pcl.cluster.alone.Here`` offers too."""
+
+    ask_to_stop, notices = staticmethod(ask_to_stop), staticmethod(notices)
+
+    def connected(self, config: Config) -> AbstractContextManager[None]:
+        """Return the connection to Ray of a training."""
+        return connected(allowed_workers(config)[0] * config.workers.cpus_per_worker)
+
+    def check_resources(self, config: Config) -> Config:
+        """Do as the function of that name."""
+        return check_resources(config)
+
+    def give_up(self) -> None:
+        """Do nothing: its workers end with the connection."""
+
+    def fit(self, config: Config, run: Place, step: int) -> None:
+        """Do as the function of that name."""
+        fit(config, run, step)
 
 
 def fit(config: Config, run: Place, step: int = 0) -> None:
@@ -204,9 +229,6 @@ def check_resources(config: Config) -> Config:
         BadInputError: the cluster has not got it within ``workers.resources_timeout_s``.
     """
     workers = config.workers
-    use_gpu = room_for({"GPU": 1}) > 0 if workers.use_gpu is None else workers.use_gpu
-    if config.train.precision == "bf16" and not use_gpu:
-        raise BadInputError("train.precision=bf16 needs GPUs, and the cluster has none: choose float32")
-    config = replace(config, workers=replace(workers, use_gpu=use_gpu))
+    config = with_gpu(config, workers.use_gpu is None and room_for({"GPU": 1}) > 0)
     wait_for_room(worker_resources(config), allowed_workers(config)[0], workers.resources_timeout_s)
     return config

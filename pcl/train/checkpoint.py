@@ -20,7 +20,7 @@ import pickle
 import platform
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -237,7 +237,9 @@ def compare(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name} is missing, or has another shape or dtype")
 
 
-def restore(state: TrainingState, directory: Place, config_hash: str, num_steps: int) -> None:
+def restore(
+    state: TrainingState, directory: Place, config_hash: str, num_steps: int, earlier: Collection[str] = ()
+) -> None:
     """Put a checkpoint's content into a state.
 
     Args:
@@ -245,12 +247,13 @@ def restore(state: TrainingState, directory: Place, config_hash: str, num_steps:
         directory: of the checkpoint.
         config_hash: of the experiment.
         num_steps: of the whole training.
+        earlier: hashes of the experiment as it was with fewer epochs.
 
     Raises:
         DamagedDataError: the checkpoint cannot be read, or belongs to another experiment.
     """
     content = load_checkpoint(directory)
-    if content["config_hash"] != config_hash:
+    if content["config_hash"] not in (config_hash, *earlier):
         raise DamagedDataError(f"{directory} belongs to another configuration: give the run another name")
     if content["step"] > num_steps:
         raise not_ours(directory / FILE_NAME, f"it is of step {content['step']}, the training has {num_steps}")

@@ -6,15 +6,21 @@ With L = (1/W) sum_r L_r the mean of the workers' gradients is the gradient of L
 Shapes: b pairs on this worker, B = W b pairs in the global batch.
 """
 
-__all__ = ["GroupWorkers", "average_gradients", "broadcast_state", "make_workers", "mean_over_workers"]
+__all__ = [
+    "GroupWorkers",
+    "broadcast_state",
+    "make_workers",
+    "mean_over_workers",
+    "sum_over_workers",
+]
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from pcl.train.ahead import Underway, finish_gather, gather_into, start_gather, sum_into
 from pcl.train.clock import Clock
 from pcl.workers import OneWorker, Workers
 
@@ -27,7 +33,7 @@ class _GatherRows(torch.autograd.Function):
         ctx.clock = clock
         with clock.part("gather"):
             gathered = rows.new_empty(dist.get_world_size() * len(rows), *rows.shape[1:])
-            dist.all_gather(list(gathered.chunk(dist.get_world_size())), rows.contiguous())
+            gather_into(gathered, rows.contiguous())
         return gathered
 
     @staticmethod
@@ -42,9 +48,8 @@ class _SumOfOwnRows(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, clock: Clock) -> Tensor:
         ctx.clock = clock
         with clock.part("gather"):
-            chunks = list(rows.contiguous().chunk(dist.get_world_size()))
-            own = torch.empty_like(chunks[0])
-            dist.reduce_scatter(own, chunks)
+            own = rows.new_empty(len(rows) // dist.get_world_size(), *rows.shape[1:])
+            sum_into(own, rows.contiguous())
         return own
 
     @staticmethod
@@ -106,6 +111,7 @@ class GroupWorkers:
     def __init__(self, clock: Clock | None = None, *, equal_batches: bool = False) -> None:
         self.clock = clock or Clock()
         self.equal_batches = equal_batches
+        self._ahead: tuple[Tensor, Tensor, Underway] | None = None
         self.worker_rank = dist.get_rank()
         self.num_workers = dist.get_world_size()
 
@@ -128,12 +134,25 @@ class GroupWorkers:
                 )
         return len(rows) * self.num_workers
 
+    def ahead(self, rows: Tensor) -> Tensor:
+        """Start to gather rows, and return what to use in their place: ``gather`` of that very tensor is the end of it.
+
+        Raises:
+            ValueError: as for ``num_rows``.
+        """
+        self.num_rows(rows)
+        self._ahead = start_gather(rows, self.clock)
+        return self._ahead[0]
+
     def gather(self, rows: Tensor) -> Tensor:
         """Return (B, ...) from (b, ...); every worker must call it equally often.
 
         Raises:
             ValueError: as for ``num_rows``.
         """
+        if self._ahead is not None and self._ahead[0] is rows:
+            (_, given, underway), self._ahead = self._ahead, None
+            return finish_gather(given, underway)
         self.num_rows(rows)
         gathered: Tensor = _GatherRows.apply(rows, self.clock)  # type: ignore[no-untyped-call]
         return gathered
@@ -157,33 +176,6 @@ def make_workers(clock: Clock | None = None, *, equal_batches: bool = False) -> 
     return GroupWorkers(clock, equal_batches=equal_batches) if grouped else OneWorker()
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], workers: Workers, flag: bool = False) -> Tensor:
-    """Replace each worker's gradients by their mean over workers, in one all-reduce per dtype.
-
-    The buffer's layout is that of the parameters, always: summing in another order would change bits on a resume.
-
-    Args:
-        parameters: of the model.
-        workers: of the training.
-        flag: of this worker; it travels at the end of the first buffer, so it costs no collective of its own.
-
-    Returns:
-        Whether any worker gave a flag, a scalar that is the same on all of them.
-    """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flags = gradients[0].new_full((1,), float(flag))
-    if workers.num_workers == 1:
-        return flags[0] > 0
-    for dtype in {g.dtype: None for g in gradients}:
-        group = [g for g in gradients if g.dtype == dtype] + ([flags] if dtype == flags.dtype else [])
-        flat = torch.cat([g.flatten() for g in group])
-        dist.all_reduce(flat)
-        flat /= workers.num_workers
-        for gradient, mean in zip(group, torch.split(flat, [g.numel() for g in group]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
-    return flags[0] > 0
-
-
 def broadcast_state(module: nn.Module, workers: Workers) -> None:
     """Give every worker the parameters and buffers of worker 0."""
     if workers.num_workers > 1:
@@ -194,7 +186,13 @@ def broadcast_state(module: nn.Module, workers: Workers) -> None:
 def mean_over_workers(values: dict[str, Tensor], workers: Workers) -> dict[str, float]:
     """Return the mean over workers of scalars by name."""
     stacked = torch.stack([value.detach().double().reshape(()) for value in values.values()])
+    total = sum_over_workers(stacked, workers)
+    return dict(zip(values, (total / workers.num_workers).tolist(), strict=True))
+
+
+def sum_over_workers(values: Tensor, workers: Workers) -> Tensor:
+    """Return the sum over workers of a tensor, element by element and without a gradient, the same on all of them."""
+    total = values.detach().clone()
     if workers.num_workers > 1:
-        dist.all_reduce(stacked)
-        stacked /= workers.num_workers
-    return dict(zip(values, stacked.tolist(), strict=True))
+        dist.all_reduce(total)
+    return total

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
 from tqdm import tqdm
 
 from pcl.errors import DamagedDataError, printable
@@ -22,6 +24,7 @@ class Progress:
     step: Count
     loss: Finite | None = None
     pairs_per_second: Finite = 0.0
+    held_out: Annotated[Finite | None, Field(alias="validation/loss")] = None
 
 
 def follow(path: Place, num_steps: int, stop: threading.Event, heard: Callable[[], list[str]]) -> None:
@@ -48,7 +51,8 @@ def follow(path: Place, num_steps: int, stop: threading.Event, heard: Callable[[
             found = read_json(path, Progress, "")
         state = found or Progress(shown)
         if state.step != shown and state.loss is not None:
-            text = f"loss {state.loss:.4f}, {state.pairs_per_second:,.0f} pairs/s"
+            held_out = "" if state.held_out is None else f", held-out {state.held_out:.4f}"
+            text = f"loss {state.loss:.4f}{held_out}, {state.pairs_per_second:,.0f} pairs/s"
             bar.set_postfix_str(text, refresh=False)
             bar.n = state.step
             bar.refresh()

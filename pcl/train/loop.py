@@ -1,25 +1,34 @@
 """The training loop: read it top to bottom. It knows nothing of Ray and runs wherever torch runs."""
 
-__all__ = ["Augmentation", "Optimisation", "TrainingState", "learning_rate_factor", "make_optimizer", "train"]
+__all__ = [
+    "Optimisation",
+    "Scalars",
+    "TrainingState",
+    "learning_rate_factor",
+    "make_optimizer",
+    "train",
+]
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcl.losses import NotFiniteError
+from pcl.marginals import Marginal
 from pcl.model import PairModel
-from pcl.objective import FiniteModality, Loss
-from pcl.tilting import feature_maps
+from pcl.objective import Loss
+from pcl.train.adamw import AdamW
+from pcl.train.averaging import GradientAverage
 from pcl.train.clock import Clock
-from pcl.train.collectives import average_gradients, mean_over_workers
+from pcl.train.collectives import mean_over_workers
+from pcl.train.gradient import Augmentation, Encoders, Step, as_they_are
 from pcl.workers import Workers
 
 Scalars = dict[str, float]
-Augmentation = Callable[[Tensor, Tensor, int, Workers], tuple[Tensor, Tensor]]
-"""Returns this worker's u and v augmented: a pure function of them, the step and the workers."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,8 @@ class Optimisation:
         gradient_clip: largest norm of the mean gradient, 0 for none.
         bf16: autocast the encoders to bfloat16.
         seed: of every random number that a step draws.
+        chunk_pairs: pairs of a worker that are encoded at a time with a graph, 0 for all; it changes no gradient.
+        v_first: encode v first, and gather its features while u is encoded (``pcl.train.ahead``).
     """
 
     num_steps: int
@@ -47,26 +58,31 @@ class Optimisation:
     gradient_clip: float = 0.0
     bf16: bool = False
     seed: int = 0
+    chunk_pairs: int = 0
+    v_first: bool = False
 
 
 @dataclass
 class TrainingState:
-    """What a step changes: the model, the optimiser's moments, and the number of steps done."""
+    """What a step changes: the model, the optimiser's moments, and the number of steps done.
+
+    Attributes:
+        model: that learns.
+        optimizer: of its parameters.
+        step: steps done.
+        encoders: what a step runs instead of the model's own, with the same parameters; None: these.
+    """
 
     model: PairModel
     optimizer: torch.optim.Optimizer
     step: int = 0
-
-
-def as_they_are(u: Tensor, v: Tensor, step: int, workers: Workers) -> tuple[Tensor, Tensor]:
-    """Augment nothing."""
-    return u, v
+    encoders: Encoders | None = None
 
 
 def make_optimizer(model: PairModel, optimisation: Optimisation) -> torch.optim.Optimizer:
     """Return Adam with decoupled weight decay on matrices; biases and the temperature do not decay."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(
+    return AdamW(
         [
             {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": optimisation.weight_decay},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -92,35 +108,24 @@ def learning_rate_factor(step: int, optimisation: Optimisation) -> float:
     return optimisation.final_factor + (1 - optimisation.final_factor) * cosine
 
 
-def _seed(device: torch.device, seed: int) -> None:
-    """Seed this device's generator; torch.manual_seed would queue a call for CUDA at every step without a GPU."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-
-
-def _on(device: torch.device, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True)
-
-
-def _features(model: PairModel, u: Tensor, v: Tensor, *, bf16: bool) -> tuple[Tensor, Tensor]:
-    """Return feature maps: encoders in bf16 if asked, all that follows always in the model's own precision."""
-    with torch.autocast(u.device.type, torch.bfloat16, enabled=bf16):
-        embedding_u, embedding_v = model.encoder_u(u), model.encoder_v(v)
-    dtype = model.temperature.log_temperature.dtype
-    return feature_maps(embedding_u.to(dtype), embedding_v.to(dtype), model.tilting)
+def _parameters(model: PairModel, optimisation: Optimisation) -> list[nn.Parameter]:
+    """Return the parameters in the order of the forward pass."""
+    parameters = list(model.parameters())
+    of_u = set(model.encoder_u.parameters()) if optimisation.v_first else ()
+    return sorted(parameters, key=lambda parameter: parameter in of_u)
 
 
 def train_step(
     state: TrainingState,
-    batch: tuple[Tensor, Tensor],
+    batch: Sequence[Tensor],
     loss: Loss,
     optimisation: Optimisation,
     workers: Workers,
-    finite: Sequence[FiniteModality] = (),
+    marginals: Sequence[Marginal] = (),
     clock: Clock | None = None,
     stop: bool = False,
     augment: Augmentation = as_they_are,
+    averaging: GradientAverage | None = None,
 ) -> dict[str, Tensor]:
     """Do one step on this worker's share of a global batch, and return its diagnostics.
 
@@ -128,25 +133,30 @@ def train_step(
     """
     clock = clock or Clock()
     model, optimizer = state.model, state.optimizer
-    device = model.temperature.log_temperature.device
-    # every random number of a step (dropout, say) follows from the seed, the step and the worker: nothing to save
-    _seed(device, hash((optimisation.seed, state.step, workers.worker_rank)) & (2**63 - 1))
-
-    with clock.part("forward"):
-        u, v = augment(*_on(device, batch), state.step, workers)
-        features_u, features_v = _features(model, u, v, bf16=optimisation.bf16)
-        atoms = dict(part.atoms(model.features_u, model.features_v, device) for part in finite)
-    with clock.part("loss"):
-        value, diagnostics = loss(features_u, features_v, model.temperature(), workers=workers, values=(u, v), **atoms)
-
-    # the mean of the workers' gradients is the gradient of the loss on the global batch
+    averaging = averaging or GradientAverage(_parameters(model, optimisation), workers)
+    step = Step(
+        model,
+        state.step,
+        loss,
+        workers,
+        clock,
+        marginals,
+        augment,
+        state.encoders,
+        optimisation.bf16,
+        optimisation.seed,
+        optimisation.chunk_pairs,
+        optimisation.v_first,
+    )
     with clock.part("backward"):
         optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    with clock.part("average"):
-        anybody_stops = average_gradients(parameters, workers, stop)
+    diagnostics = step.backward(batch, averaging.begin)
 
+    # the mean of the workers' gradients is the gradient of the loss on the global batch
+    with clock.part("average"):
+        anybody_stops = averaging.finish(stop)
+
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     with clock.part("update"):
         norm = torch.nn.utils.clip_grad_norm_(parameters, optimisation.gradient_clip or math.inf)
         for group in optimizer.param_groups:
@@ -159,7 +169,7 @@ def train_step(
 
 def train(
     state: TrainingState,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[Sequence[Tensor]],
     loss: Loss,
     optimisation: Optimisation,
     *,
@@ -170,16 +180,18 @@ def train(
     log: Callable[[int, Scalars], None],
     report: Callable[[TrainingState, Scalars], None],
     stop: Callable[[], bool] = lambda: False,
-    finite: Sequence[FiniteModality] = (),
+    marginals: Sequence[Marginal] = (),
     clock: Clock | None = None,
     augment: Augmentation = as_they_are,
+    validate: Callable[[PairModel], Scalars] | None = None,
+    is_validated: Callable[[int], bool] = lambda step: False,
 ) -> Scalars:
     """Train from ``state.step`` to ``optimisation.num_steps``, or until some worker is told to stop.
 
     Args:
         state: changed in place.
         batches: this worker's batches from ``state.step`` on.
-        loss: of feature maps, see ``pcl.objective``.
+        loss: of feature maps or of the model, see ``pcl.objective``.
         optimisation: how.
         workers: of the training.
         global_batch: B, for the pairs per second.
@@ -188,9 +200,11 @@ def train(
         log: receives the step and its scalars, means over workers, on every worker.
         report: receives the state and the last scalars; called equally often on every worker.
         stop: returns whether this worker is told to stop; all of them stop after the same step.
-        finite: modalities whose normaliser is exact.
+        marginals: modalities whose normaliser is exact.
         clock: of the steps; the workers' own, so that it knows of their collectives.
         augment: what encoders and loss see instead of the pairs.
+        validate: returns scalars of the model on pairs that are held out; called on every worker.
+        is_validated: whether it is called after a step; its scalars are logged.
 
     Returns:
         The last scalars.
@@ -198,29 +212,39 @@ def train(
     Raises:
         FloatingPointError: the loss is not finite.
     """
-    scalars: Scalars = {}
-    clock = clock or Clock(state.model.temperature.log_temperature.device)
+    scalars, clock = Scalars(), clock or Clock(state.model.temperature.log_temperature.device)
+    averaging = GradientAverage(_parameters(state.model, optimisation), workers)
     pace, is_last, stream = _Pace(clock.now, clock.now(), state.step), False, iter(batches)
     while state.step < optimisation.num_steps and not is_last:
         step = state.step + 1
         is_checkpoint = step == optimisation.num_steps or step % checkpoint_every == 0
-        clock.begin_step(is_logged=is_checkpoint or step % log_every == 0)
+        is_judged = validate is not None and is_validated(step)
+        is_logged = is_checkpoint or is_judged or step % log_every == 0
+        clock.begin_step(is_logged)
         with clock.part("data"):
             batch = next(stream)
-        try:
-            diagnostics = train_step(state, batch, loss, optimisation, workers, finite, clock, stop(), augment)
-        except NotFiniteError as error:
-            raise FloatingPointError(f"step {step}: {error}") from error
+        with _at(step):
+            diagnostics = train_step(
+                state, batch, loss, optimisation, workers, marginals, clock, stop(), augment, averaging
+            )
         is_checkpoint |= (is_last := bool(diagnostics.pop("stop")))
-        if is_checkpoint or step % log_every == 0:
-            measured = clock.take() | pace.take(step, global_batch)
-            scalars = _means(diagnostics, measured, state, workers)
+        if is_checkpoint or is_logged:
+            judged = validate(state.model) if validate is not None and is_judged else {}
+            scalars = _means(diagnostics, clock.take() | pace.take(step, global_batch), state, workers) | judged
             log(step, scalars)
         if is_checkpoint:
-            began = clock.now()
-            report(state, scalars)
-            pace.stood_still_s = clock.now() - began
+            with pace.standing_still():
+                report(state, scalars)
     return scalars
+
+
+@contextmanager
+def _at(step: int) -> Iterator[None]:
+    """Say at which step a loss is not finite."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise FloatingPointError(f"step {step}: {error}") from error
 
 
 @dataclass
@@ -231,6 +255,13 @@ class _Pace:
     last_time: float
     last_step: int
     stood_still_s: float = 0.0
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Measure how long the steps are stopped."""
+        began = self.now()
+        yield
+        self.stood_still_s = self.now() - began
 
     def take(self, step: int, global_batch: int) -> Scalars:
         """Return pairs per second since the last point, and how long a checkpoint stopped the steps."""

@@ -5,21 +5,30 @@
     <storage>/<name>/config.yaml            resolved configuration
                      provenance.json        versions, commit, command, manifest of the shards
                      checkpoint_<step>/     state.pt
+                     best/                  the checkpoint with the least held-out loss, if pairs are held out
                      lease/                 who trains it
                      progress.json          the newest step
-                     tensorboard/           of the training; evaluation/: of all evaluations
+                     events.out.tfevents.*  TensorBoard's curves of the training (earlier versions: in tensorboard/)
                      profile/               traces
-                     evaluations/<checkpoint>/metrics.json, figures
+                     evaluations/           curves of all evaluations; <checkpoint>/metrics.json, figures, report.html
 """
 
 __all__ = [
+    "BEST",
+    "CONFIG",
+    "PROVENANCE",
+    "SNAPSHOT",
+    "Provenance",
+    "begun",
     "checkpoints",
     "claim",
     "commit_times",
     "load",
     "lost_checkpoints",
     "mend_record",
+    "model_at",
     "recorded_experiment",
+    "remove_checkpoint",
     "sweep",
 ]
 
@@ -30,7 +39,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -44,9 +53,10 @@ from pcl.plugins.loading import load_plugins
 from pcl.storage.place import Place, create, is_empty, is_local, names, place, remove_temporaries, write_bytes
 from pcl.storage.stored import Count, read_json, write_json
 from pcl.train.checkpoint import FILE_NAME, NAME, is_whole
+from pcl.train.model_folder import holds_model
 from pcl.train.trained import TrainedModel, load_model
 
-PROVENANCE = "provenance.json"
+CONFIG, PROVENANCE, BEST = "config.yaml", "provenance.json", "best"
 PACKAGES = ("pcl", "torch", "ray", "numpy", "webdataset")  # whose versions are kept
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's record of the checkpoints that are committed
 
@@ -56,6 +66,7 @@ class Provenance:
     """What ``provenance.json`` must hold; the rest of it is for people."""
 
     experiment: dict[str, bool | int | float | str | list[Any] | None]
+    earlier: list[dict[str, Any]] = field(default_factory=list)  # what it held while the run had fewer epochs
 
 
 @dataclass(frozen=True)
@@ -131,16 +142,17 @@ def claim(run: Place, experiment: Mapping[str, Any], config_yaml: str) -> dict[s
     """
     recorded = recorded_experiment(run, experiment)
     if recorded is None:
-        content = _provenance() | {"experiment": dict(experiment)}
+        content = begun() | {"experiment": dict(experiment)}
         recorded = dict(experiment)
         if not create(run / PROVENANCE, json.dumps(content, indent=2, sort_keys=True).encode()):
             recorded = recorded_experiment(run, experiment) or recorded  # another job was quicker
-    if not (run / "config.yaml").is_file():
-        write_bytes(run / "config.yaml", config_yaml.encode())
+    if not (run / CONFIG).is_file():
+        write_bytes(run / CONFIG, config_yaml.encode())
     return recorded
 
 
-def _provenance() -> dict[str, Any]:
+def begun() -> dict[str, Any]:
+    """Return what a run keeps of its beginning: when, by which command, code and versions."""
     commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -301,38 +313,62 @@ def sweep(run: Place) -> None:
     folders = [name for name in names(run) if NAME.fullmatch(name)]
     for name in folders:
         if committed and name not in committed and _step(name) < _step(committed[-1]):
-            for file in names(run / name):
-                (run / name / file).unlink(missing_ok=True)
-            if is_local(run):
-                (run / name).rmdir()
-    for folder in (run, *(run / name for name in committed)):
+            remove_checkpoint(run / name)
+    best = (run / BEST / name for name in names(run / BEST) if NAME.fullmatch(name))
+    for folder in (run, run / BEST, *best, *(run / name for name in committed)):
         remove_temporaries(folder)
 
 
-def load(path: str | Place, plugins: Sequence[str | Path] = ()) -> TrainedModel:
-    """Load a trained model from a run (its newest checkpoint) or from a checkpoint.
+def remove_checkpoint(directory: Place) -> None:
+    """Remove a checkpoint; only who holds the run's lease may do so.
+
+    Raises:
+        OSError: storage refuses.
+    """
+    for file in names(directory):
+        (directory / file).unlink(missing_ok=True)
+    if is_local(directory):
+        directory.rmdir()
+
+
+def model_at(path: Place) -> Place:
+    """Return the folder of the weights that a path leads to: a model's, a checkpoint's, or a run's newest checkpoint.
+
+    Raises:
+        BadInputError: there are none.
+        OSError: storage refuses.
+    """
+    if holds_model(path) or (path / FILE_NAME).is_file():
+        return path
+    found = checkpoints(path)
+    if not found:
+        what = "holds no checkpoint" if path.exists() else "does not exist"
+        raise BadInputError(f"{path} {what}: give a run, a checkpoint, or the folder of a model")
+    lost = lost_checkpoints(path)
+    newest = ([one for one in found if one.name not in lost] or found)[-1]
+    if lost and newest.name not in lost:
+        warnings.warn(f"{', '.join(lost)} is half written or gone: {newest} is loaded instead", stacklevel=3)
+    return newest
+
+
+def load(path: str | Place, plugins: str | Path | Sequence[str | Path] = ()) -> TrainedModel:
+    """Load a trained model from a run (its newest checkpoint), from a checkpoint, or from a folder of its own.
 
     Args:
-        path: a run directory or a checkpoint directory, in a folder or at an ``s3://`` address.
-        plugins: Python files that register encoders which the model needs; a checkpoint itself leads to none.
+        path: a run directory, a checkpoint directory, or what ``save`` or ``pcl export`` wrote, in a folder or at an
+            ``s3://`` address.
+        plugins: Python files that register encoders which the model needs; what is loaded leads itself to none.
 
     Returns:
         The model on the CPU: ``encode_u``, ``encode_v``, ``log_tilting``, ``conditional`` on a reference set, ``save``.
 
     Raises:
-        BadInputError: there is no checkpoint, a plugin cannot be run, or an encoder of the model is not registered.
-        DamagedDataError: the checkpoint cannot be read.
+        BadInputError: there is no model, a plugin cannot be run, or an encoder of the model is not registered.
+        DamagedDataError: the model cannot be read.
         OSError: storage refuses.
     """
-    load_plugins(plugins)
-    directory = place(str(path))
-    if not (directory / FILE_NAME).is_file():
-        found = checkpoints(directory)
-        if not found:
-            raise BadInputError(f"{directory} holds no checkpoint: give a run or a checkpoint directory")
-        lost = lost_checkpoints(directory)
-        found = [path for path in found if path.name not in lost] or found
-        directory = found[-1]
-        if lost and directory.name not in lost:
-            warnings.warn(f"{', '.join(lost)} is half written or gone: {directory} is loaded instead", stacklevel=2)
-    return load_model(directory)
+    given = {plugin.name: plugin.sha256 for plugin in load_plugins(plugins)}
+    model = load_model(model_at(place(str(path))))
+    if others := [name for name, sha256 in model.about.plugins.items() if given.get(name, sha256) != sha256]:
+        warnings.warn(f"the plugin {printable(others[0])[:100]} is not what {path} was made with", stacklevel=2)
+    return model

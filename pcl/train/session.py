@@ -3,9 +3,10 @@
 __all__ = ["Session"]
 
 import ctypes
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -14,26 +15,36 @@ from torch import Tensor
 from pcl.config.identity import experiment_hash
 from pcl.config.schema import Config
 from pcl.encoders.build import build_model
+from pcl.encoders.compiled import compiled
+from pcl.encoders.recompute import recompute_blocks
+from pcl.model import PairModel
 from pcl.storage.place import Place
+from pcl.train.ahead import gathers_ahead
 from pcl.train.aside import Aside
 from pcl.train.checkpoint import checkpoint_content, restore
 from pcl.train.clock import Clock
 from pcl.train.collectives import broadcast_state, make_workers
+from pcl.train.first import FirstWeights, begin_with
+from pcl.train.gradient import Encoders
+from pcl.train.longer import earlier_hashes
 from pcl.train.loop import Scalars, TrainingState, make_optimizer, train
+from pcl.train.loss import known_marginals, loss_of
 from pcl.train.parts import (
     augmentation_of,
-    finite_modalities,
+    begin_encoders,
+    first_weights,
     full_experiment,
     load_shards,
-    loss_of,
     make_loader,
     model_spec,
     optimisation_of,
 )
 from pcl.train.profiler import profiled
+from pcl.train.runs import recorded_experiment
 from pcl.train.tensorboard import Journal
+from pcl.train.validation import Validation, plan_validation
 
-Batch = tuple[Tensor, Tensor]
+Batch = Sequence[Tensor]
 Commit = Callable[[int, Scalars, Mapping[str, Any] | None], None]
 
 
@@ -67,6 +78,8 @@ class Session:
         device: of this worker.
         resume_from: directory of the checkpoint to go on from.
         recorded: the experiment as the run has it, which some other version of this program may have written.
+        earlier: hashes of that experiment as it was with fewer epochs.
+        first: weights of another model to begin with; None: those that the configuration names, if it does.
 
     Raises:
         BadInputError: the configuration does not fit the data or the number of workers.
@@ -79,6 +92,8 @@ class Session:
         device: torch.device,
         resume_from: Place | None = None,
         recorded: Mapping[str, Any] | None = None,
+        earlier: Collection[str] = (),
+        first: FirstWeights | None = None,
     ) -> None:
         if device.type == "cpu":
             keep_freed_memory()
@@ -91,13 +106,71 @@ class Session:
         self.experiment_hash = experiment_hash(self.experiment)
         self.optimisation = optimisation_of(config, self.loader)
         self.loss = loss_of(config, manifest, device)
-        self.finite = finite_modalities(config, manifest)
+        self.marginals = known_marginals(config, manifest, device)
         self.augment = augmentation_of(config, manifest)
-        model = build_model(self.spec, config.seed).to(device)
+        model = build_model(self.spec, config.seed)
+        self.begun_with: list[str] = []  # lines on what of the first weights is another model's
+        if resume_from is None and (first := first or first_weights(config)) is not None:
+            self.begun_with = begin_with(model, first)
+        if resume_from is None and self.workers.worker_rank == 0:
+            begin_encoders(model, config, manifest)  # after the first weights: what is kept is of these data
+        model.to(device)
         broadcast_state(model, self.workers)
-        self.state = TrainingState(model, make_optimizer(model, self.optimisation))
+        self.optimisation = replace(self.optimisation, v_first=self._gathers_ahead(model))
+        if config.train.recompute:
+            recompute_blocks(model)
+        self.state = TrainingState(model, make_optimizer(model, self.optimisation), encoders=self._compiled(model))
         if resume_from is not None:
-            restore(self.state, resume_from, self.experiment_hash, self.optimisation.num_steps)
+            restore(self.state, resume_from, self.experiment_hash, self.optimisation.num_steps, earlier)
+
+    def _gathers_ahead(self, model: PairModel) -> bool:
+        """Return whether v is encoded first, so that its features are gathered meanwhile."""
+        train, loss, num_workers = self.config.train, self.config.loss, self.workers.num_workers
+        if train.chunk_pairs or self.marginals:
+            return False
+        return gathers_ahead(model, loss.kind, loss.mode, train.global_batch // num_workers, num_workers)
+
+    def _compiled(self, model: PairModel) -> Encoders | None:
+        """Return what a step runs instead of the encoders: these, compiled, if that is asked for."""
+        if not self.config.train.compile:
+            return None
+        return compiled(model.encoder_u, self.device), compiled(model.encoder_v, self.device)
+
+    @classmethod
+    def of_run(cls, config: Config, device: torch.device, run: Place, resume_from: Place | None) -> "Session":
+        """Return the session of a run: its experiment as it is recorded, and the first weights that it keeps.
+
+        Raises:
+            BadInputError: the run has another experiment by now, or see ``Session``.
+        """
+        recorded = recorded_experiment(run, full_experiment(config))
+        first = first_weights(config, run) if resume_from is None else None
+        return cls(config, device, resume_from, recorded, earlier_hashes(run), first)
+
+    @cached_property
+    def validation(self) -> Validation:
+        """The held-out loss; on the test split where nothing is held out."""
+        config = self.config
+        return Validation(
+            config.shard_root,
+            self.manifest,
+            plan_validation(self.manifest, config.train.validation_fraction, config.train.global_batch),
+            config.train.global_batch,
+            config.seed,
+            self.loss,
+            marginals=self.marginals,
+            bf16=self.optimisation.bf16,
+            workers=self.workers,
+            device=self.device,
+        )
+
+    def is_validated(self, step: int) -> bool:
+        """Return whether the held-out loss is taken after a step: as often as asked, and to choose a checkpoint by."""
+        train = self.config.train
+        every = [train.validate_every] if train.validate_every else []
+        if train.validation_fraction:
+            every.append(train.checkpoint_every)
+        return any(step % some == 0 or step == self.optimisation.num_steps for some in every)
 
     def run(self, run: Place, commit: Commit, stop: Callable[[], bool] = lambda: False) -> Scalars:
         """Train to the last step, or until some worker is told to stop; a checkpoint is committed there.
@@ -160,7 +233,9 @@ class Session:
                 log=log,
                 report=report,
                 stop=stop,
-                finite=self.finite,
+                marginals=self.marginals,
                 clock=self.clock,
                 augment=self.augment,
+                validate=lambda model: self.validation(model),
+                is_validated=self.is_validated,
             )

@@ -1,6 +1,6 @@
 """Trained models: they know what they were built of, so that they can be kept in a folder and loaded again."""
 
-__all__ = ["TrainedModel", "load_model", "trained"]
+__all__ = ["TrainedModel", "load_model", "trained", "weights_at"]
 
 import inspect
 from collections.abc import Mapping
@@ -13,13 +13,15 @@ from torch import Tensor
 import pcl.problems.problem  # noqa: F401  a checkpoint may name an encoder of a kind of pairs
 from pcl.encoders.build import ModelSpec, build_model
 from pcl.encoders.registry import ENCODERS, make_encoder
-from pcl.errors import BadInputError, printable
+from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.model import PairModel
 from pcl.storage.place import Place, place
 from pcl.tilting import TILTINGS
-from pcl.train.checkpoint import FILE_NAME, UNREADABLE, compare, content_of, load_checkpoint, not_ours, save_checkpoint
+from pcl.train.checkpoint import FILE_NAME, UNREADABLE, compare, load_checkpoint, not_ours
+from pcl.train.model_folder import JSON_FILE, REMEDY, About, holds_model, read_model, write_model
 
 PRECISIONS = ("float32", "float64")
+NOTHING = About()
 FREE_VALUES = 1 << 24  # that a model may compute for itself, such as one-hot vectors, whatever its file holds
 
 
@@ -28,12 +30,16 @@ class TrainedModel(PairModel):
 
     Attributes:
         spec: plain numbers and strings of which it is built.
+        about: what else is known of it: forms, frequencies of labels, plugins, provenance.
     """
 
     spec: ModelSpec
+    about: About
 
     def save(self, folder: str | Path) -> None:
-        """Write the model to a folder, from which ``pcl.load(folder)`` reads it.
+        """Write the model to a folder, from which ``pcl.load(folder)`` reads it: weights and ``model.json``.
+
+        ``pcl export`` writes the same, and beside it programs of the encoders and a card.
 
         Args:
             folder: made if needed; an ``s3://`` address is one too.
@@ -43,42 +49,80 @@ class TrainedModel(PairModel):
             OSError: storage refuses.
         """
         directory = place(str(folder))
-        if (directory / FILE_NAME).exists():
+        if holds_model(directory) or (directory / FILE_NAME).exists():
             raise BadInputError(f"{directory} holds a model already: choose another folder, or delete that one")
-        save_checkpoint(directory, content_of(self, {"state": {}, "param_groups": []}, 0, self.spec, ""))
+        write_model(directory, self.spec, self.state_dict(), self.about)
+
+    def log_prior(self, name: str) -> Tensor:
+        """Log frequencies of the labels of ``u`` or ``v`` among the training pairs, (K,): the prior of a conditional.
+
+        Raises:
+            ValueError: the model does not know them, or the items are no labels.
+        """
+        counts = {"u": self.about.u, "v": self.about.v}[name].counts
+        if not sum(counts):
+            raise ValueError(f"the model knows no frequencies of {name}: exported models have those of labels")
+        return (torch.tensor(counts, dtype=torch.float64) / sum(counts)).log()
 
 
-def trained(spec: ModelSpec, weights: dict[str, Tensor]) -> TrainedModel:
+def trained(spec: ModelSpec, weights: dict[str, Tensor], about: About = NOTHING) -> TrainedModel:
     """Return the model of a specification with weights, on the CPU, as it is used: without dropout and gradients."""
     model = build_model(spec)
     model.load_state_dict(weights)
     model.__class__ = TrainedModel
     found = cast(TrainedModel, model.eval().requires_grad_(False))
-    found.spec = spec
+    found.spec, found.about = spec, about
     return found
 
 
+def weights_at(directory: Place) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint or of a model's folder, whatever model they are of: nothing is built.
+
+    Raises:
+        DamagedDataError: they cannot be read.
+        OSError: storage refuses.
+    """
+    if holds_model(directory):
+        return read_model(directory)[1]
+    weights: dict[str, Tensor] = load_checkpoint(directory)["model"]
+    return weights
+
+
 def load_model(directory: Place) -> TrainedModel:
-    """Build the model of a checkpoint, on the CPU, once its file is seen to hold the weights of such a model.
+    """Build the model of a checkpoint, or of a folder of its own, on the CPU, once its weights are seen to be of such.
 
     Raises:
         BadInputError: this program knows no such model, for example its kind of encoder.
-        DamagedDataError: the checkpoint cannot be read or does not hold such a model.
+        DamagedDataError: it cannot be read, or its weights are not those of such a model.
         OSError: storage refuses.
     """
-    content, path = load_checkpoint(directory), directory / FILE_NAME
+    if is_folder := holds_model(directory):
+        path, (spec, weights, about) = directory / JSON_FILE, read_model(directory)
+    else:
+        path, content = directory / FILE_NAME, load_checkpoint(directory)
+        spec, weights, about = content["spec"], content["model"], NOTHING
     try:
-        _check_known(content["spec"])
-        _check_spec(content["spec"], content["model"])
-        return trained(content["spec"], content["model"])
+        _check_known(spec)
+        _check_spec(spec, weights)
+        return trained(spec, weights, about)
     except BadInputError as error:
         raise BadInputError(
             f"{path} holds a model that cannot be built here ({printable(error)[:300]}): name the plugin that "
-            "registers it, pcl.load(..., plugins=[file]) or plugins=[file] after the configuration, or use the version "
-            "of this program that wrote it"
+            f"registers it, {_plugins_of(about)}, or use the version of this program that wrote it"
         ) from error
     except UNREADABLE as error:
-        raise not_ours(path, f"its model: {type(error).__name__}: {' '.join(str(error).split())[:100]}") from error
+        what = f"its model: {type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        if not is_folder:
+            raise not_ours(path, what) from error
+        raise DamagedDataError(f"{path} is no model that this program wrote ({printable(what)}): {REMEDY}") from error
+
+
+def _plugins_of(about: About) -> str:
+    """Return how to name the plugins of a model, by what its folder says of them: none of it is imported."""
+    names = [f"{printable(name)[:100]}.py" for name in [*about.plugins][:10]]
+    if names:
+        return f"pcl.load(..., plugins=[{', '.join(map(repr, names))}])"
+    return "pcl.load(..., plugins=[file]) or plugins=[file] after the configuration"
 
 
 def _check_known(spec: Mapping[str, Any]) -> None:

@@ -58,6 +58,18 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else(tmp_
         shutil.rmtree(base)
 
 
+def test_logs_that_people_were_told_of_stay_for_a_day(tmp_path):
+    for name, age_s in (("pcl-ray-recently", 3600), ("pcl-ray-longpast", 2 * own_ray.KEPT_S)):
+        (tmp_path / name / "logs").mkdir(parents=True)
+        (tmp_path / name / own_ray.LOCK).touch()
+        (tmp_path / name / "ray").mkdir()
+        then = time.time() - age_s
+        os.utime(tmp_path / name / "logs", (then, then))
+    own_ray._remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["pcl-ray-recently"]
+    assert sorted(path.name for path in (tmp_path / "pcl-ray-recently").iterdir()) == ["logs", own_ray.LOCK]
+
+
 def test_a_folder_without_a_lock_is_removed_if_it_is_old_and_holds_nothing_but_rays(tmp_path):
     """What processes of a killed Ray wrote once more after the folder was removed, and one killed before it locked."""
     names = {"pcl-ray-rewritte": "ray", "pcl-ray-emptyfol": None, "pcl-ray-youngest": "ray", "pcl-ray-somebody": "mine"}

@@ -13,20 +13,23 @@ from torch import nn
 
 from pcl import mmd, scores
 from pcl.kernels import gaussian_kernel, polynomial_kernel
+from pcl.logistic import logistic_loss
 from pcl.losses import conditional_loss
 from pcl.model import PairModel
-from pcl.objective import LOSSES as LOSS_KINDS
+from pcl.objective import LOSSES as ALL_KINDS
 from pcl.objective import make_loss
 from pcl.tilting import TILTINGS, Temperature
-from pcl.train.collectives import GroupWorkers, average_gradients, broadcast_state, make_workers, mean_over_workers
+from pcl.train.averaging import GradientAverage
+from pcl.train.collectives import GroupWorkers, broadcast_state, make_workers, mean_over_workers
 from pcl.workers import OneWorker
 from tests import reference
 from tests.processes import run_workers
 
 WEIGHTS = [(1.0, 1.0), (2.0, 0.0), (0.0, 2.0), (0.5, 1.5)]
+LOSS_KINDS = {name: kind for name, kind in ALL_KINDS.items() if not kind.arrays}  # of feature maps
 LOSSES = [(kind, w, "v") for kind in ("conditional", "conditional_mmd") for w in WEIGHTS]
 LOSSES += [("joint", (1.0, 1.0), "v"), ("joint_mmd", (1.0, 1.0), "v")]
-LOSSES += [("conditional_mmd", (0.5, 1.5), "u"), ("joint_mmd", (1.0, 1.0), "u")]
+LOSSES += [("conditional_mmd", (0.5, 1.5), "u"), ("joint_mmd", (1.0, 1.0), "u"), ("logistic", (1.0, 1.0), "v")]
 CASES = [
     (kind, weights, statistic, tilting, mode, exclude_positive)
     for kind, weights, statistic in LOSSES
@@ -59,12 +62,15 @@ class AveragingWorkers(GroupWorkers):
         return gathered.detach() + (gathered - gathered.detach()) / self.num_workers
 
 
-def make_model(tilting, seed=0):
+def make_model(tilting, seed=0, has_bias=False):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoders = [nn.Sequential(nn.Linear(n, 8), nn.Tanh(), nn.Linear(8, 4)) for n in (3, 5)]
     temperature = Temperature(0.5, learned=True, minimum=0.01, maximum=10.0)
-    return PairModel(*encoders, tilting, temperature).double()
+    model = PairModel(*encoders, tilting, temperature, has_bias).double()
+    if model.bias is not None:
+        model.bias.data.fill_(0.3)
+    return model
 
 
 def make_batch():
@@ -74,31 +80,31 @@ def make_batch():
 
 def loss_and_gradients(case, workers):
     kind, weights, statistic, tilting, mode, exclude_positive = case
-    model = make_model(tilting)
+    model = make_model(tilting, has_bias=LOSS_KINDS[kind].has_bias)
     u, v = (part.chunk(workers.num_workers)[workers.worker_rank] for part in make_batch())
     options = {"statistic": statistic, "exclude_positive": exclude_positive, "mode": mode}
     loss = make_loss(kind, weights, kernels=KERNELS, **options)
     with patch.dict(scores.TILE_ROWS, cpu=TILE), patch.dict(mmd.BLOCK_ELEMENTS, cpu=TILE * GLOBAL_BATCH):
-        value, diagnostics = loss(*model(u, v), model.temperature(), workers=workers, values=(u, v))
+        value, diagnostics = loss(*model(u, v), model.temperature(), workers=workers, values=(u, v), **model.for_loss)
         value.backward()
-    average_gradients(model.parameters(), workers)
+    GradientAverage(model.parameters(), workers).finish()
     return mean_over_workers(diagnostics, workers), {name: p.grad for name, p in model.named_parameters()}
 
 
 @cache
 def expected_loss_and_gradients(kind, weights, statistic, tilting, exclude_positive):
     """Evaluate the formula in one process on whole matrices."""
-    model = make_model(tilting)
+    model = make_model(tilting, has_bias=LOSS_KINDS[kind].has_bias)
     u, v = make_batch()
     s = reference.scores(model.encode_u(u), model.encode_v(v), tilting, model.temperature())
     grams = {"kernel_u": KERNELS[0](u, u), "kernel_v": KERNELS[1](v, v)}
     options = {"statistic": statistic, "exclude_positive": exclude_positive}
-    value = reference.loss(kind, s, weights=weights, **grams, **options)
+    value = reference.loss(kind, s, weights=weights, **grams, **options, **model.for_loss)
     value.backward()
     return value.item(), {name: p.grad for name, p in model.named_parameters()}
 
 
-def sent_bytes(workers, mode, embedding_dim, local_batch):
+def sent_bytes(loss, workers, mode, embedding_dim, local_batch):
     """Return the bytes that this worker sends in one forward and backward pass, by the rings of the collectives."""
     sent, share = 0, (workers.num_workers - 1) / workers.num_workers
 
@@ -112,11 +118,13 @@ def sent_bytes(workers, mode, embedding_dim, local_batch):
         return call
 
     u, v = (torch.randn(local_batch, embedding_dim, requires_grad=True) for _ in range(2))
-    rings = {"all_gather": 1, "reduce_scatter": 1, "all_reduce": 2}
+    rings = {"all_gather_single": 1, "reduce_scatter_single": 1, "all_reduce": 2}
+    if not hasattr(dist, "all_gather_single"):  # torch < 2.13
+        rings = {"all_gather_into_tensor": 1, "reduce_scatter_tensor": 1, "all_reduce": 2}
     with ExitStack() as stack:
         for name, number in rings.items():
             stack.enter_context(patch.object(dist, name, watched(getattr(dist, name), number)))
-        conditional_loss(u, v, mode=mode, workers=workers)[0].backward()
+        loss(u, v, mode=mode, workers=workers)[0].backward()
     return sent
 
 
@@ -133,7 +141,7 @@ def collectives(workers):
 
     single, double, frozen = (nn.Parameter(torch.zeros(2, dtype=t)) for t in (torch.float32, torch.float64, None))
     single.grad, double.grad = torch.tensor([1.0, r]), torch.tensor([r, 1 + 2.0**-40], dtype=torch.float64)
-    average_gradients([single, frozen, double], workers)
+    GradientAverage([single, frozen, double], workers).finish()
 
     model = make_model("cosine", seed=r)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -157,7 +165,8 @@ def on_worker():
         "wrong": [loss_and_gradients(WRONG_CASE, wrong())[1] for wrong in (DetachedWorkers, AveragingWorkers)],
         "collectives": collectives(workers),
         "log_sum_exp": log_sum_exps(workers),
-        "sent": {mode: sent_bytes(promised, mode, 256, 64) for mode in ("tiled", "one_sided")},
+        "sent": {mode: sent_bytes(conditional_loss, promised, mode, 256, 64) for mode in ("tiled", "one_sided")},
+        "sent_logistic": [sent_bytes(logistic_loss, promised, mode, 256, 64) for mode in ("plain", "tiled")],
         "second": [second_derivatives(case, workers) for case in SECOND],
         "uneven": [refusal(call, workers) for call in uneven_calls(workers)],
         "alone": warnings_of_losses(workers),
@@ -190,7 +199,7 @@ def uneven_calls(workers):
     calls = [lambda part=part: workers.gather(part) for part in (short, narrow, empty, short.to(torch.int8))]
     calls.append(lambda: workers.gather(torch.zeros(3, dtype=torch.float64 if odd else torch.float32)))
     for mode in ("plain", "tiled", "one_sided", "auto"):
-        for kind in ("conditional", "joint", "conditional_mmd"):
+        for kind in ("conditional", "joint", "conditional_mmd", "logistic"):
             loss = make_loss(kind, mode=mode, kernels=KERNELS)
             for part in (short, empty, narrow):
                 calls.append(lambda loss=loss, x=part: loss(x, x, workers=workers, values=(x, x)))
@@ -250,7 +259,7 @@ def test_loss_and_every_gradient_are_those_of_the_formula(workers, case):
             np.testing.assert_allclose(found[name], gradient, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", ["conditional", "joint", "conditional_mmd", "joint_mmd"])
+@pytest.mark.parametrize("kind", ["conditional", "joint", "conditional_mmd", "joint_mmd", "logistic"])
 def test_diagnostics_do_not_depend_on_workers_and_mode(workers, kind):
     cases = [case for case in CASES if case[0] == kind and case[1:4] == ((1.0, 1.0), "v", "cosine") and not case[5]]
     expected = loss_and_gradients(cases[0], OneWorker())[0]
@@ -280,6 +289,7 @@ def test_the_one_sided_gather_sends_half(workers):
         assert worker["sent"]["tiled"] == 4 * dim * share  # two modalities, gathered and reduce-scattered
         assert worker["sent"]["one_sided"] == (2 * dim + 6) * share  # one; three all-reduces of column vectors
         assert worker["sent"]["one_sided"] / worker["sent"]["tiled"] < 0.506
+        assert worker["sent_logistic"] == [2 * dim * share] * 2  # a sum over all scores needs no vectors of columns
 
 
 @pytest.mark.parametrize("case", SECOND, ids=str)
@@ -303,7 +313,7 @@ def test_second_derivatives_are_those_of_the_formula_or_refused(workers, case):
 
 def test_uneven_batches_are_refused_on_every_worker_before_they_are_gathered(workers):
     for worker in workers:
-        assert len(worker["uneven"]) == 42
+        assert len(worker["uneven"]) == 54
         for message in worker["uneven"]:
             assert message.startswith("workers have different rows (")
             assert message.endswith("drop the last batch of an epoch if it is smaller")

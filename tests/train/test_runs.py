@@ -305,7 +305,7 @@ def by_hand(model: PairModel, u: torch.Tensor, v: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("tilting", ["cosine", "inner_product", "squared_distance"])
+@pytest.mark.parametrize("tilting", ["cosine", "inner_product", "squared_distance", "potentials"])
 @pytest.mark.parametrize("where", ["run", "checkpoint"])
 def test_a_loaded_model_is_the_saved_one(tmp_path, dtype, tilting, where):
     save(tmp_path / "checkpoint_00000001", make_spec(dtype, tilting), seed=8)
@@ -339,7 +339,8 @@ def test_the_newest_committed_checkpoint_of_a_run_is_loaded(tmp_path):
 def test_where_there_is_no_checkpoint_it_says_so(tmp_path, name):
     (tmp_path / "checkpoint_00000001").mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(BadInputError, match=f"{tmp_path / name} holds no checkpoint"):
+    what = "does not exist" if name == "nowhere" else "holds no checkpoint"
+    with pytest.raises(BadInputError, match=f"{tmp_path / name} {what}"):
         pcl.load(tmp_path / name)
 
 
@@ -683,7 +684,7 @@ def test_a_model_is_loaded_from_s3(run, tmp_path, what):
     u, v = make_pairs()
     assert torch.equal(pcl.load(what(run)).log_tilting(u, v), saved.log_tilting(u, v))
     assert torch.equal(pcl.load(what(run / "checkpoint_00000002")).log_tilting(u, v), saved.log_tilting(u, v))
-    with pytest.raises(BadInputError, match="holds no checkpoint"):
+    with pytest.raises(BadInputError, match="does not exist"):
         pcl.load(what(run / "nowhere"))
 
 

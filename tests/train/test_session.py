@@ -12,7 +12,8 @@ import pcl
 from pcl.config.load import load_config
 from pcl.encoders.build import build_model
 from pcl.errors import BadInputError, DamagedDataError
-from pcl.objective import FiniteModality, make_loss
+from pcl.marginals import FiniteModality
+from pcl.objective import make_loss
 from pcl.train.checkpoint import checkpoint_content, load_checkpoint, save_checkpoint
 from pcl.train.collectives import mean_over_workers
 from pcl.train.loop import Optimisation, TrainingState, make_optimizer, train_step
@@ -151,7 +152,7 @@ def test_tensorboard_curves_continue_without_overlap(shards, tmp_path):
     overrides = ("train.checkpoint_every=50", "train.log_every=10")
     run_to_the_end(shards, overrides, tmp_path, None)
     run_to_the_end(shards, overrides, tmp_path, tmp_path / "checkpoint_00000050")
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    events = EventAccumulator(str(tmp_path)).Reload()
     num_steps = 6 * (1500 // 4 // 16)
     steps = [event.step for event in events.Scalars("train/loss")]
     assert steps == sorted({*range(10, num_steps + 1, 10), 50, 100, num_steps})
@@ -233,9 +234,9 @@ def test_a_step_uses_the_exact_normaliser_of_a_finite_modality():
 
 
 def test_an_exact_normaliser_needs_labels(shards):
-    with pytest.raises(BadInputError, match=r"loss.exact_normaliser=true and neither u nor v .* are labels"):
+    with pytest.raises(BadInputError, match=r"loss.normaliser=atoms and neither u nor v .* are labels"):
         Session(config(shards, "loss.exact_normaliser=true"), torch.device("cpu"))
     with pytest.raises(BadInputError, match="the joint_mmd loss has none"):
-        config(shards, "loss.exact_normaliser=true", "loss.kind=joint_mmd")
+        config(shards, "loss.normaliser=atoms", "loss.kind=joint_mmd")
     with pytest.raises(BadInputError, match=r"loss.kernel.bandwidth_u=-1.0: it must be at least 0"):
         config(shards, "loss.kernel.bandwidth_u=-1")

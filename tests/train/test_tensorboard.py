@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
 from tensorboard.plugins.text.text_plugin import TextPlugin
 
-from pcl.storage.events import EventFile, scalar
+from pcl.storage.events import EventFile, scalars
 from pcl.storage.place import place
 from pcl.train.tensorboard import Journal, PatientWriter
 from tests.s3 import SLOW_DOWN, s3_server
@@ -24,7 +24,7 @@ def points(folder, tag="train/loss"):
 def test_names_with_a_section_keep_it(tmp_path):
     journal = Journal(tmp_path, 0, 20, {"seed": 0})
     journal.log(10, {"loss": 0.5, "time/data_ms": 2.0})
-    tags = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()["scalars"]
+    tags = EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"]
     assert sorted(tags) == ["time/data_ms", "train/loss"]
     assert json.loads((tmp_path / "progress.json").read_text()) == {
         "step": 10,
@@ -39,13 +39,13 @@ def test_a_running_tensorboard_follows_a_resume(tmp_path):
     for step in (10, 20, 30):
         first.log(step, {"loss": float(step)})
     board = Board(tmp_path)
-    assert board.curve("run/tensorboard", "train/loss") == [(10, 10), (20, 20), (30, 30)]
+    assert board.curve("run", "train/loss") == [(10, 10), (20, 20), (30, 30)]
     second = Journal(tmp_path / "run", 15, 50, {})
     for step in (20, 40):
         second.log(step, {"loss": -float(step)})
     expected = [(10, 10), (20, -20), (40, -40)]
-    assert board.reload().curve("run/tensorboard", "train/loss") == expected
-    assert Board(tmp_path).curve("run/tensorboard", "train/loss") == expected
+    assert board.reload().curve("run", "train/loss") == expected
+    assert Board(tmp_path).curve("run", "train/loss") == expected
 
 
 def refuse(folder):
@@ -62,15 +62,15 @@ def refuse(folder):
 
 
 def test_storage_that_refuses_costs_points_and_one_line(tmp_path, capsys):
-    journal = Journal(tmp_path, 0, 100, {"seed": 0})
+    journal = Journal(tmp_path / "run", 0, 100, {"seed": 0})
     journal.log(10, {"loss": 1.0})
-    mend = refuse(tmp_path / "tensorboard")
+    mend = refuse(tmp_path / "run")
     for step in (20, 30):
         journal.log(step, {"loss": 2.0})
     mend()
     for step in (40, 50):
         journal.log(step, {"loss": 3.0})
-    assert points(tmp_path / "tensorboard") == [(10, 1.0), (40, 3.0), (50, 3.0)]
+    assert points(tmp_path / "run") == [(10, 1.0), (40, 3.0), (50, 3.0)]
     errors = capsys.readouterr().err
     assert errors.startswith("TensorBoard lacks points: storage refuses (")
     assert errors.count("\n") == 1
@@ -97,7 +97,7 @@ def test_a_journal_begins_though_storage_refuses(tmp_path, capsys):
     journal = Journal(tmp_path / "run", 5, 100, {"seed": 3})
     (tmp_path / "run").unlink()
     journal.log(10, {"loss": 1.0})
-    assert points(tmp_path / "run" / "tensorboard") == [(10, 1.0)]
+    assert points(tmp_path / "run") == [(10, 1.0)]
     found = Board(tmp_path).ask(HParamsPlugin, "/experiment", request="{}")
     assert [info["name"] for info in found["hparamInfos"]] == ["seed"]
     assert "storage refuses" in capsys.readouterr().err
@@ -109,12 +109,10 @@ def test_hyperparameters_of_all_runs_and_their_last_metrics(tmp_path):
         journal = Journal(tmp_path / name, 0, 10, experiment)
         journal.log(5, {"loss": 9.0})
         journal.log(10, {"loss": 1.0 + experiment["seed"]})
-        EventFile(tmp_path / name / "tensorboard" / "evaluation", lambda: [scalar("eval/recall", 0.25, 10)])
+        EventFile(tmp_path / name / "evaluations", lambda: [scalars({"eval/recall": 0.25}, 10)])
     board = Board(tmp_path)
-    assert sorted(board.multiplexer.Runs()) == sorted(
-        f"{name}/tensorboard{part}" for name in runs for part in ("", "/evaluation")
-    )
-    metrics = [{"group": "", "tag": "train/loss"}, {"group": "evaluation", "tag": "eval/recall"}]
+    assert sorted(board.multiplexer.Runs()) == ["a", "a/evaluations", "b", "b/evaluations"]
+    metrics = [{"group": "", "tag": "train/loss"}, {"group": "evaluations", "tag": "eval/recall"}]
     found = board.ask(HParamsPlugin, "/experiment", request="{}")
     assert {info["name"] for info in found["hparamInfos"]} >= {"seed", "loss.kind", "learned"}
     assert all({"name": metric} in [{"name": info["name"]} for info in found["metricInfos"]] for metric in metrics)
@@ -122,7 +120,7 @@ def test_hyperparameters_of_all_runs_and_their_last_metrics(tmp_path):
     groups = board.ask(HParamsPlugin, "/session_groups", request=json.dumps(request))["sessionGroups"]
     shown = {group["name"]: group for group in groups}
     for name, experiment in runs.items():
-        group = shown[f"{name}/tensorboard"]
+        group = shown[name]
         assert group["hparams"]["seed"] == experiment["seed"]
         values = {value["name"]["tag"]: value["value"] for value in group["metricValues"]}
         assert values == {"train/loss": 1.0 + experiment["seed"], "eval/recall": 0.25}
@@ -152,7 +150,7 @@ def test_a_number_that_another_took_is_left_to_it_and_the_events_are_asked_for_a
         asked.append(len(list(tmp_path.iterdir())))
         if len(asked) == 1:
             EventFile(tmp_path, list)  # another process, quicker
-        return [scalar("x", float(len(asked)), 1)]
+        return [scalars({"x": float(len(asked))}, 1)]
 
     assert EventFile(tmp_path, events).path.name.endswith("0000000002.pcl")
     assert asked == [0, 1]
@@ -172,9 +170,9 @@ def test_curves_in_s3_are_whole_and_survive_a_refusal(s3, tmp_path, capsys, monk
     for step in range(1, 21):
         s3.refusal = SLOW_DOWN if step in (7, 8) else None
         journal.log(step, {"loss": float(step)})
-    files = sorted(path.name for path in (run / "tensorboard").iterdir())
+    files = sorted(path.name for path in run.iterdir() if path.name.startswith("events"))
     assert len(files) > 3  # none much longer than that
     for name in files:
-        (tmp_path / name).write_bytes((run / "tensorboard" / name).read_bytes())
+        (tmp_path / name).write_bytes((run / name).read_bytes())
     assert [step for step, _ in points(tmp_path)] == [step for step in range(1, 21) if step not in (7, 8)]
     assert capsys.readouterr().err.count("\n") == 1

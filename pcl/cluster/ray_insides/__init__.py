@@ -9,7 +9,10 @@ Ray 2.58 to 2.60 and which counts as lost where it is another (``pcl.train.runs`
 Of Ray itself:
 
 - ``ray._private.parameter.RayParams``: the port of the agent that runs jobs is the same for all Rays of a machine, and
-  ``ray.init`` has no argument for it. Without: jobs run in one Ray of a machine only, so a second head waits.
+  ``ray.init`` has no argument for it. Without: jobs run in one Ray of a machine only, so a second head waits. Nor has
+  it one for the monitor of a cluster that grows and that of logs that nobody is shown. Without: two processes more.
+- ``ray._private.services.start_api_server``: starts the dashboard, also where there is to be none. Without: a process
+  more, that Ray waits for.
 - ``ray._private.worker.print_to_stdstream``: without, pages of logs when a part of Ray is killed.
 - ``ray._private.worker._global_node.kill_all_processes``: ends a Ray of our own at once. Without: Ray asks each of its
   processes by a signal that none gets, and waits; it ends a second later.
@@ -21,9 +24,9 @@ Of Ray itself:
 __all__ = [
     "IS_WRITTEN_FOR",
     "WRITTEN_FOR",
-    "free_agent_port",
     "job_client",
     "kill_at_once",
+    "lean_start",
     "missing",
     "say_no_logs",
     "takes_token",
@@ -57,19 +60,26 @@ def missing(num_workers: int) -> str:
 
 
 @contextmanager
-def free_agent_port() -> Iterator[None]:
-    """Let the agent of a Ray that starts in a block take any free port."""
+def lean_start(*, dashboard: bool) -> Iterator[None]:
+    """Let a Ray that starts in a block take any free port for its agent, and start nothing that it does not need.
+
+    Args:
+        dashboard: whether it has one.
+    """
     if not IS_WRITTEN_FOR:
         yield
         return
-    from ray._private import parameter
+    from ray._private import parameter, services
 
-    parameters = parameter.RayParams
-    parameter.RayParams = functools.partial(parameters, dashboard_agent_listen_port=0)
+    parameters, start_api_server = parameter.RayParams, services.start_api_server
+    needed = {"dashboard_agent_listen_port": 0, "no_monitor": True, "include_log_monitor": False}
+    parameter.RayParams = functools.partial(parameters, **needed)
+    if not dashboard:
+        services.start_api_server = lambda *_, **__: ("", None)
     try:
         yield
     finally:
-        parameter.RayParams = parameters
+        parameter.RayParams, services.start_api_server = parameters, start_api_server
 
 
 def say_no_logs() -> None:

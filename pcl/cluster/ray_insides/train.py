@@ -45,8 +45,9 @@ from ray.train.v2._internal.execution.failure_handling import DefaultFailurePoli
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ScalingDecision
 from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScalingPolicy
 
+from pcl.cluster.address import IS_LOCAL
 from pcl.cluster.board import notice
-from pcl.cluster.connection import IS_LOCAL, fitting, interface_of
+from pcl.cluster.connection import fitting, interface_of
 from pcl.cluster.failures import final_error, last_line, what_happened
 from pcl.errors import RunFailedError
 
