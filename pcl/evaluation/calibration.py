@@ -9,7 +9,7 @@ ignores y) is calibrated too, only less sharp, so calibration is read beside the
 Shapes: Q pairs, L draws, d components of the predicted modality, N references.
 """
 
-__all__ = ["Calibration", "calibrate", "calibration_ranks", "gaussian_samples"]
+__all__ = ["Calibration", "calibrate", "calibration_ranks", "gaussian_samples", "ranked"]
 
 import math
 from collections.abc import Sequence
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pcl.conditional import Conditional
+from pcl.entrance import as_generator
 from pcl.gaussian import AffineMap
 from pcl.gaussian.pair import DIRECTIONS
 from pcl.model import PairModel
@@ -33,7 +35,7 @@ def _check_positive(name: str, count: int) -> None:
         raise ValueError(f"{name} is {count}: at least 1 is needed")
 
 
-def calibration_ranks(samples: Tensor, truths: Tensor, generator: torch.Generator) -> Tensor:
+def calibration_ranks(samples: Tensor, truths: Tensor, generator: torch.Generator | int) -> Tensor:
     r"""Return the rank of every truth among its draws, component by component.
 
     .. math:: r = \#\{l : x_l < x\} + k, \qquad k \text{ uniform on } 0 \dots \#\{l : x_l = x\}
@@ -43,7 +45,7 @@ def calibration_ranks(samples: Tensor, truths: Tensor, generator: torch.Generato
     Args:
         samples: draws from the learned conditional of every pair, shape (Q, L, d).
         truths: the predicted item of every pair, shape (Q, d).
-        generator: breaks the ties.
+        generator: breaks the ties, or a seed.
 
     Returns:
         Integers 0 .. L of shape (Q, d).
@@ -70,7 +72,7 @@ def calibration_ranks(samples: Tensor, truths: Tensor, generator: torch.Generato
     _check_finite("truths", truths)
     below = (samples < truths[:, None]).sum(1)
     equal = (samples == truths[:, None]).sum(1)
-    uniform = torch.rand(truths.shape, generator=generator, dtype=torch.float64)
+    uniform = torch.rand(truths.shape, generator=as_generator(generator), dtype=torch.float64)
     return below + (uniform * (equal + 1)).long()
 
 
@@ -320,8 +322,31 @@ def calibrate(
     values, truths = _components(references, projections), _components(truths, projections)
     ranks = []
     for truth, query in zip(torch.split(truths, block_pairs), torch.split(queries, block_pairs), strict=True):
-        phi = features(query)
-        _check_finite("features of the queries", phi)
-        drawn = values[conditional.sample(phi, num_draws, generator)]
-        ranks.append(calibration_ranks(drawn, truth, generator))
+        ranks.append(ranked(conditional, features(query), truth, values, num_draws, generator)[0])
     return Calibration(torch.cat(ranks), num_draws)
+
+
+def ranked(
+    conditional: Conditional,
+    queries: Tensor,
+    truths: Tensor,
+    values: Tensor,
+    num_draws: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Return the ranks (Q, d) of truths among draws from a conditional, and the values (Q, L, d) that are drawn.
+
+    Args:
+        conditional: on the references.
+        queries: features of what is given, shape (Q, F).
+        truths: the predicted item of every pair, shape (Q, d).
+        values: of the references, shape (N, d).
+        num_draws: L.
+        generator: of the draws and the ties.
+
+    Raises:
+        ValueError: a feature or a value is not finite.
+    """
+    _check_finite("features of the queries", queries)
+    drawn = values[conditional.sample(queries, num_draws, generator)]
+    return calibration_ranks(drawn, truths, generator), drawn

@@ -3,6 +3,7 @@
 __all__ = ["calibration_figure"]
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.axes import Axes
@@ -39,19 +40,19 @@ def _histogram(axis: Axes, calibration: Calibration, component: int) -> None:
     axis.axhline(1, color="k", lw=0.8)
 
 
-def _ecdf_difference(axis: Axes, calibration: Calibration, components: list[int]) -> None:
+def _ecdf_difference(axis: Axes, calibration: Calibration, components: Mapping[int, int]) -> None:
     """Draw how far the distribution function of the ranks is from the uniform one."""
     difference = torch.cat([torch.zeros(1, calibration.ranks.shape[1]), calibration.ecdf_difference])
     positions, band = torch.linspace(0, 1, len(difference)), calibration.band()
-    for i in components:
-        axis.plot(positions, difference[:, i], lw=1.3, label=f"component {i}, p = {calibration.p_values[i]:.2g}")
+    for i, number in components.items():
+        axis.plot(positions, difference[:, i], lw=1.3, label=f"component {number}, p = {calibration.p_values[i]:.2g}")
     axis.axhspan(-band, band, color="k", alpha=0.2, lw=0, label="99% band of uniform ranks")
     axis.axhline(0, color="k", lw=0.8)
     axis.set(xlim=(0, 1), xlabel="rank of the truth / number of draws")
     axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
-def calibration_figure(results: dict[str, Calibration]) -> Figure:
+def calibration_figure(results: dict[str, Calibration], components: Sequence[Sequence[int]] = ()) -> Figure:
     """Draw rank histograms and ECDF differences, a column for each conditional.
 
     The histogram is that of the component of the smallest p-value, with the 99% band of each bin; the curves are those
@@ -60,6 +61,7 @@ def calibration_figure(results: dict[str, Calibration]) -> Figure:
 
     Args:
         results: calibrations by the name that their column gets.
+        components: for each of them, the numbers of its components where they are some of many.
 
     Raises:
         ValueError: there is no result.
@@ -76,10 +78,11 @@ def calibration_figure(results: dict[str, Calibration]) -> Figure:
         raise ValueError("no calibration to draw: give at least one result")
     figure = Figure(figsize=(1 + 3.6 * len(results), 6.4), layout="constrained")
     axes = figure.subplots(2, len(results), sharex=True, sharey="row", squeeze=False)
-    for (top, bottom), (name, calibration) in zip(axes.T, results.items(), strict=True):
-        components = calibration.p_values.argsort(stable=True)[:NUM_CURVES].tolist()
-        _histogram(top, calibration, components[0])
-        _ecdf_difference(bottom, calibration, components)
+    known_by = components or [range(one.ranks.shape[1]) for one in results.values()]
+    for (top, bottom), (name, calibration), known in zip(axes.T, results.items(), known_by, strict=True):
+        shown = calibration.p_values.argsort(stable=True)[:NUM_CURVES].tolist()
+        _histogram(top, calibration, shown[0])
+        _ecdf_difference(bottom, calibration, {i: known[i] for i in shown})
         coverage, dispersion = calibration.coverage([0.9])[0].mean().item(), calibration.dispersion.mean().item()
         numbers = f"p = {calibration.p_value:.2g}, dispersion {dispersion:.2f}\n90% intervals cover {coverage:.1%}"
         top.set_title(f"{name}\n{numbers}", fontsize=10)

@@ -3,7 +3,7 @@
 Shapes: N items, C channels of height H and width W, texts of T bytes.
 """
 
-__all__ = ["PLAIN", "Drawing", "by_form", "draw_tracks", "images", "numbers", "paths", "texts", "vectors"]
+__all__ = ["FIRST", "PLAIN", "Drawing", "by_form", "draw_tracks", "images", "numbers", "paths", "texts", "vectors"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from torch import Tensor
 from pcl.evaluation.written import drawn_text, fitted_text, text_of
 
 PLAIN, GHOST, LINE = "0.75", "0.72", "#2b5c8a"
+FIRST = "{first}"  # in a caption: what the item is that is drawn first, and the others are compared with
 LEAST_CHANNELS = 3  # of an image in colour: red, green, blue
 
 
@@ -27,7 +28,7 @@ class Drawing:
     Attributes:
         draw: called with matplotlib axes and as many indices of items, shape (n,); the first item is the one that the
             others are compared with.
-        captions: what is to be known of such a picture, phrases.
+        captions: what is to be known of such a picture, phrases; see ``FIRST``.
         small: makes small pictures, called with indices of items and a height and width: grey levels from 0 (white) to
             1, shape (n, height, width), or (n, 3, height, width) of red, green and blue; None: there are none.
         shape: height and width of the items, if they are pictures themselves.
@@ -96,7 +97,7 @@ def _light(items: Tensor) -> Tensor:
     items = items[:, None] if items.ndim == 3 else items
     items = items[:, :LEAST_CHANNELS] if items.shape[1] >= LEAST_CHANNELS else items[:, :1]
     low, high = (0.0, 255.0) if items.dtype == torch.uint8 else _range(items)
-    return ((items.float() - low) / ((high - low) or 1.0)).nan_to_num(0, 0, 0)
+    return ((items.float() - low) / ((high - low) or 1.0)).nan_to_num(0, 0, 0).clamp(0, 1)
 
 
 def _resized(pictures: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -140,12 +141,22 @@ def vectors(items: Tensor) -> Drawing:
         for number, (axis, item) in enumerate(zip(axes, chosen, strict=True)):
             style = {"marker": ".", "ms": 4} if len(item) <= 40 else {"lw": 0.8}
             if number:
-                axis.plot(chosen[0], color=GHOST, lw=2.5)
+                axis.plot(chosen[0], color=GHOST, lw=2.5, marker="o" if chosen.shape[1] == 1 else "")
             axis.plot(item, color=LINE, **style)
             axis.set_ylim(low - margin, high + margin)
             axis.set_box_aspect(1)
+            _draw_axes(axis, chosen.shape[1], low, high, with_values=number == 0)
 
-    return Drawing(draw, ("grey behind lines: the partner",))
+    what = "value" if items.flatten(1).shape[1] == 1 else "line"
+    return Drawing(draw, (f"{what}s over the number of the component", f"grey behind a {what}: {FIRST}"))
+
+
+def _draw_axes(axis: Any, num_components: int, low: float, high: float, *, with_values: bool) -> None:
+    """Give a picture of a vector the numbers of its first and last component, and the first one a scale of values."""
+    axis.set_xticks(sorted({0, num_components - 1}))
+    axis.tick_params(labelsize=6, length=2, pad=1)
+    if with_values:
+        axis.set_yticks(sorted({low, high}), [f"{value:.3g}" for value in sorted({low, high})])
 
 
 def by_form(form: str, items: Tensor) -> Drawing:
@@ -168,7 +179,7 @@ def by_form(form: str, items: Tensor) -> Drawing:
 
 def paths(items: Tensor) -> Drawing:
     """Items (N, P, 2) as paths in the plane."""
-    captions = ("dot: where the path begins; grey behind it: the partner",)
+    captions = ("dot: where a path begins", f"grey behind a path: {FIRST}")
     return Drawing(lambda axes, shown: draw_tracks(axes, items[shown][:, None]), captions)
 
 

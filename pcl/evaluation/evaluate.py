@@ -3,25 +3,27 @@
 __all__ = ["evaluate"]
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pcl.data.manifest import Manifest
 from pcl.evaluation.baselines import Baselines, baselines_of
-from pcl.evaluation.blocks import encoded
-from pcl.evaluation.classification import classification_metrics
 from pcl.evaluation.comparison import chance_metrics, is_behind, sentence
+from pcl.evaluation.densities import add_densities
 from pcl.evaluation.drawing import Drawing
 from pcl.evaluation.embeddings import choose_embeddings
+from pcl.evaluation.features import features_of
 from pcl.evaluation.forms import forms_of
-from pcl.evaluation.labels import labels_figure
+from pcl.evaluation.labels import add_labels
+from pcl.evaluation.ranks import add_calibration
 from pcl.evaluation.result import Evaluation
-from pcl.evaluation.retrieval import RETRIEVALS, head_of, identity_of, retrieval_metrics, retrieval_ranks, row_of
+from pcl.evaluation.retrieval import RETRIEVALS, both_ranks, head_of, identity_of, retrieval_metrics, row_of
 from pcl.evaluation.retrieved import retrieved_figure
 from pcl.evaluation.splits import EvaluationOptions, Splits, read_arrays
 from pcl.model import PairModel
+from pcl.storage.place import Place
+from pcl.tilting import embeddings_of
 
 Drawings = Callable[[Splits], tuple[Drawing, Drawing]]
 Addition = Callable[[Evaluation, PairModel, Splits], None]
@@ -30,7 +32,7 @@ Addition = Callable[[Evaluation, PairModel, Splits], None]
 @torch.no_grad()
 def evaluate(
     model: PairModel,
-    root: Path,
+    root: Place,
     manifest: Manifest,
     split: str,
     options: EvaluationOptions,
@@ -58,10 +60,14 @@ def evaluate(
     splits = _encoded_split(model, root, manifest, split, options)
     result = Evaluation()
     # the first components of a feature map are the embedding, whatever the tilting; cosine has normalised it
-    dim = splits.features[0].shape[1] - (2 if model.tilting == "squared_distance" else 0)
-    known = baselines_of(splits, forms or forms_of(manifest), dim) if options.baselines else None
+    dim = embeddings_of(splits.features[0], model.tilting).shape[1]
+    forms = forms or forms_of(manifest)
+    known = baselines_of(splits, forms, dim) if options.baselines else None
     result.notes += known.notes if known else ()
     _add_retrieval(result, splits, known)
+    add_densities(result, splits, model.temperature(), known)
+    if options.calibration:
+        add_calibration(result, model, splits, forms)
     has_labels = manifest.arrays["v"].statistics == "counts"
     if options.num_examples:
         meanings = [manifest.arrays[name].meaning for name in "uv"]
@@ -73,40 +79,39 @@ def evaluate(
             splits.items, embeddings, options.num_embeddings, drawings(splits), labels=has_labels
         )
     if has_labels:
-        _add_labels(result, model, splits, drawings, known)
+        add_labels(result, model, splits, drawings, known)
     if add is not None:
         add(result, model, splits)
     return result
 
 
-def _encoded_split(model: PairModel, root: Path, manifest: Manifest, split: str, options: EvaluationOptions) -> Splits:
+def _encoded_split(model: PairModel, root: Place, manifest: Manifest, split: str, options: EvaluationOptions) -> Splits:
     number = manifest.num_pairs(split)
     kept = torch.arange(min(number, options.max_pairs or number))
     arrays = read_arrays(root, manifest, split, dict.fromkeys(manifest.arrays, kept))
-    u, v = arrays["u"], arrays["v"]
-    features_u = encoded(model.features_u, u, options.block_pairs, u[:1].nbytes)
-    features_v = encoded(model.features_v, v, options.block_pairs, u[:1].nbytes)
-    return Splits(root, manifest, split, arrays, (features_u, features_v), options)
+    features = features_of(model, (arrays["u"], arrays["v"]), options.block_pairs, options.parts)
+    return Splits(root, manifest, split, arrays, features, options)
 
 
 def _add_retrieval(result: Evaluation, splits: Splits, known: Baselines | None) -> None:
     """Score retrieval in both directions: what is learned, what needs no learning, and chance."""
-    ids, options = [identity_of(part) for part in splits.items], splits.options
+    ids, options = (identity_of(splits.items[0]), identity_of(splits.items[1])), splits.options
     table = [head_of(f"retrieval among {len(ids[0]):,} pairs", options.recall_at)]
+    result.metrics["num_pairs"] = float(len(ids[0]))
+    learned_ranks = both_ranks(*splits.features, *ids, options.block_pairs, options.parts)
+    known_features = known.features if known else {}
+    known_ranks = {
+        key: both_ranks(*features, *ids, options.block_pairs, options.parts) for key, features in known_features.items()
+    }
     for name, (query, candidate) in RETRIEVALS.items():
-        of = ids[query], ids[candidate]
-
-        def ranks_of(features: tuple[Tensor, Tensor], query: int = query, of: tuple[Tensor, Tensor] = of) -> Tensor:
-            return retrieval_ranks(features[query], features[1 - query], *of, options.block_pairs)
-
-        learned = ranks_of(splits.features)
+        of, learned = (ids[query], ids[candidate]), learned_ranks[query]
         metrics = retrieval_metrics(learned, options.recall_at)
         result.metrics |= {f"{name}_{key}": value for key, value in metrics.items()}
         table.append(row_of(_called(name, of[1]), metrics, options.recall_at))
         if known is None or not known.features:
             continue
-        for key, features in known.features.items():
-            ranks = ranks_of(features)
+        for key, both in known_ranks.items():
+            ranks = both[query]
             found = retrieval_metrics(ranks, options.recall_at)
             result.metrics |= {f"{key}_{name}_{metric}": value for metric, value in found.items()}
             table.append(row_of(f"{name}, {known.titles[key]}", found, options.recall_at))
@@ -114,7 +119,9 @@ def _add_retrieval(result: Evaluation, splits: Splits, known: Baselines | None) 
             if (k := next(behind, None)) is not None:
                 what, metric = f"R@{k} of {_spoken(name)}", f"recall@{k}"
                 result.notes.append(sentence(what, known.titles[key], metrics[metric], found[metric]))
-        table.append(row_of(f"{name}, chance", chance_metrics(*of, options.recall_at), options.recall_at))
+        chance = chance_metrics(*of, options.recall_at)
+        result.metrics |= {f"chance_{name}_{metric}": value for metric, value in chance.items()}
+        table.append(row_of(f"{name}, chance", chance, options.recall_at))
     result.tables.append(table)
 
 
@@ -126,31 +133,3 @@ def _called(name: str, candidate_ids: Tensor) -> str:
     """Return a direction, with the number of distinct candidates where some are equal."""
     num_distinct = int(candidate_ids.max()) + 1
     return name if num_distinct == len(candidate_ids) else f"{name} ({num_distinct:,} distinct candidates)"
-
-
-def _add_labels(
-    result: Evaluation, model: PairModel, splits: Splits, drawings: Drawings, known: Baselines | None
-) -> None:
-    """Score the label conditional, whose reference set is the labels with their frequency in training."""
-    counts, labels = splits.manifest.statistics["v"]["counts"], splits.arrays["v"]
-    prior = torch.tensor(counts, dtype=torch.float64).log()
-    conditional = model.conditional("v_given_u", torch.arange(len(counts)), prior)
-    log_probabilities = conditional.log_weights(splits.features[0])
-    metrics = classification_metrics(log_probabilities, labels)
-    result.metrics |= {f"label_{name}": value for name, value in metrics.items()}
-    table = [
-        ["label given u", "accuracy", "negative log-likelihood", "calibration error"],
-        ["learned conditional", *(f"{value:.4f}" for value in metrics.values())],
-    ]
-    if known is not None and known.labels is not None:
-        of_linear = (known.features["linear"][0] @ known.labels.T + prior).log_softmax(1)
-        found = classification_metrics(of_linear, labels)
-        result.metrics |= {f"linear_label_{name}": value for name, value in found.items()}
-        table.append(["linear discriminant", *(f"{value:.4f}" for value in found.values())])
-        hits, others = (table.argmax(1) == labels for table in (log_probabilities, of_linear))
-        if is_behind(hits, others, torch.arange(len(labels))):
-            what = "the accuracy of labels given u"
-            result.notes.append(sentence(what, "linear discriminant", metrics["accuracy"], found["accuracy"]))
-    result.tables.append(table)
-    scores: Tensor = splits.features[0] @ conditional.features.T
-    result.figures["labels.png"] = labels_figure(drawings(splits)[0], labels.long(), scores, log_probabilities)

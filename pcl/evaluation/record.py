@@ -6,8 +6,8 @@ while the next one is written. If the process is killed in the moment in which f
 they are uploaded a second time), the earlier metrics stay, and figures may already be the next ones: ``.draft`` says
 so, and evaluating again ends it.
 
-Its curves have event files of their own, in ``<run>/tensorboard/evaluation``, for TensorBoard follows only the newest
-event file of a folder: one in that of the training would hide what the training still writes.
+Its curves have event files of their own, in ``<run>/evaluations``, for TensorBoard follows only the newest event file
+of a folder: one in that of the training would hide what the training still writes.
 
 Evaluations come in any order of steps, and several at a time. TensorBoard draws the points of a curve in the order they
 come, and one with an earlier step makes it drop the later ones. So an evaluation writes a file of all points from its
@@ -17,10 +17,9 @@ of all evaluations that the files before it hold, since each of them leaves its 
 
 __all__ = ["save_evaluation"]
 
-import io
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,15 +29,19 @@ from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-unty
 
 from pcl.errors import DamagedDataError, printable
 from pcl.evaluation.embeddings import write_projector
+from pcl.evaluation.meanings import caption_of, meaning_of
+from pcl.evaluation.page import png_of
+from pcl.evaluation.report import REPORT, Card, report
 from pcl.evaluation.result import Evaluation
-from pcl.storage.events import EventFile, image, restart, scalar
+from pcl.storage.events import EventFile, Meaning, event_folder, image, restart, scalars
 from pcl.storage.place import Place, is_local, names, read_bytes, write_bytes
 from pcl.storage.stored import Count, Finite, read_sealed, sealed, write_json
 
-COMPLETE, DRAFT = "metrics.json", ".draft"
-SUFFIXES = (".json", ".png", ".nc")
+COMPLETE, DRAFT, OF_CHECKPOINT = "metrics.json", ".draft", "checkpoint_"
+SUFFIXES = (".json", ".png", ".nc", ".html")
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER_BYTES = 33
+MOST_FIGURES = 10  # of a tag, which is what TensorBoard keeps
 
 
 class Metrics(BaseModel):
@@ -50,8 +53,15 @@ class Metrics(BaseModel):
     step: Count
 
 
-def save_evaluation(result: Evaluation, run: Place, checkpoint: str, about: Mapping[str, Any], part: str = "") -> Place:
-    """Write metrics, figures, datasets, curves and embeddings, in place of an earlier evaluation of the checkpoint.
+def save_evaluation(
+    result: Evaluation,
+    run: Place,
+    checkpoint: str,
+    about: Mapping[str, Any],
+    part: str = "",
+    card: Card | None = None,
+) -> Place:
+    """Write metrics, figures, a page, datasets, curves and embeddings, in place of an earlier evaluation.
 
     Args:
         result: of the evaluation.
@@ -59,6 +69,7 @@ def save_evaluation(result: Evaluation, run: Place, checkpoint: str, about: Mapp
         checkpoint: its name.
         about: what was evaluated, with ``step``; it goes into ``metrics.json``.
         part: name of what was evaluated other than the whole test split, which has a folder and curves of its own.
+        card: what the page says of the model; None: its names alone.
 
     Returns:
         The folder of the evaluation.
@@ -67,14 +78,12 @@ def save_evaluation(result: Evaluation, run: Place, checkpoint: str, about: Mapp
         OSError: storage refuses; the evaluation is not complete then.
     """
     folder = run / "evaluations" / checkpoint / part if part else run / "evaluations" / checkpoint
-    draft, board, step = folder / DRAFT, run / "tensorboard" / "evaluation", int(about["step"])
+    draft, step = folder / DRAFT, int(about["step"])
+    board = event_folder(run / "evaluations", run / "tensorboard" / "evaluation")
     _remove(draft)
     try:
-        _write(result, draft, about)
-        EventFile(board, lambda: _events(run, step))
-        found, lines = _evaluations(run)
-        for line in lines:
-            print(printable(line), file=sys.stderr, flush=True)  # noqa: T201
+        _write(result, draft, about, card or Card(f"{run.name}, {checkpoint}"))
+        found = _drawn(run, board, step)
         if result.embeddings is not None and not part and all(one.step <= step for one in found if one.tag == "eval"):
             write_projector(board, step, result.embeddings)
     except BaseException:
@@ -84,16 +93,16 @@ def save_evaluation(result: Evaluation, run: Place, checkpoint: str, about: Mapp
     return folder
 
 
-def _write(result: Evaluation, folder: Place, about: Mapping[str, Any]) -> None:
-    """Write datasets, figures and, last, metrics."""
+def _write(result: Evaluation, folder: Place, about: Mapping[str, Any], card: Card) -> None:
+    """Write datasets, figures, the page and, last, metrics."""
     for name, dataset in result.datasets.items():
         with tempfile.TemporaryDirectory() as directory:
             dataset.to_netcdf(Path(directory) / name)
             write_bytes(folder / name, (Path(directory) / name).read_bytes())
-    for name, figure in result.figures.items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
-        write_bytes(folder / name, buffer.getvalue())
+    pictures = {name: png_of(figure, dpi=120) for name, figure in result.figures.items()}
+    for name, png in pictures.items():
+        write_bytes(folder / name, png)
+    write_bytes(folder / REPORT, report(result, card, pictures).encode())
     content = {**about, **{name: float(value) for name, value in result.metrics.items()}}
     write_json(folder / COMPLETE, sealed(content))
 
@@ -133,7 +142,7 @@ def _evaluations(run: Place) -> tuple[list[_Evaluation], list[str]]:
     Where one is about to take the place of another it is the one.
     """
     found, lines = [], []
-    for checkpoint in names(run / "evaluations"):
+    for checkpoint in (name for name in names(run / "evaluations") if name.startswith(OF_CHECKPOINT)):
         top = run / "evaluations" / checkpoint
         parts = [name for name in names(top) if "." not in name]
         for folder, tag in [(top, "eval"), *((top / part, f"eval_{part}") for part in parts)]:
@@ -157,16 +166,46 @@ def _read(folder: Place, tag: str, checkpoint: str) -> _Evaluation | None:
     return _Evaluation(step, tag, folder, read[0].model_extra or {})
 
 
-def _events(run: Place, first_step: int) -> Iterator[Event]:
-    """Yield the scalars and figures of every evaluation from a step on."""
+def _drawn(run: Place, board: Place, step: int) -> list[_Evaluation]:
+    """Write the curves from a step on, and return the evaluations that they are of."""
+    found, lines = list[_Evaluation](), list[str]()
+
+    def events() -> Iterator[Event]:
+        nonlocal found, lines
+        found, lines = _evaluations(run)
+        return _events(found, step)
+
+    EventFile(board, events)
+    for line in lines:
+        print(printable(line), file=sys.stderr, flush=True)  # noqa: T201
+    return found
+
+
+def _events(found: Sequence[_Evaluation], first_step: int) -> Iterator[Event]:
+    """Yield the scalars of every evaluation from a step on, and the figures of the newest of each tag."""
     yield restart(first_step)
-    for one in _evaluations(run)[0]:
-        if one.step >= first_step:
-            for name, value in one.content.items():
-                if isinstance(value, float):
-                    yield scalar(f"{one.tag}/{name}", value, one.step)
-            for name in names(one.folder):
-                if name.endswith(".png"):
-                    png = read_bytes(one.folder / name) or b""
-                    if png.startswith(PNG) and len(png) >= PNG_HEADER_BYTES:  # a damaged one stays out
-                        yield image(f"{one.tag}/{Path(name).stem}", png, one.step)
+    shown, explained = _with_figures(found), set[str]()
+    for one in (one for one in found if one.step >= first_step):
+        values = {f"{one.tag}/{name}": value for name, value in one.content.items() if isinstance(value, float)}
+        fresh = values.keys() - explained
+        explained |= fresh
+        yield scalars(values, one.step, {name: meaning_of(name.removeprefix(f"{one.tag}/")) for name in fresh})
+        if str(one.folder) in shown:
+            yield from _images(one)
+
+
+def _with_figures(found: Sequence[_Evaluation]) -> set[str]:
+    """Return the folders of the newest evaluations of each tag, whose figures are drawn: TensorBoard shows no more."""
+    of_tag: dict[str, list[str]] = {}
+    for one in found:
+        of_tag.setdefault(one.tag, []).append(str(one.folder))
+    return {folder for folders in of_tag.values() for folder in folders[-MOST_FIGURES:]}
+
+
+def _images(one: _Evaluation) -> Iterator[Event]:
+    for name in names(one.folder):
+        if name.endswith(".png"):
+            png = read_bytes(one.folder / name) or b""
+            if png.startswith(PNG) and len(png) >= PNG_HEADER_BYTES:  # a damaged one stays out
+                meaning = Meaning(Path(name).stem.replace("_", " "), caption_of(name))
+                yield image(f"{one.tag}/{Path(name).stem}", png, one.step, meaning)

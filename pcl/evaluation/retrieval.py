@@ -9,14 +9,18 @@ and **ties count against the model**:
 Shapes: N pairs, F features.
 """
 
-__all__ = ["RETRIEVALS", "head_of", "identity_of", "retrieval_metrics", "retrieval_ranks", "row_of"]
+__all__ = ["RETRIEVALS", "both_ranks", "head_of", "identity_of", "retrieval_metrics", "retrieval_ranks", "row_of"]
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from pcl.evaluation.parts import HERE, Parts
+from pcl.evaluation.stripes import Distinct, Scores, num_behind
+
+MOST_PAIRS = 8192
 RETRIEVALS = {"v_given_u": (0, 1), "u_given_v": (1, 0)}
 """The places of the query and of the candidates in (u, v), by direction."""
 
@@ -56,40 +60,29 @@ def identity_of(items: Tensor) -> Tensor:
     return torch.tensor([numbers.setdefault(digest, len(numbers)) for digest in digests])
 
 
-def _relevance(query_ids: Tensor, candidate_ids: Tensor) -> Callable[[slice, slice], Tensor]:
-    """Return what tells, for a block of queries and candidates, which values occur as a pair."""
+def both_ranks(
+    features_u: Tensor,
+    features_v: Tensor,
+    ids_u: Tensor,
+    ids_v: Tensor,
+    block_pairs: int = MOST_PAIRS,
+    parts: Parts = HERE,
+) -> tuple[Tensor, Tensor]:
+    """Return the rank of every query's best relevant candidate, from 1: of v given u, and of u given v.
 
-    def equal(rows: slice, columns: slice) -> Tensor:
-        same_query = query_ids[rows, None] == query_ids[None, columns]
-        return same_query | (candidate_ids[rows, None] == candidate_ids[None, columns])
-
-    if any(len(torch.unique(ids)) == len(ids) for ids in (query_ids, candidate_ids)):
-        return equal  # enough, and cheaper, where one side has no duplicates
-    num_ids = int(candidate_ids.max()) + 1
-    pairs = torch.unique(query_ids * num_ids + candidate_ids)
-
-    def listed(rows: slice, columns: slice) -> Tensor:
-        wanted = query_ids[rows, None] * num_ids + candidate_ids[None, columns]
-        nearest: Tensor = pairs[torch.searchsorted(pairs, wanted).clamp(max=len(pairs) - 1)]
-        return nearest == wanted
-
-    return listed
-
-
-def retrieval_ranks(
-    queries: Tensor, candidates: Tensor, query_ids: Tensor, candidate_ids: Tensor, block_pairs: int = 2048
-) -> Tensor:
-    """Return the rank of every query's best relevant candidate, from 1; query i and candidate i are a pair.
+    One pass over the scores of distinct items gives both. Blocks that hold pairs are formed once more before, alike,
+    so that what a score is compared with is the very number that stands among them.
 
     Args:
-        queries: feature maps, shape (N, F).
-        candidates: feature maps of their partners, shape (N, F).
-        query_ids: ``identity_of`` the queries, shape (N,).
-        candidate_ids: ``identity_of`` the candidates, shape (N,).
-        block_pairs: queries and candidates scored at a time.
+        features_u: feature maps of u, shape (N, F).
+        features_v: feature maps of their partners v, shape (N, F).
+        ids_u: ``identity_of`` u, shape (N,): equal items have equal feature maps.
+        ids_v: ``identity_of`` v, shape (N,).
+        block_pairs: distinct items of each that are scored at a time, at most.
+        parts: where stripes of the scores are computed.
 
     Returns:
-        Integers of shape (N,).
+        Integers of shape (N,) each.
 
     Raises:
         ValueError: the lengths differ.
@@ -99,29 +92,36 @@ def retrieval_ranks(
 
     Example:
         >>> e, i = torch.eye(3), torch.arange(3)
-        >>> retrieval_ranks(e, e, i, i), retrieval_ranks(e, torch.ones(3, 3), i, i)
-        (tensor([1, 1, 1]), tensor([3, 3, 3]))
+        >>> both_ranks(e, e, i, i), both_ranks(e, torch.ones(3, 3), i, i)[0]
+        ((tensor([1, 1, 1]), tensor([1, 1, 1])), tensor([3, 3, 3]))
     """
-    if not len(queries) == len(candidates) == len(query_ids) == len(candidate_ids):
+    if not len(features_u) == len(features_v) == len(ids_u) == len(ids_v):
         raise ValueError(
-            f"{len(queries)} queries, {len(candidates)} candidates, {len(query_ids)} and {len(candidate_ids)} ids: "
-            "query i and candidate i are a pair, so the counts must be equal"
+            f"{len(features_u)} u, {len(features_v)} v, {len(ids_u)} and {len(ids_v)} ids: u and v of the same row are "
+            "a pair, so the counts must be equal"
         )
+    u, v = Distinct.of(features_u, ids_u), Distinct.of(features_v, ids_v)
+    scores = Scores.of(u, v, block_pairs, parts.device)
+    behind = num_behind(scores, (u.number, v.number), parts)
+    ranks = [
+        (1 + len(ids_u) - relevant - found).long()
+        for relevant, found in zip(_num_relevant(scores, u, v), behind, strict=True)
+    ]
+    return ranks[0][u.place], ranks[1][v.place]
 
-    relevance = _relevance(query_ids, candidate_ids)
 
-    def blocks(rows: slice) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(candidates), block_pairs):
-            columns = slice(start, start + block_pairs)
-            yield queries[rows] @ candidates[columns].T, relevance(rows, columns)
+def _num_relevant(scores: Scores, u: Distinct, v: Distinct) -> tuple[Tensor, Tensor]:
+    """Return how many candidates are relevant, of every distinct u and of every distinct v."""
+    rows, columns = torch.from_numpy(scores.rows), torch.from_numpy(scores.columns)
+    of_u = torch.zeros_like(u.number).index_add_(0, rows, v.number[columns])
+    return of_u, torch.zeros_like(v.number).index_add_(0, columns, u.number[rows])
 
-    ranks = []
-    for start in range(0, len(queries), block_pairs):
-        rows = slice(start, start + block_pairs)
-        best = torch.stack([s.masked_fill(~relevant, -torch.inf).amax(1) for s, relevant in blocks(rows)]).amax(0)
-        ahead = torch.stack([(~(s < best[:, None]) & ~relevant).sum(1) for s, relevant in blocks(rows)]).sum(0)
-        ranks.append(1 + ahead)
-    return torch.cat(ranks)
+
+def retrieval_ranks(
+    queries: Tensor, candidates: Tensor, query_ids: Tensor, candidate_ids: Tensor, block_pairs: int = MOST_PAIRS
+) -> Tensor:
+    """Return the ranks of one direction alone, see ``both_ranks``."""
+    return both_ranks(queries, candidates, query_ids, candidate_ids, block_pairs)[0]
 
 
 def retrieval_metrics(ranks: Tensor, recall_at: Sequence[int]) -> dict[str, float]:

@@ -17,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pcl.evaluation.drawing import PLAIN, Drawing
+from pcl.evaluation.drawing import FIRST, PLAIN, Drawing
 from pcl.evaluation.retrieval import identity_of
 
 NUM_RETRIEVED = 5
@@ -49,8 +49,10 @@ def retrieved_figure(
     columns = 2 + min(NUM_RETRIEVED, *map(len, found.distinct))
     width = 1.6 * columns
     titles = [_wrap(title, width) for title in _titles(meanings, [len(part) for part in found.distinct])]
-    captions = dict.fromkeys([*drawings[0].captions, *drawings[1].captions])
-    caption = _wrap("; ".join(["framed: a partner of the query", *captions]), width)
+    chosen = [found.spread(query, count) for query, count in enumerate(counts)]
+    is_framed = any(found.of(query, i, columns - 2)[1].any() for query in (0, 1) for i in chosen[query])
+    captions = dict.fromkeys(text.replace(FIRST, "the partner") for one in drawings for text in one.captions)
+    caption = _wrap("; ".join(["framed: a partner of the query"] * is_framed + [*captions]), width)
     heights = [
         ROW_INCHES * count + TITLE_INCHES + LINE_INCHES * title.count("\n")
         for count, title in zip(counts, titles, strict=True)
@@ -60,20 +62,18 @@ def retrieved_figure(
     for block, query, count, title in zip(blocks, (0, 1), counts, titles, strict=True):
         block.suptitle(title, fontsize=9)
         grid = block.subplots(count, columns, squeeze=False)
-        distinct = found.distinct[query]
-        chosen = distinct[torch.linspace(0, len(distinct) - 1, count).round().long()]
-        for axes, i in zip(grid, chosen.tolist(), strict=True):
+        for axes, i in zip(grid, chosen[query], strict=True):
             _draw_row(axes, found, query, i, drawings)
     figure.supxlabel(caption, fontsize=8)
     return figure
 
 
 def _titles(meanings: Sequence[str], numbers: Sequence[int]) -> list[str]:
-    """Return the name of each direction, what is retrieved by what, and of how many distinct candidates."""
-    names = [": ".join(filter(None, (x, re.split("[;:] ", text)[0]))) for x, text in zip("uv", meanings, strict=True)]
+    """Return the name of each direction, of how many distinct candidates the best are shown, and for what."""
+    clauses = (re.split("[;:] ", text)[0] for text in meanings)
+    what = [f"{name} ({clause})" if clause else name for name, clause in zip("uv", clauses, strict=True)]
     return [
-        f"{'vu'[query]} given {'uv'[query]}  ({names[query]} \N{RIGHTWARDS ARROW} {names[1 - query]}, "
-        f"{numbers[1 - query]:,} candidates)"
+        f"{'vu'[query]} given {'uv'[query]}: the best of {numbers[1 - query]:,} {what[1 - query]} for a {what[query]}"
         for query in range(2)
     ]
 
@@ -94,6 +94,12 @@ class _Retrieval:
     def distinct(self) -> list[Tensor]:
         """The first item of every number, of u and of v."""
         return [_first_of_each(part) for part in self.ids]
+
+    def spread(self, query: int, number: int) -> list[int]:
+        """Return so many of the distinct queries, evenly spread."""
+        part = self.distinct[query]
+        found: list[int] = part[torch.linspace(0, len(part) - 1, number).round().long()].tolist()
+        return found
 
     def of(self, query: int, item: int, most: int) -> tuple[Tensor, Tensor, int]:
         """Return the best candidates of a query, which of them are partners, and the rank of the best partner."""

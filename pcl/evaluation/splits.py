@@ -7,7 +7,6 @@ __all__ = ["EvaluationOptions", "Splits", "read_arrays"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,13 @@ import torch
 from torch import Tensor
 
 from pcl.data.loader import iterate_split
-from pcl.data.manifest import Manifest
+from pcl.data.manifest import ArrayInfo, Manifest
+from pcl.evaluation.blocks import room
+from pcl.evaluation.parts import HERE, Parts
+from pcl.storage.place import Place
 
 
-def read_arrays(root: Path, manifest: Manifest, split: str, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def read_arrays(root: Place, manifest: Manifest, split: str, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read arrays of a split straight to their place: nothing is held twice.
 
     Args:
@@ -31,9 +33,7 @@ def read_arrays(root: Path, manifest: Manifest, split: str, kept: Mapping[str, T
         DamagedDataError: a shard differs from its manifest.
     """
     infos = {name: manifest.arrays[name] for name in kept}
-    found = {
-        name: torch.from_numpy(np.empty((len(kept[name]), *info.shape), info.dtype)) for name, info in infos.items()
-    }
+    found = {name: room((len(kept[name]), *info.shape), _dtype(info)) for name, info in infos.items()}
     last = max((int(indices[-1]) for indices in kept.values() if len(indices)), default=-1)
     first = 0
     for record in iterate_split(root, manifest, split, list(kept)):
@@ -47,6 +47,10 @@ def read_arrays(root: Path, manifest: Manifest, split: str, kept: Mapping[str, T
     return found
 
 
+def _dtype(info: ArrayInfo) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, info.dtype)).dtype
+
+
 @dataclass(frozen=True)
 class EvaluationOptions:
     """How an evaluation is done.
@@ -57,11 +61,14 @@ class EvaluationOptions:
         max_pairs: the first pairs only; 0: all.
         num_examples: queries of each direction that are drawn with what they retrieve; 0: none.
         num_embeddings: pairs whose embeddings are kept; 0: none.
+        calibration: pairs whose truths are ranked among draws from the learned conditionals; 0: none.
+        label: whose draws are shown, where v are labels; None: 7, as in the paper, where there are more, else the last.
         baselines: whether what needs no learning stands beside what is learned.
         loss: that the model was trained with, for its closed form.
         weights: of the conditional loss, (lambda_u, lambda_v).
         own: settings of what this kind of pairs adds, its section ``evaluation.<name>``.
         about: of the model, for files that travel: experiment hash, checkpoint, seeds.
+        parts: where its parts are computed.
     """
 
     recall_at: Sequence[int] = (1, 5, 10)
@@ -69,11 +76,14 @@ class EvaluationOptions:
     max_pairs: int = 0
     num_examples: int = 0
     num_embeddings: int = 0
+    calibration: int = 0
+    label: int | None = None
     baselines: bool = True
     loss: str = "conditional"
     weights: Sequence[float] = (1.0, 1.0)
     own: Any = None
     about: Mapping[str, str | int] = field(default_factory=dict)
+    parts: Parts = HERE
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ class Splits:
         options: of the evaluation.
     """
 
-    root: Path
+    root: Place
     manifest: Manifest
     split: str
     arrays: Mapping[str, Tensor]

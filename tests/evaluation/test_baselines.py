@@ -113,6 +113,7 @@ def network(num_components):
     return nn.Sequential(*layers)
 
 
+@pytest.mark.long
 def test_learning_finds_what_a_linear_map_cannot(tmp_path):
     u, v = nonlinear_pairs()
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pcl.evaluation.drawing import by_form, images
+from pcl.evaluation.drawing import FIRST, by_form, images, vectors
 from pcl.evaluation.embeddings import _sprite, choose_embeddings
 from pcl.evaluation.written import drawn_text, fitted_text, text_of
 
@@ -28,6 +28,23 @@ def drawn(drawing, number):
 def stored(*sentences):
     rows = [sentence.encode()[:LENGTH].ljust(LENGTH, b"\0") for sentence in sentences]
     return torch.from_numpy(np.stack([np.frombuffer(row, np.uint8) for row in rows]))
+
+
+@pytest.mark.parametrize("shape", [(1,), (5,), (2, 40)])
+def test_vectors_have_axes_and_say_only_what_is_there(shape):
+    items = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    drawing, components = vectors(items), items[0].numel()
+    axes = drawn(drawing, 3)
+    for number, (axis, item) in enumerate(zip(axes, items, strict=True)):
+        np.testing.assert_array_equal(axis.lines[-1].get_ydata(), item.flatten())
+        assert len(axis.lines) == 1 + (number > 0)
+        assert axis.get_xticks().tolist() == sorted({0, components - 1})
+        assert axis.get_ylim() == axes[0].get_ylim()
+    assert [float(tick.get_text().replace("\N{MINUS SIGN}", "-")) for tick in axes[0].get_yticklabels()] == [
+        pytest.approx(float(edge), rel=0.01) for edge in (items.min(), items.max())
+    ]
+    what = "value" if components == 1 else "line"
+    assert drawing.captions == (f"{what}s over the number of the component", f"grey behind a {what}: {FIRST}")
 
 
 @pytest.mark.parametrize("channels", [3, 4])

@@ -7,6 +7,7 @@ from pcl.config.load import load_config
 from pcl.data.loader import iterate_split
 from pcl.encoders.build import build_model
 from pcl.evaluation.evaluate import evaluate
+from pcl.evaluation.meanings import meaning_of
 from pcl.evaluation.splits import EvaluationOptions
 from pcl.gaussian import GaussianProcessPair, optimal_encoders, relative_error
 from pcl.problems.gaussian_process.theory_gap import closed_form_means
@@ -49,10 +50,16 @@ def test_digits_have_labels_retrieval_and_a_figure(mnist_root, tmp_path):
     nll = torch.nn.functional.nll_loss(log_probabilities, labels).item()
     assert result.metrics["label_accuracy"] == pytest.approx(accuracy)
     assert result.metrics["label_negative_log_likelihood"] == pytest.approx(nll, rel=1e-5)
-    assert set(result.figures) == {"labels.png"}
+    assert not [name for name in result.metrics if not meaning_of(name).text], "a stranger is told what each is"
+    seven = meaning_of("given_label_7_right_share")
+    assert seven.title == "given label 7: right share"
+    assert seven.text == "Weight of the items that have the label, in u given label 7: 1 is perfect."
+    assert set(result.figures) == {"labels.png", "given_label.png"}
     few = evaluated("mnist", model, tmp_path, manifest, max_pairs=3, num_examples=2, num_embeddings=2)
     assert 0 <= few.metrics["v_given_u_recall@1"] <= 1
-    assert set(few.figures) == {"labels.png", "retrieved.png"}
+    assert few.metrics["num_pairs"] == 3
+    assert few.metrics["chance_u_given_v_median_rank"] == 2  # metrics can be read without the table
+    assert set(few.figures) == {"labels.png", "given_label.png", "retrieved.png"}
     numbers = [str(label) for label in labels[:2].tolist()]
     head, *rows = few.embeddings.metadata
     assert (head[0], head[-1]) == ("modality", "label")
@@ -70,6 +77,7 @@ def test_digits_have_labels_retrieval_and_a_figure(mnist_root, tmp_path):
         ("conditional", "inner_product", (1, 1), {"learned", "plug_in", "closed_form"}),
         ("conditional", "squared_distance", (0.5, 1.5), {"learned", "plug_in", "closed_form"}),
         ("joint", "squared_distance", (1, 1), {"learned", "plug_in", "closed_form"}),
+        ("conditional", "potentials", (2, 0), {"learned", "plug_in", "closed_form"}),
         ("conditional_mmd", "inner_product", (1, 1), {"learned", "plug_in"}),
         ("conditional", "cosine", (1, 1), {"learned", "plug_in"}),
     ],
@@ -82,10 +90,11 @@ def test_gaussian_pairs_are_compared_with_what_is_known(make_shards, loss, tilti
     result = evaluated("gaussian_process", model, root, manifest, **settings)
     u, v = (part[:2] for part in next(iterate_split(root, manifest, "test")))
     with torch.no_grad():
-        points = torch.cat([model.encode_u(u), model.encode_v(v)])
+        points = torch.cat([model.encode_u(u), model.encode_v(v)])[:, :5]  # without potentials
     if tilting == "cosine":
         points = torch.nn.functional.normalize(points)
     torch.testing.assert_close(result.embeddings.points, points)
+    assert not [name for name in result.metrics if not meaning_of(name).text], "a stranger is told what each is"
     names = {key.split("_relative_error_")[0] for key in result.metrics if "_relative_error_" in key}
     assert names == rows
     assert 0 < result.metrics["plug_in_relative_error_v_given_u"] < 1

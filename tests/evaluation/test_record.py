@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 from PIL import Image
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 
 import pcl.evaluation.record as record
@@ -18,14 +19,15 @@ from pcl.evaluation.drawing import images, numbers, paths, vectors
 from pcl.evaluation.embeddings import Embeddings, choose_embeddings
 from pcl.evaluation.record import save_evaluation
 from pcl.evaluation.result import Evaluation
+from pcl.storage.events import EventFile, scalars
 from pcl.storage.place import names, place
 from pcl.storage.stored import sealed
-from pcl.train.tensorboard import Journal
+from pcl.train.tensorboard import MEANINGS, Journal
 from tests.processes import new_processes
 from tests.s3 import s3_server
 from tests.train.board import Board
 
-RUN, BOARD = "a", "a/tensorboard/evaluation"
+RUN, BOARD = "a", "a/evaluations"
 
 
 def result(value, *, figure=False, embeddings=None):
@@ -55,13 +57,25 @@ def test_curves_are_in_the_order_of_steps_whatever_the_order_of_evaluations(tmp_
             assert board.reload().curve(BOARD, "eval/recall") == curve(sorted(order[:done]))
 
 
+def test_a_file_of_curves_holds_no_more_figures_than_tensorboard_shows(tmp_path):
+    steps = range(10, 130, 10)
+    for step in reversed(steps):  # as the head does them: each writes the points of all that are newer
+        save(tmp_path, step, figure=True)
+    file = sorted((tmp_path / BOARD).glob("events*"))[-1]
+    events = [value for event in LegacyEventFileLoader(str(file)).Load() for value in event.summary.value]
+    assert [value.tag for value in events].count("eval/recall") == len(steps)
+    assert [value.tag for value in events].count("eval/picture") == record.MOST_FIGURES == 10
+    assert sum(value.metadata.display_name != "" for value in events if value.tag == "eval/recall") == 1
+    assert Board(tmp_path).reload().curve(BOARD, "eval/recall") == curve(steps)
+
+
 def test_a_second_evaluation_replaces_the_first(tmp_path):
     for step in (10, 20, 30):
         save(tmp_path, step, figure=True)
     board = Board(tmp_path)
     assert board.image_steps(BOARD, "eval/picture") == [10, 20, 30]
     folder = save(tmp_path, 20, value=0.5)
-    assert sorted(path.name for path in folder.iterdir()) == ["metrics.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["metrics.json", "report.html"]
     for shown in (board.reload(), Board(tmp_path)):
         assert shown.curve(BOARD, "eval/recall") == [(10, 0.01), (20, 0.5), (30, 0.03)]
         assert shown.image_steps(BOARD, "eval/picture")[-1] == 30
@@ -88,17 +102,46 @@ def test_parts_have_folders_and_curves_of_their_own(tmp_path):
     assert board.curve(BOARD, "eval_train_first/recall") == [(10, 0.9)]
 
 
+def test_tensorboard_shows_a_run_and_its_evaluations_by_short_names_and_says_what_curves_mean(tmp_path):
+    Journal(tmp_path / RUN, 0, 100, {}).log(10, {"loss": 0.5, "own": 1.0})
+    save(tmp_path, 10, figure=True)
+    save(tmp_path, 10, value=0.9, part="train_first")
+    board = Board(tmp_path).multiplexer
+    assert sorted(board.Runs()) == [RUN, BOARD]
+
+    def told(run, tag):
+        metadata = board.SummaryMetadata(run, tag)
+        return metadata.display_name, metadata.summary_description
+
+    assert told(RUN, "train/loss") == ("loss", MEANINGS["train/loss"].text)
+    assert told(RUN, "train/own") == ("train/own", "")
+    assert told(BOARD, "eval/recall") == ("recall", "")
+    assert told(BOARD, "eval/picture") == ("picture", "picture")
+
+
+def test_the_curves_of_a_run_of_an_earlier_version_go_on_where_they_lie(tmp_path):
+    training, evaluations = tmp_path / RUN / "tensorboard", tmp_path / RUN / "tensorboard" / "evaluation"
+    EventFile(training, lambda: [scalars({"train/loss": 0.01}, 10)])
+    EventFile(evaluations, lambda: [scalars({"eval/recall": 0.01}, 10)])
+    Journal(tmp_path / RUN, 10, 100, {}).log(20, {"loss": 0.02})
+    save(tmp_path, 20)
+    board = Board(tmp_path)
+    assert sorted(board.multiplexer.Runs()) == ["a/tensorboard", "a/tensorboard/evaluation"]
+    assert board.curve("a/tensorboard", "train/loss") == board.curve("a/tensorboard/evaluation", "eval/recall")
+    assert board.curve("a/tensorboard", "train/loss") == [(10, 0.01), (20, 0.02)]
+
+
 def test_training_and_evaluations_do_not_hide_each_other(tmp_path):
     journal = Journal(tmp_path / RUN, 0, 100, {"seed": 0})
     board = Board(tmp_path)
     for step in (10, 20, 30):
         journal.log(step, {"loss": step / 1000})
         save(tmp_path, step)
-        assert board.reload().curve("a/tensorboard", "train/loss") == curve(range(10, step + 1, 10))
+        assert board.reload().curve("a", "train/loss") == curve(range(10, step + 1, 10))
         assert board.curve(BOARD, "eval/recall") == curve(range(10, step + 1, 10))
 
 
-@pytest.mark.parametrize("refused", range(5))
+@pytest.mark.parametrize("refused", range(6))
 def test_storage_that_refuses_leaves_the_earlier_evaluation_as_it_was(tmp_path, monkeypatch, refused):
     """Whichever write is the first to be refused, before files are put in place."""
     found = {step: result(0.5, figure=True) for step in (1, 2)}
@@ -108,7 +151,7 @@ def test_storage_that_refuses_leaves_the_earlier_evaluation_as_it_was(tmp_path, 
     about, run = {"step": 10, "split": "test"}, tmp_path / RUN
     folder = save_evaluation(found[1], run, "checkpoint_00000010", about)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert sorted(before) == ["field.nc", "metrics.json", "picture.png"]
+    assert sorted(before) == ["field.nc", "metrics.json", "picture.png", "report.html"]
     left, real = [refused], record.write_bytes
 
     def write(path, content):
@@ -126,7 +169,8 @@ def test_storage_that_refuses_leaves_the_earlier_evaluation_as_it_was(tmp_path, 
             save_evaluation(found[2], run, "checkpoint_00000010", about)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     save_evaluation(found[2], run, "checkpoint_00000010", about)
-    assert sorted(path.name for path in folder.iterdir()) == ["field.nc", "metrics.json", "other.png", "picture.png"]
+    after = sorted(path.name for path in folder.iterdir())
+    assert after == ["field.nc", "metrics.json", "other.png", "picture.png", "report.html"]
 
 
 def test_the_mark_is_put_in_place_last(tmp_path, monkeypatch):
@@ -142,7 +186,7 @@ def test_the_mark_is_put_in_place_last(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", replace)
     save(tmp_path, 10, value=0.25, figure=True)
-    assert moved == ["picture.png", "metrics.json"]
+    assert moved == ["picture.png", "report.html", "metrics.json"]
     assert json.loads((folder / "metrics.json").read_text())["recall"] == 0.25
 
 
@@ -152,7 +196,7 @@ def test_a_draft_that_a_killed_process_left_is_replaced(tmp_path):
     (draft / "old.png").write_bytes(b"half")
     (draft / "metrics.json").write_bytes(b"{")
     folder = save(tmp_path, 10)
-    assert sorted(path.name for path in folder.iterdir()) == ["metrics.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["metrics.json", "report.html"]
 
 
 DAMAGES = {
@@ -205,7 +249,7 @@ def test_datasets_and_figures_are_written_whole(tmp_path):
     found = result(0.5, figure=True)
     found.datasets["field.nc"] = xr.Dataset({"x": ("t", np.arange(3.0))}, attrs={"checkpoint": "c"})
     folder = save_evaluation(found, tmp_path / RUN, "checkpoint_00000010", {"step": 10})
-    assert sorted(path.name for path in folder.iterdir()) == ["field.nc", "metrics.json", "picture.png"]
+    assert sorted(path.name for path in folder.iterdir()) == ["field.nc", "metrics.json", "picture.png", "report.html"]
     with xr.open_dataset(folder / "field.nc") as again:
         assert again.x.values.tolist() == [0, 1, 2]
     with Image.open(folder / "picture.png") as picture:
@@ -251,10 +295,10 @@ def test_an_evaluation_in_s3_is_the_same(s3, tmp_path):
             figure=True,
             embeddings=chosen_of(items, embeddings),
         )
-        assert names(folder) == ["metrics.json", "picture.png"]
+        assert names(folder) == ["metrics.json", "picture.png", "report.html"]
     copied = tmp_path / BOARD
     copied.mkdir(parents=True)
-    for name in names(storage / BOARD):
+    for name in (name for name in names(storage / BOARD) if "." in name):
         (copied / name).write_bytes((storage / BOARD / name).read_bytes())
     board = Board(tmp_path)
     assert board.curve(BOARD, "eval/recall") == curve([10, 20])

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcl.evaluation.retrieval import identity_of, retrieval_metrics, retrieval_ranks
+from pcl.evaluation.retrieval import both_ranks, identity_of, retrieval_metrics, retrieval_ranks
 
 
 def brute_force_ranks(queries, candidates, query_values, candidate_values):
@@ -23,20 +23,23 @@ def brute_force_ranks(queries, candidates, query_values, candidate_values):
 
 @st.composite
 def problems(draw):
-    """Whole numbers: ties are exact, and values repeat on both sides."""
+    """Whole numbers: ties are exact; values repeat on both sides, and equal ones have equal features."""
     num_pairs, dim = draw(st.integers(1, 12)), draw(st.integers(1, 3))
     values = [draw(st.lists(st.integers(0, 5), min_size=num_pairs, max_size=num_pairs)) for _ in range(2)]
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
-    features = [torch.randint(-2, 3, (num_pairs, dim), generator=generator).float() for _ in range(2)]
+    features = [torch.randint(-2, 3, (6, dim), generator=generator).float()[of] for of in values]
     return *features, *values
 
 
 @given(problems(), st.integers(1, 15))
 @settings(deadline=None, max_examples=300)
 def test_ranks_are_those_of_the_rule_for_any_block(problem, block_pairs):
-    queries, candidates, *values = problem
+    u, v, *values = problem
     ids = [identity_of(torch.tensor(side)) for side in values]
-    assert retrieval_ranks(queries, candidates, *ids, block_pairs).tolist() == brute_force_ranks(*problem)
+    v_given_u, u_given_v = both_ranks(u, v, *ids, block_pairs)
+    assert v_given_u.tolist() == brute_force_ranks(*problem)
+    assert u_given_v.tolist() == brute_force_ranks(v, u, *values[::-1])
+    assert retrieval_ranks(v, u, *ids[::-1], block_pairs).tolist() == u_given_v.tolist()
 
 
 def test_a_copy_of_the_answer_is_an_answer():
@@ -75,7 +78,7 @@ def test_scores_that_are_not_numbers_find_nothing(side):
 
 def test_pairs_need_as_many_of_each():
     ids = torch.arange(3)
-    with pytest.raises(ValueError, match="3 queries, 2 candidates, 3 and 2 ids"):
+    with pytest.raises(ValueError, match="3 u, 2 v, 3 and 2 ids"):
         retrieval_ranks(torch.eye(3), torch.eye(3)[:2], ids, ids[:2])
     with pytest.raises(ValueError, match="must be equal"):
         retrieval_ranks(torch.eye(3), torch.eye(3), ids, ids[:2])

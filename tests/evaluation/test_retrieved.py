@@ -52,6 +52,15 @@ def test_the_order_the_rank_and_the_frame_are_those_of_the_scores():
                 assert is_framed(axis) == (order[place] == i)
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_frames_are_spoken_of_where_there_are_some(is_there):
+    u, num = torch.arange(float(2 * NUM)).reshape(NUM, 2), NUM
+    features = torch.eye(num), torch.eye(num) * (1 if is_there else -1)  # the partner is the first, or the last
+    figure = retrieved_figure((u, u + 100), features, 3, (vectors(u), vectors(u + 100)))
+    assert any(is_framed(axis) for block in rows_of(figure) for row in block for axis in row[2:]) == is_there
+    assert ("framed" in figure.get_supxlabel()) == is_there
+
+
 def test_equal_candidates_are_one_and_every_partner_is_right():
     labels = torch.tensor([2, 0, 1, 0, 2, 1, 0, 0])
     pictures = random(4, 4)
@@ -120,7 +129,7 @@ def test_the_first_clause_of_a_meaning_is_the_title():
     drawings = vectors(items[0]), vectors(items[1])
     figure = retrieved_figure(items, (random(3), random(3)), 1, drawings, meanings)
     assert [block.get_suptitle() for block in figure.subfigs] == [
-        f"v given u  (u: currents \N{RIGHTWARDS ARROW} v: drifters, {NUM} candidates)",
-        f"u given v  (v: drifters \N{RIGHTWARDS ARROW} u: currents, {NUM} candidates)",
+        f"v given u: the best of {NUM} v (drifters) for a u (currents)",
+        f"u given v: the best of {NUM} u (currents) for a v (drifters)",
     ]
     assert figure.get_supxlabel().startswith("framed")
