@@ -3,17 +3,18 @@
 __all__ = ["content_of_array", "content_of_file"]
 
 import hashlib
-import os
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from pcl.data.source import Progress
+from pcl.errors import BadInputError, printable
 from pcl.problems.arrays.reading.address import Address
-from pcl.storage.stored import sha256
+from pcl.storage.inputs import Input
 
 PIECE_BYTES = 1 << 22
+NUM_READERS = 8  # of objects at a time: each is waited for
 
 
 def content_of_file(address: Address, progress: Progress) -> dict[str, Any]:
@@ -26,29 +27,32 @@ def content_of_file(address: Address, progress: Progress) -> dict[str, Any]:
         progress: shows how far it is.
     """
     path = address.path
-    if path.is_dir():
-        size, digest = _content_of_folder(path / address.name, progress)
+    if path.is_folder:
+        size, digest = _content_of_folder(path.below(address.name) if address.name else path, progress)
     else:
-        size, digest = path.stat().st_size, _content_of_one(path, progress)
+        size, digest = path.num_bytes, _content_of_one(path, progress)
     return {"name": path.name, "of": address.name, "bytes": size, "sha256": digest}
 
 
-def _content_of_one(path: Path, progress: Progress) -> str:
+def _content_of_one(path: Input, progress: Progress) -> str:
     found = hashlib.sha256()
-    with path.open("rb") as stream:
-        for _ in progress(range(0, path.stat().st_size, PIECE_BYTES), "piece"):
+    with path.held() as file, file.open("rb") as stream:
+        for _ in progress(range(0, path.num_bytes, PIECE_BYTES), "piece"):
             found.update(stream.read(PIECE_BYTES))
     return found.hexdigest()
 
 
-def _content_of_folder(folder: Path, progress: Progress) -> tuple[int, str]:
-    files = [Path(root) / name for root, _, names in os.walk(folder) for name in names]
-    kept = {path.relative_to(folder).as_posix(): path for path in files if _is_content(path.name)}
-    found, size = hashlib.sha256(), 0
-    for name in progress(sorted(kept), "file"):
-        found.update(f"{name}\0{sha256(kept[name])}\n".encode())
-        size += kept[name].stat().st_size
-    return size, found.hexdigest()
+def _content_of_folder(folder: Input, progress: Progress) -> tuple[int, str]:
+    if not folder.is_listed:
+        raise BadInputError(f"{printable(folder)}: what a store on the web holds cannot be listed: give a NetCDF file")
+    sizes = {name: size for name, size in folder.sizes().items() if _is_content(name.rpartition("/")[2])}
+    found, names = hashlib.sha256(), sorted(sizes)
+    with ThreadPoolExecutor(NUM_READERS if folder.is_remote else 1) as pool:
+        for first in progress(range(0, len(names), NUM_READERS), "block of files"):
+            some = names[first : first + NUM_READERS]
+            for name, digest in zip(some, pool.map(lambda one: folder.below(one).sha256(), some), strict=True):
+                found.update(f"{name}\0{digest}\n".encode())
+    return sum(sizes.values()), found.hexdigest()
 
 
 def _is_content(name: str) -> bool:

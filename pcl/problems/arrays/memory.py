@@ -8,6 +8,7 @@ import numpy as np
 
 from pcl.errors import BadInputError
 from pcl.problems.arrays.content import content_of_array
+from pcl.problems.arrays.coordinates import check_aligned, check_in_order, of_memory
 from pcl.problems.arrays.reading.stored import Held
 from pcl.problems.arrays.settings import ArraysSettings
 from pcl.problems.arrays.source import ArraysSource
@@ -18,7 +19,8 @@ class MemoryPairs(ArraysSource):
     """Pairs (u[i], v[i]) of two arrays in memory.
 
     Args:
-        u: items u, numbers of any kind, shape (n, ...).
+        u: items u, numbers of any kind, shape (n, ...); tables of pandas and arrays of xarray with coordinates must
+            agree in them.
         v: items v, shape (n, ...).
         form_u: what u are: ``numbers``, ``image``, ``labels`` or ``text``.
         form_v: what v are.
@@ -60,7 +62,11 @@ class MemoryPairs(ArraysSource):
             form_u=form_u, form_v=form_v, split=split, test_fraction=test_fraction, gap=gap, missing=missing
         )
         check_settings(settings)
-        held = {name: _array(name, one) for name, one in (("u", u), ("v", v), ("groups", groups), ("given", given))}
+        all_given = {"u": u, "v": v, "groups": groups, "given": given}
+        found = [one for name, array in all_given.items() if (one := of_memory(name, array)) is not None]
+        check_aligned(found, "pair them by position as arrays: u.to_numpy(), v.to_numpy()")
+        check_in_order(found if split == "order" else (), "take their order as it is: u.to_numpy(), v.to_numpy()")
+        held = {name: _array(name, one) for name, one in all_given.items()}
         hashed = (name for name, one in held.items() if one is not None and not one.dtype.hasobject)
         super().__init__(
             Held.of("u", held["u"]),

@@ -9,8 +9,8 @@ Shapes: n rows, one a pair.
 
 __all__ = ["ArraysSource", "arrays_source"]
 
+import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,16 +19,18 @@ from pcl.data.manifest import ArrayInfo
 from pcl.data.source import Arrays, Progress, Source, SourceContext, silently
 from pcl.errors import BadInputError, printable
 from pcl.problems.arrays.content import content_of_file
+from pcl.problems.arrays.coordinates import check_aligned, check_in_order
 from pcl.problems.arrays.forms import Items, items_of
 from pcl.problems.arrays.reading.address import find
-from pcl.problems.arrays.reading.opening import KINDS, open_array, read_whole
+from pcl.problems.arrays.reading.opening import KINDS, open_array
 from pcl.problems.arrays.reading.stored import Stored
 from pcl.problems.arrays.settings import ArraysSettings
 from pcl.problems.arrays.splits import NEITHER, TEST, TRAIN, describe_split, divide
-from pcl.problems.arrays.survey import Found, count_labels, measure, missing_rows
+from pcl.problems.arrays.survey import Found, count_labels, look_for_missing, measure
 
 MEGABYTE = 1e6
 MOST_NAMED = 8  # components in a note
+LEAST_LEFT = 4  # pairs, two in each split
 SMALL_LABELS = 256  # that one byte tells apart
 
 
@@ -48,6 +50,7 @@ class ArraysSource(Source):
         given: the split of every pair, shape (n,).
         memory_mb: that reading may fill, MB.
         progress: shows how far a long look is.
+        keys: what stands before the names of settings in messages.
 
     Raises:
         BadInputError: the arrays are no pairs, hold what cannot be learned from, or cannot be split.
@@ -67,7 +70,9 @@ class ArraysSource(Source):
         given: np.ndarray | None = None,
         memory_mb: float = float("inf"),
         progress: Progress = silently,
+        keys: str = "",
     ) -> None:
+        self.keys = keys
         self.settings, self.seed, self.files, self.name, self.memory_mb = settings, seed, dict(files), name, memory_mb
         self.items = {"u": items_of(u, settings.form_u), "v": items_of(v, settings.form_v)}
         if len(self.items["u"]) != len(self.items["v"]):
@@ -95,25 +100,46 @@ class ArraysSource(Source):
 
     def _missing(self, progress: Progress) -> np.ndarray:
         """Return the rows of which a value is NaN."""
-        missing = {name: missing_rows(items, progress) for name, items in self.items.items()}
-        for name, rows in missing.items():
-            if rows.any() and self.settings.missing == "refuse":
-                raise BadInputError(
-                    f"{self.items[name].stored.label} holds NaN in {int(rows.sum()):,} of {len(rows):,} rows, the "
-                    f"first is row {int(np.argmax(rows)):,}: fill them in, or leave these pairs out with "
-                    "data.arrays.missing=mask"
-                )
-        either: np.ndarray = missing["u"] | missing["v"]
+        found = {name: look_for_missing(items, progress) for name, items in self.items.items()}
+        either: np.ndarray = found["u"].rows | found["v"].rows
         self.num_missing = int(either.sum())
+        for name, missing in found.items():
+            if missing.always:
+                self._refuse_always(self.items[name], missing.always)
+        for name, missing in found.items():
+            if missing.rows.any() and self.settings.missing == "refuse":
+                left = len(either) - self.num_missing
+                leave_out = f"or leave these pairs out with {self.keys}missing=mask"
+                raise BadInputError(
+                    f"{self.items[name].stored.label} holds NaN in {int(missing.rows.sum()):,} of {len(either):,} "
+                    f"rows, the first is row {int(np.argmax(missing.rows)):,}: fill them in, "
+                    + (leave_out if left >= LEAST_LEFT else f"for {left:,} pairs lack no value")
+                )
         return either
+
+    def _refuse_always(self, items: Items, always: tuple[int, ...]) -> None:
+        """Refuse what no pair has, and no pair can be left out for."""
+        label, least = items.stored.label, f"{len(always):,} of {items.num_components:,} components of an item"
+        if len(always) == items.num_components:
+            raise BadInputError(f"{label} holds nothing but NaN: give another array")
+        remedy = "leave these columns out"
+        if len(items.stored.names) != items.num_components:
+            remedy = "fill them in, such as np.nan_to_num(x) or x.fillna(0)"
+            if items.form != "image":
+                remedy += ", or keep the others, such as x.reshape(len(x), -1)[:, kept]"
+        raise BadInputError(
+            f"{label} holds NaN in the same places of every row, {least} ({_components(items, always)}), as land in a "
+            f"field of the sea: {remedy}"
+        )
 
     def _check_splits(self, num_rows: int) -> None:
         for name, rows in self.rows.items():
             if len(rows) < 2:
-                why = f", {self.num_missing:,} of them with NaN" if self.num_missing else ""
+                why = f", and {self.num_missing:,} of all hold NaN" if self.num_missing else ""
+                fill = "fill values in, " if self.num_missing else ""
                 raise BadInputError(
-                    f"the {name} split has {len(rows)} of {num_rows:,} pairs{why}: it needs at least 2, give more "
-                    "pairs or choose another split, test_fraction or gap"
+                    f"the {name} split has {len(rows)} of {num_rows:,} pairs{why}: it needs at least 2, {fill}give "
+                    "more pairs or choose another split, test_fraction or gap"
                 )
 
     def _look(self, name: str, split: np.ndarray, progress: Progress) -> Found:
@@ -178,10 +204,13 @@ class ArraysSource(Source):
 
     def notes(self, record_pairs: int) -> list[str]:
         """Return what reading holds, which pairs are left out, and what never varies."""
-        lines = [
-            f"memory of a task: {self._bytes_of_reading() / MEGABYTE:.1f} MB of blocks of the files (at most "
-            f"build.memory_mb={self.memory_mb:g})"
-        ]
+        lines = []
+        if math.isfinite(self.memory_mb):
+            reading_mb = self._bytes_of_reading() / MEGABYTE
+            lines.append(
+                f"memory of a task beside that: {reading_mb:.1f} MB of blocks of the files (at most "
+                f"build.memory_mb={self.memory_mb:g})"
+            )
         if self.num_missing:
             lines.append(f"{self.num_missing:,} of {len(self.items['u']):,} pairs hold NaN and are left out")
         for name, found in self.found.items():
@@ -191,17 +220,21 @@ class ArraysSource(Source):
 
 
 def _named(items: Items, components: tuple[int, ...]) -> str:
-    """Return components by their names, or by their indices."""
+    """Return how many components there are of how many, and which."""
     if items.statistics != "component" or not items.shape:
         return "the training split"
+    return f"{len(components):,} of {items.num_components:,} components ({_components(items, components)})"
+
+
+def _components(items: Items, components: tuple[int, ...]) -> str:
+    """Return the first of some components by their names, or by their indices."""
     names = items.stored.names
     if len(names) != items.num_components:
         indices = (np.unravel_index(number, items.shape) for number in components[:MOST_NAMED])
         shown = [",".join(map(str, index)) for index in indices]
     else:
-        shown = [names[number] for number in components[:MOST_NAMED]]
-    more = ", ..." if len(components) > MOST_NAMED else ""
-    return f"{len(components):,} of {items.num_components:,} components ({'; '.join(shown)}{more})"
+        shown = [printable(names[number])[:50] for number in components[:MOST_NAMED]]
+    return "; ".join(shown) + (", ..." if len(components) > MOST_NAMED else "")
 
 
 def arrays_source(settings: ArraysSettings, context: SourceContext) -> ArraysSource:
@@ -224,38 +257,43 @@ def arrays_source(settings: ArraysSettings, context: SourceContext) -> ArraysSou
         most_bytes = context.memory_mb * MEGABYTE
         stored = {
             name: open_array(
-                named[name],
+                address,
                 settings.sample_dim,
-                is_raw=getattr(settings, f"form_{name}") in ("labels", "text"),
+                is_raw=getattr(settings, f"form_{name}", "labels") in ("labels", "text"),
                 most_bytes=most_bytes,
+                copies=context.copies,
             )
-            for name in ("u", "v")
+            for name, address in named.items()
         }
-        whole = partial(read_whole, dim=settings.sample_dim, most_bytes=most_bytes)
+        if settings.coordinates == "check":
+            found = [one for array in stored.values() if (one := array.coordinate()) is not None]
+            check_aligned(found, "pair them by position with data.arrays.coordinates=ignore")
+            check_in_order(found if settings.split == "order" else (), "give data.arrays.coordinates=ignore")
         return ArraysSource(
             stored["u"],
             stored["v"],
             settings,
             context.seed,
-            files=_contents(named, context.progress),
-            groups=whole(settings.groups) if settings.groups else None,
-            given=whole(settings.given) if settings.given else None,
+            files=_contents(named, context),
+            groups=stored["groups"].whole() if "groups" in stored else None,
+            given=stored["given"].whole() if "given" in stored else None,
             memory_mb=context.memory_mb,
             progress=context.progress,
+            keys="data.arrays.",
         )
     except BadInputError as error:
         raise BadInputError(printable(f"data.arrays: {error}")) from error
 
 
-def _contents(named: Mapping[str, str], progress: Progress) -> dict[str, Any]:
+def _contents(named: Mapping[str, str], context: SourceContext) -> dict[str, Any]:
     """Return what files hold, each looked at once."""
-    addresses = {name: find(address) for name, address in named.items()}
+    addresses = {name: find(address, context.copies) for name, address in named.items()}
     known: dict[Any, dict[str, Any]] = {}
     for address in addresses.values():
-        key = address if address.path.is_dir() else address.path
+        key = address if address.path.is_folder else address.path
         if key not in known:
-            known[key] = content_of_file(address, progress)
+            known[key] = content_of_file(address, context.progress)
     return {
-        name: known[address if address.path.is_dir() else address.path] | {"of": address.name}
+        name: known[address if address.path.is_folder else address.path] | {"of": address.name}
         for name, address in addresses.items()
     }

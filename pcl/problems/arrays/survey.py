@@ -6,7 +6,7 @@ file is cut into chunks, nor on the memory.
 Shapes: n rows, one a pair; an item has ``shape``.
 """
 
-__all__ = ["Found", "count_labels", "measure", "missing_rows"]
+__all__ = ["Found", "Missing", "count_labels", "look_for_missing", "measure"]
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,8 +42,21 @@ def _units(items: Items, progress: Progress) -> Iterator[range]:
         yield range(start, min(start + rows, len(items)))
 
 
-def missing_rows(items: Items, progress: Progress) -> np.ndarray:
-    """Rows of which a value is NaN: True there, shape (n,).
+@dataclass(frozen=True)
+class Missing:
+    """Where values are NaN.
+
+    Attributes:
+        rows: of which a value is NaN, True there, shape (n,).
+        always: components that are NaN in every row.
+    """
+
+    rows: np.ndarray
+    always: tuple[int, ...] = ()
+
+
+def look_for_missing(items: Items, progress: Progress) -> Missing:
+    """Find the values that are NaN.
 
     Args:
         items: of one modality.
@@ -52,19 +65,22 @@ def missing_rows(items: Items, progress: Progress) -> np.ndarray:
     Raises:
         BadInputError: a value is infinite.
     """
-    missing = np.zeros(len(items), bool)
+    rows, always = np.zeros(len(items), bool), np.ones(items.num_components if len(items) else 0, bool)
     if items.dtype.kind != "f":
-        return missing
+        return Missing(rows)
     for unit in _units(items, progress):
         values = items.read(unit.start, unit.stop).reshape(len(unit), -1)
-        if np.isfinite(values).all():
+        is_finite = np.isfinite(values)
+        if is_finite.all():
+            always[:] = False
             continue
         is_infinite = np.isinf(values).any(1)
         if is_infinite.any():
             row = unit.start + int(np.argmax(is_infinite))
             raise BadInputError(f"{items.stored.label} is infinite in row {row:,}: give finite numbers")
-        missing[unit.start : unit.stop] = np.isnan(values).any(1)
-    return missing
+        rows[unit.start : unit.stop] = ~is_finite.all(1)
+        always &= ~is_finite.any(0)
+    return Missing(rows, tuple(np.flatnonzero(always).tolist()))
 
 
 def measure(items: Items, is_train: np.ndarray, progress: Progress) -> Found:

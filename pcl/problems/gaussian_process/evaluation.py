@@ -18,6 +18,7 @@ from pcl.problems.gaussian_process.theory_gap import (
     pair_means,
     reference_errors,
 )
+from pcl.tilting import embeddings_of
 
 NUM_QUERIES = 1000  # of a conditional that has no closed form
 
@@ -38,7 +39,7 @@ def add_theory_gap(result: Evaluation, model: PairModel, splits: Splits) -> None
     if learned is not None:
         means["learned"] = learned
         loss, weights = splits.options.loss, splits.options.weights
-        dim = model.encode_u(splits.arrays["u"][:1]).shape[1]
+        dim = embeddings_of(splits.features[0], model.tilting).shape[1]
         if loss in ("conditional", "joint"):  # the optimum of an MMD loss is known only by minimisation
             means["closed form"] = closed_form_means(law, dim, loss, model.tilting, weights)
     errors = {

@@ -14,7 +14,7 @@ from pcl.problems.problem import Problem
 
 def make_source(settings: MnistSettings, context: SourceContext) -> Source:
     """Return the digits whose files lie in the folder of raw files."""
-    return MnistSource(context.root)
+    return MnistSource(context.root, copies=context.copies)
 
 
 def drawings(splits: Splits) -> tuple[Drawing, Drawing]:

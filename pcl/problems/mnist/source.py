@@ -4,7 +4,6 @@ __all__ = ["MnistSource", "parse_idx"]
 
 import hashlib
 import math
-import os
 import sys
 import urllib.request
 from http.client import HTTPException
@@ -17,6 +16,9 @@ from tqdm import tqdm
 from pcl.data.manifest import ArrayInfo
 from pcl.data.source import Arrays, Source
 from pcl.errors import BadInputError, DamagedDataError
+from pcl.storage.copies import Copies
+from pcl.storage.inputs import Input, input_at
+from pcl.storage.place import write_bytes
 from pcl.storage.stored import unzipped
 
 MIRRORS = (
@@ -57,15 +59,16 @@ def parse_idx(content: bytes) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _read(root: Path, name: str) -> bytes | None:
+def _read(root: Input, name: str) -> bytes | None:
     """Return the uncompressed content of a file that lies in root, gzipped or not."""
     _, md5, size = FILES[name]
-    for path in (root / name, root / f"{name}.gz"):
-        if path.is_file():
-            try:
-                content = unzipped(path, size) if path.suffix == ".gz" else _read_of_size(path, size)
-            except ValueError:
-                content = b""
+    for path in (root.below(name), root.below(f"{name}.gz")):
+        if path.exists and not path.is_folder:
+            with path.held() as file:
+                try:
+                    content = unzipped(file, size) if path.suffix == ".gz" else _read_of_size(file, size)
+                except ValueError:
+                    content = b""
             if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
                 raise DamagedDataError(
                     f"{path} is not the original MNIST file (md5 of its content should be {md5}): "
@@ -79,9 +82,9 @@ def _read_of_size(path: Path, size: int) -> bytes:
     return path.read_bytes() if path.stat().st_size == size else b""
 
 
-def _download(root: Path, name: str, mirrors: tuple[str, ...]) -> None:
-    """Fetch one .gz file, check its md5, then put it in place."""
-    for mirror in mirrors:
+def _download(root: Input, name: str, mirrors: tuple[str, ...]) -> None:
+    """Fetch one .gz file, check its md5, then put it in place: in a folder of this machine."""
+    for mirror in () if root.is_remote else mirrors:
         try:
             with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=30) as response:
                 size = int(response.headers.get("Content-Length", 0))
@@ -95,21 +98,21 @@ def _download(root: Path, name: str, mirrors: tuple[str, ...]) -> None:
         except (OSError, ValueError, HTTPException):
             continue
         if hashlib.md5(content, usedforsecurity=False).hexdigest() == FILES[name][0]:
-            root.mkdir(parents=True, exist_ok=True)
-            temporary = root / f".{name}.{os.getpid()}"
-            temporary.write_bytes(content)
-            os.replace(temporary, root / f"{name}.gz")
+            write_bytes(Path(root) / f"{name}.gz", bytes(content))
             return
     wanted = ", ".join(f"{file}.gz (md5 {md5})" for file, (md5, *_) in FILES.items())
-    raise BadInputError(f"MNIST is not in {root} and could not be downloaded: put there {wanted}")
+    tried = "" if root.is_remote else " and could not be downloaded"
+    raise BadInputError(f"MNIST is not in {root}{tried}: put there {wanted}")
 
 
 class MnistSource(Source):
     """The 60,000 training and 10,000 test pairs (image, label).
 
     Args:
-        root: folder of the four IDX files, gzipped or not; those missing are downloaded there.
+        root: folder of the four IDX files, gzipped or not; those missing are downloaded there unless it lies in object
+            storage.
         mirrors: where to download from, each address ending in a slash.
+        copies: of objects, see ``pcl.storage.inputs``.
 
     Raises:
         BadInputError: files are missing and cannot be downloaded.
@@ -118,14 +121,15 @@ class MnistSource(Source):
 
     split_rule = "the original split: 60,000 training and 10,000 test pairs, in the order of the files"
 
-    def __init__(self, root: Path, mirrors: tuple[str, ...] = MIRRORS) -> None:
+    def __init__(self, root: Path | str, mirrors: tuple[str, ...] = MIRRORS, *, copies: Copies | None = None) -> None:
+        folder = input_at(str(root), copies)
         self.images: dict[str, np.ndarray] = {}
         self.labels: dict[str, np.ndarray] = {}
         for name in FILES:
-            content = _read(root, name)
+            content = _read(folder, name)
             if content is None:
-                _download(root, name, mirrors)
-                content = _read(root, name)
+                _download(folder, name, mirrors)
+                content = _read(folder, name)
                 assert content is not None
             split = "train" if name.startswith("train") else "test"
             (self.images if "images" in name else self.labels)[split] = parse_idx(content)

@@ -3,14 +3,11 @@
 __all__ = ["list_files", "product_of"]
 
 import hashlib
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import xarray as xr
-
-from pcl.problems.ocean.reading.container import engine_of
+from pcl.problems.ocean.reading.container import attributes_of
+from pcl.storage.inputs import Input, input_at
 
 ATTRIBUTES = (
     "title",
@@ -34,27 +31,25 @@ def list_files(paths: Sequence[str]) -> list[dict[str, Any]]:
     The fingerprint is the SHA-256 of a few blocks, spread evenly: archives are too large to be read for it.
 
     Args:
-        paths: files and Zarr stores.
+        paths: files and Zarr stores, on this machine or in object storage.
 
     Example:
         >>> [entry["name"] for entry in list_files([__file__])]
         ['archive.py']
     """
-    return [{"name": Path(path).name} | _describe(Path(path)) for path in paths]
+    return [{"name": one.name} | _describe(one) for one in map(input_at, paths)]
 
 
-def _describe(path: Path) -> dict[str, Any]:
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+def _describe(path: Input) -> dict[str, Any]:
+    sizes = path.sizes() if path.is_folder else {".": path.num_bytes}
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.relative_to(path)} {file.stat().st_size}".encode())
-    for file in files[:: -(-len(files) // NUM_BLOCKS)]:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            for number in range(NUM_BLOCKS):
-                stream.seek(max(0, size - BLOCK_BYTES) * number // (NUM_BLOCKS - 1))
-                digest.update(stream.read(BLOCK_BYTES))
-    return {"bytes": sum(file.stat().st_size for file in files), "fingerprint": digest.hexdigest()[:16]}
+    for name, size in sizes.items():
+        digest.update(f"{name} {size}".encode())
+    for name in list(sizes)[:: -(-len(sizes) // NUM_BLOCKS)]:
+        file = path.below(name) if path.is_folder else path
+        for number in range(NUM_BLOCKS):
+            digest.update(file.read(max(0, sizes[name] - BLOCK_BYTES) * number // (NUM_BLOCKS - 1), BLOCK_BYTES))
+    return {"bytes": sum(sizes.values()), "fingerprint": digest.hexdigest()[:16]}
 
 
 def product_of(path: str) -> dict[str, str]:
@@ -63,10 +58,7 @@ def product_of(path: str) -> dict[str, str]:
     Args:
         path: a NetCDF file or a Zarr store.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with xr.open_dataset(path, engine=engine_of(path), decode_cf=False) as dataset:
-            stated = {str(name): str(value) for name, value in dataset.attrs.items()}
+    stated = attributes_of(input_at(path))
     licences = [stated[name] for name in LICENCE_NAMES if name in stated]
     product = {name: stated[name] for name in ATTRIBUTES if name in stated}
     return product | {"licence": licences[0] if licences else "not stated in the files"}

@@ -29,6 +29,7 @@ from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from pcl.data.manifest import ArrayInfo
+from pcl.storage.place import Place
 from pcl.storage.stored import Finite, as_kind
 
 T = TypeVar("T")
@@ -175,7 +176,7 @@ def written(facts: Any) -> dict[str, Any]:
     return found
 
 
-def read_facts(content: Mapping[str, Any], kind: type[Facts], path: Path = Path("manifest.json")) -> Facts:
+def read_facts(content: Mapping[str, Any], kind: type[Facts], path: Place = Path("manifest.json")) -> Facts:
     """Facts of a manifest, or of a checkpoint that holds a copy of them, as a kind.
 
     Args:

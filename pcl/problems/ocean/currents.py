@@ -13,7 +13,7 @@ import xarray as xr
 
 from pcl.errors import BadInputError
 from pcl.problems.ocean.reading.grid import is_periodic
-from pcl.problems.ocean.reading.layouts import damaged
+from pcl.problems.ocean.reading.layouts import SAID, damaged
 from pcl.problems.ocean.reading.time import EPOCH
 
 LARGEST_SPEED = 10.0  # m s-1: no current is that fast, but one in cm s-1 that is called m s-1 is
@@ -175,7 +175,7 @@ class Currents:
         pieces = [_pieces(runs, first, max(first, stop), rows, blocks) for runs in self.runs]
         try:
             values = _compute(pieces)
-        except MemoryError:
+        except SAID:
             raise
         except Exception:
             _find_damage(pieces)
@@ -226,5 +226,7 @@ def _find_damage(pieces: Sequence[Sequence[tuple[str, Any]]]) -> None:
         for path, piece in component:
             try:
                 piece.compute(scheduler="threads")
+            except SAID:
+                raise
             except Exception as error:
                 raise damaged(path, error) from error

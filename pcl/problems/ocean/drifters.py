@@ -80,8 +80,7 @@ class GriddedCurrents:
         for _ in places:  # not sum(): its order, so the last bit, depends on the number of drifters
             total = total[0] + total[1]
         metres_per_second = total[..., :2] / total[..., 2:]
-        parallel = positions[..., 1].contiguous().deg2rad().cos()
-        return metres_per_second / (METRES_PER_DEGREE * torch.stack([parallel, torch.ones_like(parallel)], -1))
+        return _per_second(metres_per_second, positions)
 
     def _nearest(self, time: float, positions: Tensor) -> Tensor:
         """Return the row of the table of the nearest point of the grid, and of time, shape (D,)."""
@@ -129,6 +128,12 @@ class GriddedCurrents:
         east = (speeds[:, 0] / parallel).max() / self.longitude.diff().min()
         north = speeds[:, 1].max() / self.latitude.diff().min()
         return float(torch.maximum(east, north)) * step_s / METRES_PER_DEGREE
+
+
+def _per_second(metres_per_second: Tensor, positions: Tensor) -> Tensor:
+    """Return velocities in degrees per second, shape (D, 2), at positions in degrees, shape (D, 2)."""
+    parallel = positions[..., 1].contiguous().deg2rad().cos()
+    return metres_per_second / (METRES_PER_DEGREE * torch.stack([parallel, torch.ones_like(parallel)], -1))
 
 
 def _cell(axis: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,6 +215,7 @@ def advect(
     land: str = "freeze",
     bounds: tuple[Tensor, Tensor] | None = None,
     water: Tensor | None = None,
+    slip: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Follow drifters from the first field to the last, by the classical Runge-Kutta method.
 
@@ -230,6 +236,7 @@ def advect(
         bounds: smallest and largest longitude and latitude, degrees, each of shape (2,) or (D, 2); the grid's if not
             given.
         water: where there is water, bool, shape (Y, X); None: where a current is known at the time.
+        slip: velocity of drifters through the water, east and north, m/s, in every step, shape (D, S, 2); None: none.
 
     Returns:
         Positions in degrees, shape (D, P, 2), float64, NaN where a drifter is missing; and whether it has run
@@ -260,7 +267,7 @@ def advect(
     fleet = _Fleet(currents, positions, lower, upper)
     records = [fleet.record(land)]
     for number in range(num_records * substeps):
-        fleet.advance(number * step_s, step_s)
+        fleet.advance(number * step_s, step_s, None if slip is None else slip[:, number])
         if (number + 1) % substeps == 0:
             records.append(fleet.record(land))
     paths, flags = zip(*records, strict=True)
@@ -284,9 +291,10 @@ class _Fleet:
         found = self.currents.velocity(time, inside)
         if self.currents.unknown is not None:
             self.into_unknown |= found.isnan().any(-1) & self.currents.is_water_around(time, inside)
-        return found
+        return found if self.slip is None else found + _per_second(self.slip, inside)
 
-    def advance(self, time: float, step_s: float) -> None:
+    def advance(self, time: float, step_s: float, slip: Tensor | None = None) -> None:
+        self.slip = slip
         self.into_unknown = torch.zeros_like(self.lost)  # a stage needed a current that is not known, in water
         moved = rk4_step(self._velocity, time, self.positions, step_s)
         moving, left = ~(self.lost | self.aground), self._outside(moved)

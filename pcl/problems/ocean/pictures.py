@@ -44,7 +44,7 @@ def tracks(items: Tensor) -> Drawing:
         drifters = Position.of(items[shown])
         draw_tracks(axes, torch.stack([within_half_turn(drifters.east), drifters.north], -1))
 
-    return Drawing(draw, ("dot: where a drifter was released; grey behind tracks: the partner",))
+    return Drawing(draw, ("dot: where a drifter was released", "grey behind tracks: {first}"))
 
 
 def _draw_currents(axes: Sequence[Any], velocity: Tensor, water: Tensor) -> None:

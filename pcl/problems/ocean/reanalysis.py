@@ -12,10 +12,11 @@ from pcl.data.source import Progress, silently
 from pcl.errors import BadInputError
 from pcl.problems.ocean.currents import Currents, Run
 from pcl.problems.ocean.reading.file import OceanFile, Reading, open_file
-from pcl.problems.ocean.reading.layouts import damaged
+from pcl.problems.ocean.reading.layouts import SAID, damaged
 from pcl.problems.ocean.reading.paths import find_files
 from pcl.problems.ocean.reading.time import date
 from pcl.problems.ocean.survey import survey
+from pcl.storage.copies import Copies
 
 CHEAP_MB = 8.0  # read in some ten milliseconds
 SAME_M_S = 1e-3  # records that differ by less are the same: files pack with scales of their own, to 6e-4
@@ -36,6 +37,7 @@ def open_currents(
     every_step: bool = False,
     memory_mb: float = 512.0,
     progress: Progress = silently,
+    copies: Copies | None = None,
 ) -> Currents:
     """Open currents lazily: files in the order of time, one grid, one depth, m s-1, NaN on land.
 
@@ -44,7 +46,7 @@ def open_currents(
     for the zeros).
 
     Args:
-        paths: NetCDF files, globs, folders and Zarr stores.
+        paths: NetCDF files, globs, folders and Zarr stores, on this machine or in object storage.
         eastward: name of the eastward velocity; empty: by standard name, then by the usual names.
         northward: of the northward velocity, likewise.
         units: of both, where the files state none: m s-1 or cm s-1.
@@ -56,6 +58,7 @@ def open_currents(
             Otherwise at up to 8 that are evenly spread.
         memory_mb: of values held at a time by that look, MB.
         progress: shows how far it has come.
+        copies: of NetCDF files in object storage, on this machine; None: in the usual folder.
 
     Raises:
         BadInputError: files, a component, its units, its grid, its depth or its times are missing, of an unknown kind,
@@ -68,7 +71,7 @@ def open_currents(
         pcl.errors.BadInputError: nowhere/*.nc: no such file...
     """
     reading = Reading(eastward, northward, units, mask, depth_m, group)
-    found, aside = find_files(paths)
+    found, aside = find_files(paths, copies)
     opened = (open_file(path, reading) for path in progress(found, "file"))
     files = sorted(opened, key=lambda file: (float(file.time_s[0]), file.path))
     _check_alike(files)
@@ -221,6 +224,8 @@ def _check_equal(one: tuple[OceanFile, int], other: tuple[OceanFile, int], towar
 def _record(file: OceanFile, step: int, towards: str) -> np.ndarray:
     try:
         return np.asarray(file.components[towards].data[step].compute(scheduler="threads"))
+    except SAID:
+        raise
     except Exception as error:
         raise damaged(file.path, error) from error
 

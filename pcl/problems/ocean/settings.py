@@ -1,12 +1,21 @@
 """Settings of the ocean pairs, of their encoders, and of what their evaluation adds."""
 
-__all__ = ["REFERENCES", "DriftersSettings", "FieldNetworkSettings", "OceanSettings", "PosteriorSettings"]
+__all__ = [
+    "REFERENCES",
+    "SCORES",
+    "DriftersSettings",
+    "FieldNetworkSettings",
+    "OceanSettings",
+    "PosteriorLossSettings",
+    "PosteriorSettings",
+]
 
 from dataclasses import dataclass
 
 from pcl.settings import setting
 
 REFERENCES = ("tile", "all")
+SCORES = ("crps", "density")
 
 
 @dataclass
@@ -26,6 +35,29 @@ class DriftersSettings:
         "degrees around a tile in which drifters are followed; beyond they are missing", 2.0, at_least=0
     )
     noise_m: float = setting("standard deviation of the noise of recorded positions, m", 0.0, at_least=0)
+    slip_m_s: float = setting(
+        "standard deviation of each component of a drifter's velocity through the water, of its own: windage, m/s",
+        0.0,
+        at_least=0,
+        at_most=10,
+        is_neutral=True,
+    )
+    slip_days: float | None = setting(
+        "days over which a drifter's slip changes; null: it is the same along a track", None, above=0, is_neutral=True
+    )
+    received: float = setting(
+        "probability that a recorded position is received: irregular sampling", 1.0, above=0, at_most=1, is_neutral=True
+    )
+    gap_share: float = setting(
+        "share of the time in gaps, in which nothing is received", 0.0, at_least=0, at_most=0.99, is_neutral=True
+    )
+    gap_hours: float = setting("mean length of a gap, hours", 24.0, above=0, is_neutral=True)
+    life_days: float | None = setting(
+        "mean days from the release until a drifter is silent for good; null: beyond the window",
+        None,
+        above=0,
+        is_neutral=True,
+    )
 
 
 @dataclass
@@ -33,9 +65,9 @@ class OceanSettings:
     """``data.ocean``."""
 
     paths: list[str] = setting(
-        "NetCDF files, globs, folders or Zarr stores; u and v may lie in files of their own",
+        "NetCDF files, globs, folders or Zarr stores, also s3://...; u and v may lie in files of their own",
         [],
-        is_place=True,
+        is_input=True,
         is_identity=False,  # where files lie does not matter: their names and sizes do, as provenance
     )
     eastward: str = setting("name of the eastward velocity; empty: by standard_name, then by the usual names", "")
@@ -73,6 +105,14 @@ class FieldNetworkSettings:
 
     width: int = setting("channels of the first stage", 16, at_most=10**4)
     depth: int = setting("stages; each halves the grid and doubles the channels", 2, at_most=12)
+
+
+@dataclass
+class PosteriorLossSettings:
+    """``loss.settings`` of the loss posterior."""
+
+    num_points: int = setting("drawn from a training window, at which the posterior is scored", 100, at_least=1)
+    score: str = setting("of each point, or the density of all together", "crps", choices=SCORES)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pcl.data.manifest import SPLITS, ArrayInfo
 from pcl.data.source import Arrays, Source, SourceContext
@@ -39,6 +40,7 @@ from pcl.problems.ocean.cutting import BYTES_PER_POINT, Box, Cutting
 from pcl.problems.ocean.drifters import advect, count_steps, release
 from pcl.problems.ocean.moments import moments
 from pcl.problems.ocean.reading.file import Reading
+from pcl.problems.ocean.real_tracks import received, slips
 from pcl.problems.ocean.reanalysis import chunk_advice, open_currents
 from pcl.problems.ocean.settings import DriftersSettings, OceanSettings
 from pcl.problems.ocean.sphere import METRES_PER_DEGREE
@@ -47,6 +49,7 @@ from pcl.problems.ocean.summary import describe_archive, describe_use
 from pcl.problems.ocean.tiles import DAY_S
 
 MEGABYTE = 1e6
+SLIP, RECEPTION = 1, 2  # streams of random numbers of a pair, beside that of its releases and noise
 
 
 def ocean_source(settings: OceanSettings, context: SourceContext) -> "OceanSource":
@@ -66,6 +69,7 @@ def ocean_source(settings: OceanSettings, context: SourceContext) -> "OceanSourc
         every_step=True,
         memory_mb=context.memory_mb,
         progress=context.progress,
+        copies=context.copies,
     )
     return OceanSource(currents, settings, context.seed, context.memory_mb)
 
@@ -217,7 +221,7 @@ class OceanSource(Source):
         field = cut.bridged(first, box, water)
         known = np.isfinite(field).all(0)
         field[:, ~known] = np.nan  # one NaN of the many, and both components
-        generators = [np.random.default_rng([self.seed, SPLITS.index(split), number]) for number in numbers.tolist()]
+        generators = self._generators(split, numbers)
         corner = np.array([box[0].start, box[1].start])
         inside = [cut.box(tile[None] - corner) for tile in tiles]
         axes = [cut.axes(cut.box(tile[None])) for tile in tiles]
@@ -225,7 +229,9 @@ class OceanSource(Source):
             release(generator, known[0, *where], *of_tile, self.drifters.num_drifters)
             for generator, of_tile, where in zip(generators, axes, inside, strict=True)
         ]
-        paths, aground = self._follow(field, water, box, tiles, np.stack(starts))
+        slip = self._slips(split, numbers)
+        paths, aground = self._follow(field, water, box, tiles, np.stack(starts), slip)
+        paths = np.where(self._received(split, numbers)[..., None], paths, np.nan)
         north, east = np.array([[axis[[0, -1]].mean() for axis in of_tile] for of_tile in axes]).T
         release_s, step = np.full(len(tiles), self.currents.time_s[first]), np.full(len(tiles), first)
         origin = Origin(release_s, east, north, tiles[:, 0], tiles[:, 1], step)
@@ -237,8 +243,30 @@ class OceanSource(Source):
             "origin": np.column_stack(origin).astype(np.float64),
         }
 
+    def _generators(self, split: str, numbers: np.ndarray, *stream: int) -> list[np.random.Generator]:
+        """Return a generator of every pair, which depends on its number only."""
+        return [np.random.default_rng([self.seed, SPLITS.index(split), n, *stream]) for n in numbers.tolist()]
+
+    def _slips(self, split: str, numbers: np.ndarray) -> Tensor | None:
+        """Return velocities through the water, shape (pairs * D, S, 2), None where drifters go with it."""
+        num_steps = round(self.cut.duration_s / self.drifters.step_s)
+        drawn = [slips(generator, self.drifters, num_steps) for generator in self._generators(split, numbers, SLIP)]
+        found = [one for one in drawn if one is not None]
+        return torch.from_numpy(np.concatenate(found)) if found else None
+
+    def _received(self, split: str, numbers: np.ndarray) -> np.ndarray:
+        """Return which positions are received, shape (pairs, D, P)."""
+        generators = self._generators(split, numbers, RECEPTION)
+        return np.stack([received(generator, self.drifters, self.num_positions) for generator in generators])
+
     def _follow(
-        self, field: np.ndarray, water: np.ndarray, box: Box, tiles: np.ndarray, starts: np.ndarray
+        self,
+        field: np.ndarray,
+        water: np.ndarray,
+        box: Box,
+        tiles: np.ndarray,
+        starts: np.ndarray,
+        slip: Tensor | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return positions, shape (pairs, D, P, 2), and whether they are aground, shape (pairs, D, P)."""
         halos = [self.cut.axes(self.cut.box_with_halo(tile[None])) for tile in tiles]
@@ -257,6 +285,7 @@ class OceanSource(Source):
             land=self.drifters.land,
             bounds=(lower, upper),
             water=torch.from_numpy(water),
+            slip=slip,
         )
         shape = (len(tiles), num_drifters, self.num_positions)
         return paths.numpy().reshape(*shape, 2), aground.numpy().reshape(shape)
@@ -294,7 +323,7 @@ class OceanSource(Source):
         """Return the memory of a task, whether the chunks of the files suit, and what the archive is, as lines."""
         fields_mb = self.memory_of_task(record_pairs) / MEGABYTE
         return [
-            f"memory of a task: {fields_mb:.1f} MB of fields (at most build.memory_mb={self.memory_mb:g})",
+            f"memory of a task beside that: {fields_mb:.1f} MB of fields (at most build.memory_mb={self.memory_mb:g})",
             chunk_advice(self.currents, self.settings.window_steps, self.settings.tile_points),
             *describe_archive(self.currents, self.cut.longest_gap_s),
             describe_use(self.currents, {split: self.cut.steps_of(split) for split in SPLITS}),

@@ -10,7 +10,7 @@ vector u = (Re psi_1 .. Re psi_M, Im psi_1 .. Im psi_M), independent and Gaussia
 Shapes: N flows, M modes, J positions along a path. Lengths are widths of the domain.
 """
 
-__all__ = ["Flow", "StreamfunctionLaw", "half_plane", "waves"]
+__all__ = ["Flow", "StreamfunctionLaw", "half_plane", "phased_waves", "waves"]
 
 import math
 from collections.abc import Sequence
@@ -45,12 +45,13 @@ def half_plane(num_modes: int) -> np.ndarray:
     return np.array(sorted(candidates, key=lambda k: (k[0] ** 2 + k[1] ** 2, k))[:num_modes])
 
 
-def waves(wavenumbers: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+def waves(wavenumbers: Tensor, positions: Tensor, reach: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
     r"""Return :math:`\cos` and :math:`\sin` of :math:`2 \pi k \cdot x`: one pair a coordinate, powers by recurrence.
 
     Args:
         wavenumbers: integers, shape (M, 2), with k_1 >= 0.
         positions: shape (..., 2).
+        reach: the largest |k_1| and |k_2|, where they are known.
 
     Returns:
         Two tensors of shape (M, ...): modes first, so that sums over modes are matrix products.
@@ -61,13 +62,38 @@ def waves(wavenumbers: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         (tensor([[0.]]), tensor([[1.]]))
     """
     angles = 2 * math.pi * positions
-    reach = wavenumbers.abs().amax(0).tolist()
-    (c1, s1), (c2, s2) = (_powers(angles[..., axis], reach[axis]) for axis in (0, 1))
+    largest = wavenumbers.abs().amax(0).tolist() if reach is None else reach
+    (c1, s1), (c2, s2) = (_powers(angles[..., axis], largest[axis]) for axis in (0, 1))
     first, second = wavenumbers[:, 0], wavenumbers[:, 1]
     sign = second.sign().to(positions.dtype).reshape(-1, *[1] * (positions.ndim - 1))
     a, b = c1.index_select(0, first), s1.index_select(0, first)
     c, d = c2.index_select(0, second.abs()), s2.index_select(0, second.abs()) * sign
     return a * c - b * d, a * d + b * c
+
+
+def phased_waves(wavenumbers: Tensor, frequencies: Tensor, positions: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return :math:`\cos` and :math:`\sin` of :math:`\theta_k = 2 \pi k \cdot x_j + \omega_k t_j`.
+
+    Args:
+        wavenumbers: integers, shape (M, 2), with k_1 >= 0.
+        frequencies: omega, rad per unit of time, shape (M,).
+        positions: shape (..., J, 2).
+        times: shape (J,).
+
+    Returns:
+        Two tensors of shape (M, ..., J).
+
+    Example:
+        >>> k, omega = torch.tensor([[1, 0]]), torch.tensor([math.pi])
+        >>> cosine, _ = phased_waves(k, omega, torch.tensor([[0.25, 0.0]]), torch.tensor([0.5]))  # a full half turn
+        >>> cosine
+        tensor([[-1.]])
+    """
+    cosine, sine = waves(wavenumbers, positions)
+    angles = frequencies[:, None] * times
+    shape = (len(wavenumbers), *[1] * (positions.ndim - 2), len(times))
+    c, s = angles.cos().reshape(shape), angles.sin().reshape(shape)
+    return cosine * c - sine * s, sine * c + cosine * s
 
 
 def _powers(angles: Tensor, reach: int) -> tuple[Tensor, Tensor]:
@@ -223,11 +249,8 @@ class StreamfunctionLaw:
         Returns:
             Two tensors of shape (M, ..., J).
         """
-        cosine, sine = waves(torch.from_numpy(self.wavenumbers).to(positions.device), positions)
-        angles = torch.from_numpy(self.frequencies).to(times)[:, None] * times
-        shape = (self.num_modes, *[1] * (positions.ndim - 2), len(times))
-        c, s = angles.cos().reshape(shape), angles.sin().reshape(shape)
-        return cosine * c - sine * s, sine * c + cosine * s
+        frequencies = torch.from_numpy(self.frequencies).to(times)
+        return phased_waves(torch.from_numpy(self.wavenumbers).to(positions.device), frequencies, positions, times)
 
     def streamfunction(self, u: Tensor, positions: Tensor, times: Tensor) -> Tensor:
         """Return psi of flows at positions and times.

@@ -1,6 +1,6 @@
 """Settings of the Lagrangian pairs, and of the encoders of paths."""
 
-__all__ = ["LinearInverseSettings", "StreamfunctionSettings", "TransformerSettings"]
+__all__ = ["LearnedInverseSettings", "LinearInverseSettings", "StreamfunctionSettings", "TransformerSettings"]
 
 from dataclasses import dataclass
 
@@ -44,6 +44,14 @@ class TransformerSettings:
     depth: int = setting("attention blocks; the paper has 12", 4, at_most=1000)
     num_heads: int = setting("of an attention block", 4, at_most=10**4)
     dropout: float = setting("share of what a block adds that is dropped in training", 0.0)
+    num_places: int = setting(
+        "velocity_fourier: wavenumbers of where a path was; 110 reach |k| = 8, 188 reach 11",
+        110,
+        at_least=49,
+        at_most=2000,
+        is_neutral=True,
+    )
+    phases: bool = setting("velocity_fourier: waves turn with time by learned frequencies", False, is_neutral=True)
 
 
 @dataclass
@@ -56,3 +64,21 @@ class LinearInverseSettings:
         "coefficients in units of the prior's standard deviations, as model.standardise gives u", True
     )
     learned_map: str = setting("what follows the regression", "none", choices=("none", "linear", "mlp"))
+
+
+@dataclass
+class LearnedInverseSettings:
+    """Settings of ``learned_inverse``, of paths: ridge regression along the path under a law that is learned."""
+
+    position_stride: int = setting("every how manyth position is used", 10, at_least=1, at_most=10**6)
+    noise: float = setting(
+        "first standard deviation of the velocities, widths of the domain per unit of time: large, for it stands for "
+        "the error of the law",
+        2.0,
+        above=0,
+    )
+    frequency_rate: float = setting(
+        "rad per unit of time that a frequency moves where Adam moves a number by 1", 100.0, above=0
+    )
+    scale_rate: float = setting("likewise, of the logarithms of deviations and noise", 3.0, above=0)
+    map_rate: float = setting("likewise, of the linear map", 0.01, above=0)

@@ -7,7 +7,6 @@ follows that dot, in small letters, is the extension. Samples of different tars 
 __all__ = ["SAMPLE", "Index", "Tar", "find_tars", "read_index"]
 
 import contextlib
-import glob
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +20,8 @@ from pcl.data.source import Progress
 from pcl.data.tars import BoundedFile, headers
 from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.problems.webdataset.parts import Part
+from pcl.storage.copies import Copies
+from pcl.storage.inputs import Input, expanded, input_at
 from pcl.storage.stored import sha256
 
 NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
@@ -46,7 +47,7 @@ SAMPLE = np.dtype(
 class Tar:
     """A tar file and the SHA-256 of its content."""
 
-    path: Path
+    path: Input
     sha256: str
 
 
@@ -76,32 +77,36 @@ class Index:
         self.first.setdefault(reason, printable(where)[:200])
 
 
-def find_tars(paths: Sequence[str]) -> list[Path]:
-    """Return every tar once: those of paths, of globs and of folders (``*.tar``).
+def find_tars(paths: Sequence[str], copies: Copies | None = None) -> list[Input]:
+    """Return every tar once: those of paths, of patterns and of folders (``*.tar``).
+
+    Args:
+        paths: on this machine or in object storage.
+        copies: of objects, see ``pcl.storage.inputs``.
 
     Raises:
         BadInputError: there are none, or a path leads to nothing.
     """
     if not paths:
         raise BadInputError("no paths: data.webdataset.paths must list tar files, globs or folders of them")
-    found: dict[Path, Path] = {}
+    found: dict[str, Input] = {}
     for path in paths:
-        expanded = _expanded(path)
-        if not expanded:
-            raise BadInputError(f"{printable(path)}: no tar file there; give tar files, globs or folders of them")
-        found |= {one.resolve(): one for one in expanded if one.resolve() not in found}
+        tars = _tars_of(path, copies)
+        if not tars:
+            raise BadInputError(f"{printable(path)}: no tar file there; give tar files, patterns or folders of them")
+        for one in tars:
+            found.setdefault(one.same, one)
     return list(found.values())
 
 
-def _expanded(path: str) -> list[Path]:
-    if Path(path).is_dir():
-        return sorted(one for one in Path(path).glob("*.tar") if one.is_file())
-    if Path(path).is_file():
-        return [Path(path)]
-    return [Path(one) for one in sorted(glob.glob(path, recursive=True)) if Path(one).is_file()]
+def _tars_of(path: str, copies: Copies | None) -> list[Input]:
+    found = expanded(path, copies)
+    if found == [input_at(path, copies)] and found[0].is_folder:
+        found = [one for one in found[0].entries() if one.name.endswith(".tar")]
+    return [one for one in found if not one.is_folder]
 
 
-def read_index(paths: Sequence[Path], parts: Sequence[Part], hash_key: bytes, progress: Progress) -> Index:
+def read_index(paths: Sequence[Input], parts: Sequence[Part], hash_key: bytes, progress: Progress) -> Index:
     """Return where the parts of the samples of tars lie, after one look at what the tars say of their files.
 
     Args:
@@ -125,11 +130,12 @@ def read_index(paths: Sequence[Path], parts: Sequence[Part], hash_key: bytes, pr
     return whole
 
 
-def _index_of(path: Path, parts: Sequence[Part], hash_key: bytes) -> Index:
+def _index_of(path: Input, parts: Sequence[Part], hash_key: bytes) -> Index:
     """Return the index of one tar."""
     extensions = Counter[str]()
-    members = _members(path, {part.extension for part in parts}, extensions)  # first: it may not be worth a hash
-    index = Index([Tar(path, sha256(path))], np.zeros(len(members), SAMPLE), len(members), extensions)
+    with path.held() as file:
+        members = _members(path, file, {part.extension for part in parts}, extensions)  # it may not be worth a hash
+        index = Index([Tar(path, sha256(file))], np.zeros(len(members), SAMPLE), len(members), extensions)
     num_pairs = 0
     for key, places in members.items():
         if reason := _wrong(parts, places):
@@ -155,11 +161,11 @@ def _wrong(parts: Sequence[Part], places: dict[str, Place]) -> str:
     return next((f"{name} {place}" for name, place in of_parts if isinstance(place, str)), "")
 
 
-def _members(path: Path, wanted: set[str], extensions: Counter[str]) -> dict[str, dict[str, Place]]:
+def _members(path: Input, file: Path, wanted: set[str], extensions: Counter[str]) -> dict[str, dict[str, Place]]:
     """Return by key where those files of a tar lie that are wanted, by extension."""
     found: dict[str, dict[str, Place]] = {}
     try:
-        with BoundedFile(path) as stream:
+        with BoundedFile(file) as stream:
             for member in headers(stream):
                 name = NAME.fullmatch(member.name)
                 if name is None or member.isdir() or OF_THE_TAR.match(member.name):
@@ -176,12 +182,12 @@ def _members(path: Path, wanted: set[str], extensions: Counter[str]) -> dict[str
     return found
 
 
-def _unreadable(path: Path, error: Exception) -> Exception:
+def _unreadable(path: Input, error: Exception) -> Exception:
     shown = printable(path)
     if isinstance(error, PermissionError | FileNotFoundError):
         return BadInputError(f"{shown} cannot be read ({error.strerror}): give a file that can")
-    with contextlib.suppress(OSError), path.open("rb") as stream:
-        begin = stream.read(max(map(len, COMPRESSED)))
+    with contextlib.suppress(OSError):
+        begin = path.read(0, max(map(len, COMPRESSED)))
         if any(begin.startswith(magic) for magic in COMPRESSED):
             return BadInputError(f"{shown} is compressed, and its samples are read in any order: unpack it to a .tar")
     return DamagedDataError(

@@ -17,9 +17,9 @@ class WebdatasetSettings:
     """``data.webdataset``."""
 
     paths: list[str] = setting(
-        "tar files, globs such as dir/*.tar, and folders of them",
+        "tar files, patterns such as dir/*.tar or s3://bucket/train-{000..099}.tar, and folders of them",
         [],
-        is_place=True,
+        is_input=True,
         is_identity=False,  # where tars lie does not matter: their names and SHA-256 do, as provenance
     )
     u: str = setting(f"what of a sample is u: {WHAT}", "")

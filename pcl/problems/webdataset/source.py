@@ -18,7 +18,7 @@ from pcl.problems.webdataset.index import Index, find_tars, read_index
 from pcl.problems.webdataset.parts import Part, part_of
 from pcl.problems.webdataset.settings import WebdatasetSettings
 from pcl.problems.webdataset.splitting import Division, divide, hash_key
-from pcl.problems.webdataset.survey import BLOCK_SAMPLES, Read, Survey, digest_of, opened, survey
+from pcl.problems.webdataset.survey import BLOCK_SAMPLES, Survey, digest_of, opened, read_ahead, survey
 
 MOST_SHOWN = 10
 
@@ -41,7 +41,7 @@ def webdataset_source(settings: WebdatasetSettings, context: SourceContext) -> "
     if parts[0] == parts[1]:
         raise BadInputError(f"data.webdataset.u and v are both {printable(parts[0].name)[:100]}: name two parts")
     decoders = [decoder_of(part, settings) for part in parts]
-    index = read_index(find_tars(settings.paths), parts, hash_key(context.seed), context.progress)
+    index = read_index(find_tars(settings.paths, context.copies), parts, hash_key(context.seed), context.progress)
     seen = survey(index, decoders, context.progress)
     if not len(seen.samples):
         raise BadInputError(_no_pairs(index, parts))
@@ -165,14 +165,15 @@ class WebdatasetSource(Source):
         order = np.lexsort((chosen["at"][:, 0], chosen["tar"]))
         for block in np.split(order, range(BLOCK_SAMPLES, len(order), BLOCK_SAMPLES)):
             with opened(self.index.tars) as read:
-                for number in block:
+                contents = read_ahead(read, self.index.tars, chosen[block])
+                for number, parts in zip(block, contents, strict=True):
                     for part, name in enumerate("uv"):
-                        arrays[name][number] = self._item(read, chosen[number], part)
+                        arrays[name][number] = self._item(parts[part], chosen[number], part)
         return arrays
 
-    def _item(self, read: Read, sample: np.void, part: int) -> np.ndarray:
+    def _item(self, content: bytes, sample: np.void, part: int) -> np.ndarray:
         try:
-            item = self.seen.decoders[part](read(sample, part))
+            item = self.seen.decoders[part](content)
             if digest_of(item) == sample["digest"][part]:
                 return item.array
         except BadInputError:

@@ -1,17 +1,18 @@
 """The look at every sample: which can be decoded, which have the same bytes, which texts are cut."""
 
-__all__ = ["BLOCK_SAMPLES", "Read", "Survey", "digest_of", "opened", "survey"]
+__all__ = ["BLOCK_SAMPLES", "Read", "Survey", "digest_of", "opened", "read_ahead", "survey"]
 
 import contextlib
 import os
 import tarfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,8 +23,15 @@ from pcl.problems.webdataset.index import Index, Tar
 
 BLOCK_SAMPLES = 256  # read at a time, of which each thread holds one; their tars are open meanwhile
 MOST_THREADS = 4
+READ_AHEAD = 16  # samples in object storage, that are asked for together
 
-Read = Callable[[np.void, int], bytes]
+
+class Read(Protocol):
+    """Reads a part, 0: u, 1: v, of a sample."""
+
+    def __call__(self, sample: np.void, part: int) -> bytes:
+        """Return its bytes."""
+        ...
 
 
 @dataclass
@@ -73,17 +81,35 @@ def opened(tars: Sequence[Tar]) -> Iterator[Read]:
         files: dict[int, int] = {}
 
         def read(sample: np.void, part: int) -> bytes:
-            tar = int(sample["tar"])
-            if tar not in files:
-                stream = stack.enter_context(tars[tar].path.open("rb"))
-                files[tar] = stream.fileno()
-            size = int(sample["bytes"][part])
-            content = os.pread(files[tar], size, int(sample["at"][part]))
+            tar, size, start = int(sample["tar"]), int(sample["bytes"][part]), int(sample["at"][part])
+            if tars[tar].path.is_remote:
+                content = tars[tar].path.read(start, size)
+            else:
+                if tar not in files:
+                    files[tar] = stack.enter_context(open(tars[tar].path, "rb")).fileno()
+                content = os.pread(files[tar], size, start)
             if len(content) != size:
                 raise DamagedDataError(f"{printable(tars[tar].path)} has become shorter: write the shards again")
             return content
 
         yield read
+
+
+def read_ahead(read: Read, tars: Sequence[Tar], samples: np.ndarray) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the parts of samples one after another; those in object storage are asked for some at a time.
+
+    Args:
+        read: of ``opened``.
+        tars: that hold them.
+        samples: in the order in which they are wanted.
+    """
+    if not any(tars[int(sample["tar"])].path.is_remote for sample in samples):
+        yield from ((read(sample, 0), read(sample, 1)) for sample in samples)
+        return
+    with ThreadPoolExecutor(READ_AHEAD) as pool:
+        for start in range(0, len(samples), READ_AHEAD):
+            some = samples[start : start + READ_AHEAD]
+            yield from zip(*(list(pool.map(partial(read, part=part), some)) for part in (0, 1)), strict=True)
 
 
 def survey(index: Index, decoders: Sequence[Decoder], progress: Progress) -> Survey:
@@ -165,7 +191,6 @@ def _like_first(index: Index, part: int, decoder: Decoder) -> Decoder:
 
 def _name_of(tar: Tar, at: int) -> str:
     """Return the name of a file in a tar, from its header, which lies before its content."""
-    with tar.path.open("rb") as stream:
-        stream.seek(at - tarfile.BLOCKSIZE)
-        header = tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+    begin = tar.path.read(at - tarfile.BLOCKSIZE, tarfile.BLOCKSIZE)
+    header = tarfile.TarInfo.frombuf(begin, "utf-8", "surrogateescape")
     return f"{header.name} in {tar.path.name}"

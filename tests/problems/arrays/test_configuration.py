@@ -62,7 +62,7 @@ def test_a_dry_run_says_what_a_build_takes_and_what_never_varies(folder, capsys)
         ("data.arrays.split=group", "split=group needs groups"),
         ("data.arrays.form_v=labels", "labels are integers"),
         ("data.arrays.form_v=label", "data.arrays.form_v=label: choose one of numbers, image, labels, text"),
-        ("data.arrays.u=s3://bucket/u.npy", "raw data and shards are local or shared folders"),
+        ("data.arrays.u=ftp://host/u.npy", "give a folder that every node sees, or s3://bucket/prefix"),
         ("data.num_shards=30", "fewer than data.num_shards=30"),
     ],
 )

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import zarr
 
+from tests.s3 import s3_server, uploaded
+
 MEMORY_MB, ROWS, CHUNK = 40, 4000, 25
 CODE = """
 import pickle, sys, warnings
@@ -32,10 +34,10 @@ def source_of(store):
     settings = ArraysSettings(u=f"{store}:u", v=f"{store}:v", form_u="image")
     return arrays_source(settings, SourceContext(memory_mb=MEMORY))
 
-MEMORY, folder = float(sys.argv[1]), Path(sys.argv[2])
-source_of(folder / "small.zarr").pairs("train", 0, 5)  # libraries are imported
+MEMORY, folder, root = float(sys.argv[1]), Path(sys.argv[2]), sys.argv[4]
+source_of(root + "/small.zarr").pairs("train", 0, 5)  # libraries are imported
 if sys.argv[3] == "open":
-    source, most = taken(source_of, folder / "pairs.zarr")
+    source, most = taken(source_of, root + "/pairs.zarr")
     (folder / "source").write_bytes(pickle.dumps(source))
     print(most)
 else:
@@ -63,11 +65,25 @@ def write(path: Path, num_rows: int, side: int) -> None:
 def test_a_store_ten_times_the_memory_is_looked_at_and_converted_within_it(tmp_path):
     write(tmp_path / "pairs.zarr", ROWS, 160)
     write(tmp_path / "small.zarr", 100, 4)
+    assert_modest(tmp_path, str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_a_store_in_object_storage_likewise(tmp_path):
+    write(tmp_path / "raw" / "pairs.zarr", ROWS, 160)
+    write(tmp_path / "raw" / "small.zarr", 100, 4)
+    with s3_server():
+        assert_modest(tmp_path, uploaded(tmp_path / "raw"))
+
+
+def assert_modest(folder: Path, root: str) -> None:
+    """Look at the store below an address and convert it, and measure what that takes."""
     assert ROWS * 160 * 160 * 4 > 10e6 * MEMORY_MB
     for what in ("open", "convert"):
-        command = [sys.executable, "-c", CODE, str(MEMORY_MB), str(tmp_path), what]
+        command = [sys.executable, "-c", CODE, str(MEMORY_MB), str(folder), what, root]
         most = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         assert most < MEMORY_MB, what
-    assert (tmp_path / "source").stat().st_size < 100_000  # what every task is given
-    sizes = [path.stat().st_size for path in (tmp_path / "shards").glob("*.tar")]
+    assert (folder / "source").stat().st_size < 100_000  # what every task is given
+    sizes = [path.stat().st_size for path in (folder / "shards").glob("*.tar")]
     assert max(sizes) > MEMORY_MB * 1e6  # a shard is not held

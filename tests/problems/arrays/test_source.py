@@ -126,6 +126,41 @@ def test_pairs_with_nan_are_left_out_after_the_split_and_counted():
     np.testing.assert_allclose(source.statistics()["u"]["mean"], u[source.rows["train"]].mean(0))
 
 
+LAND = np.where(np.arange(6).reshape(2, 3) % 2, np.nan, np.random.default_rng(2).normal(size=(40, 2, 3)))
+
+
+def test_what_every_pair_lacks_has_a_remedy_that_works(tmp_path):
+    """A mask of land: no pair can be left out for it; where it is filled or left out, the others are learned."""
+    for missing in ("refuse", "mask"):
+        text = refused(memory, LAND, missing=missing)
+        assert "in the same places of every row, 3 of 6 components of an item (0,1; 1,0; 1,2)" in text
+        assert "missing=" not in text
+        assert "x.reshape" not in refused(memory, LAND, form_u="image", missing=missing)
+    space = {"x": LAND, "np": np, "kept": ~np.isnan(LAND.reshape(40, -1)[0])}
+    for code in ("np.nan_to_num(x)", "x.reshape(len(x), -1)[:, kept]"):
+        assert code in text
+        assert memory(eval(code, space)).num_pairs("train") == 36
+    assert "nothing but NaN" in refused(memory, np.full((40, 3), np.nan))
+    one_more = LAND.copy()
+    one_more[7] = np.nan
+    assert memory(np.where(np.arange(6).reshape(2, 3) % 2, 0.0, one_more), missing="mask").num_missing == 1
+    table = pa.table({"t0": U[:, 0], "t1": np.full(40, np.nan)})
+    pa.parquet.write_table(table, tmp_path / "x.parquet")
+    assert "(t1), as land" in (text := refused(files, tmp_path, u=f"{tmp_path / 'x.parquet'}:t*"))
+    assert text.endswith("leave these columns out")
+
+
+def test_pairs_are_not_to_be_left_out_where_none_would_be_left(tmp_path):
+    u = np.where(np.arange(3) == np.arange(40)[:, None] % 3, np.nan, U)  # in another place of each
+    for function, arguments in ((memory, ()), (files, (tmp_path,))):
+        text = refused(function, *arguments, u=u)
+        assert text.endswith("fill them in, for 0 pairs lack no value")
+        assert "fill values in" in refused(function, *arguments, u=u, missing="mask")
+        u_once = np.where(np.arange(40)[:, None] == 3, np.nan, U)
+        prefix = "data.arrays." if function is files else ""
+        assert f" {prefix}missing=mask" in refused(function, *arguments, u=u_once)
+
+
 def test_what_is_masked_is_missing():
     u = np.ma.masked_greater(U, 1.5)
     assert memory(u, missing="mask").num_missing == (U > 1.5).any(1).sum()
@@ -251,7 +286,7 @@ def test_two_arrays_of_a_file_are_told_apart(tmp_path):
         ({}, {"test_fraction": 0.01}, "the test split has 0 of 40 pairs: it needs at least 2"),
         ({}, {"split": "order", "gap": 50}, "the train split has 0 of 40 pairs"),
         ({"u": np.where(np.arange(40) == 7, np.nan, 1.0)}, {}, "u holds NaN in 1 of 40 rows, the first is row 7:"),
-        ({"u": np.full(40, np.nan)}, {"missing": "mask"}, "the train split has 0 of 40 pairs, 40 of them with NaN"),
+        ({"u": np.full(40, np.nan)}, {"missing": "mask"}, "u holds nothing but NaN: give another array"),
         ({"u": np.where(np.arange(40) == 7, -np.inf, 1.0)}, {"missing": "mask"}, "u is infinite in row 7"),
         ({"v": LABELS - 1}, {"form_v": "labels"}, "v holds the label -1: labels are 0 .. K-1"),
         ({"v": LABELS + 1}, {"form_v": "labels"}, "of which 0 never occurs: number them from 0"),

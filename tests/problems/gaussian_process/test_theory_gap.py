@@ -7,9 +7,9 @@ from torch import nn
 
 from pcl.encoders.build import build_model
 from pcl.gaussian import DIRECTIONS, GaussianPair, GaussianProcessPair, optimal_encoders, relative_error
+from pcl.gaussian.reading import affine_map
 from pcl.model import PairModel
 from pcl.problems.gaussian_process.theory_gap import (
-    affine_map,
     closed_form_means,
     learned_means,
     pair_means,
@@ -17,7 +17,7 @@ from pcl.problems.gaussian_process.theory_gap import (
 )
 from pcl.tilting import Temperature
 
-TILTINGS = ("inner_product", "squared_distance")
+TILTINGS = ("inner_product", "squared_distance", "potentials")
 
 
 def weak_pair():
@@ -29,7 +29,7 @@ def weak_pair():
     return GaussianPair(c_uu, roots[0] @ correlation @ roots[1].T, c_vv)
 
 
-def linear_model(g, h, tilting, *, temperature=1.0, standardise=None, dtype="float64"):
+def linear_model(g, h, *potentials, tilting="inner_product", temperature=1.0, standardise=None, dtype="float64"):
     """Return a model whose embeddings, over the root of the temperature, are G x and H y of the standardised data."""
     mean, std = (standardise or {}).get("mean", 0.0), (standardise or {}).get("std", 1.0)
     encoders = {
@@ -38,9 +38,11 @@ def linear_model(g, h, tilting, *, temperature=1.0, standardise=None, dtype="flo
     }
     tau = {"initial": temperature, "learned": True, "minimum": 0.01, "maximum": 100.0}
     model = build_model(encoders | {"embedding_dim": len(g), "tilting": tilting, "temperature": tau, "dtype": dtype})
+    networks = model.encoder_u[1], model.encoder_v[1]
+    maps = [network.map for network in networks] + [network.potential.map for network in networks if potentials]
     with torch.no_grad():
-        model.encoder_u[1].map.weight.copy_(g * std * temperature**0.5)
-        model.encoder_v[1].map.weight.copy_(h * std * temperature**0.5)
+        for linear, matrix in zip(maps, (g, h, *potentials), strict=True):
+            linear.weight.copy_(matrix * std * temperature**0.5)
     return model.requires_grad_(False)
 
 
@@ -52,7 +54,7 @@ def errors(means, law):
 def test_encoders_at_the_closed_form_of_full_rank_have_no_error(temperature):
     for law in (weak_pair(), GaussianProcessPair().law()):
         g, h = optimal_encoders(law, len(law.c_vv))
-        model = linear_model(g, h, "inner_product", temperature=temperature, standardise={"std": 3.0})
+        model = linear_model(g, h, temperature=temperature, standardise={"std": 3.0})
         assert errors(learned_means(model, law), law) == pytest.approx((0, 0), abs=1e-20)
 
 
@@ -61,12 +63,12 @@ def test_encoders_at_the_closed_form_of_full_rank_have_no_error(temperature):
 @pytest.mark.parametrize("rank", [1, 2])
 def test_encoders_at_the_closed_form_of_any_loss_have_its_means(loss, tilting, rank):
     law = weak_pair()
-    model = linear_model(*optimal_encoders(law, rank, loss, tilting), tilting, temperature=0.3)
+    model = linear_model(*optimal_encoders(law, rank, loss, tilting), tilting=tilting, temperature=0.3)
     found, expected = learned_means(model, law), closed_form_means(law, rank, loss, tilting)
     for direction in DIRECTIONS:
         np.testing.assert_allclose(found[direction].matrix, expected[direction].matrix, rtol=1e-10, atol=1e-12)
         assert not found[direction].offset.any()
-    exact = (loss, tilting, rank) == ("conditional", "inner_product", 2)
+    exact = rank == 2 and (tilting == "potentials" or (loss, tilting) == ("conditional", "inner_product"))
     assert (max(errors(found, law)) < 1e-12) == exact
 
 
@@ -84,7 +86,10 @@ def test_dimensions_beyond_the_canonical_pairs_change_no_means(tilting, weights)
 def test_offsets_of_standardisation_move_the_means_as_in_a_large_reference_set(tilting):
     law = weak_pair()
     model = linear_model(
-        *optimal_encoders(law, 2, tilting=tilting), tilting, temperature=0.5, standardise={"mean": 0.6, "std": 2.0}
+        *optimal_encoders(law, 2, tilting=tilting),
+        tilting=tilting,
+        temperature=0.5,
+        standardise={"mean": 0.6, "std": 2.0},
     )
     means = learned_means(model, law)
     references = dict(zip(DIRECTIONS, law.sample(400_000, torch.Generator().manual_seed(0)), strict=True))
@@ -104,14 +109,14 @@ def test_offsets_of_standardisation_move_the_means_as_in_a_large_reference_set(t
 
 def test_single_precision_models_are_measured_in_double_precision_and_left_as_they_are():
     law = weak_pair()
-    model = linear_model(*optimal_encoders(law, 2), "inner_product", dtype="float32")
+    model = linear_model(*optimal_encoders(law, 2), dtype="float32")
     assert max(errors(learned_means(model, law), law)) < 1e-12
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
 
 
 def test_a_trainable_model_is_measured_without_a_gradient():
     law = weak_pair()
-    model = linear_model(*optimal_encoders(law, 2), "inner_product").requires_grad_(True)
+    model = linear_model(*optimal_encoders(law, 2)).requires_grad_(True)
     assert errors(learned_means(model, law), law) == pytest.approx((0, 0), abs=1e-20)
     pairs = law.sample(50, torch.Generator().manual_seed(0))
     assert all(error > 0 for error in reference_errors(model, law, *pairs, *pairs).values())
@@ -148,8 +153,9 @@ def test_reference_errors_are_those_of_loops(tilting):
     generator = torch.Generator().manual_seed(0)
     u, v = law.sample(40, generator)
     queries_u, queries_v = law.sample(7, generator)
-    g, h = (torch.randn(2, n, generator=generator, dtype=torch.float64) for n in (3, 2))
-    model = linear_model(g, h, tilting, temperature=0.8)
+    g, h, *potentials = (torch.randn(2, n, generator=generator, dtype=torch.float64) for n in (3, 2, 3, 2))
+    potentials = potentials if tilting == "potentials" else []
+    model = linear_model(g, h, *potentials, tilting=tilting, temperature=0.8)
     found = reference_errors(model, law, u, v, queries_u, queries_v)
     for direction, references, queries, score in (
         ("u_given_v", u, queries_v, lambda x, y: model.log_tilting(x[None], y[None])),
@@ -166,7 +172,7 @@ def test_reference_errors_are_those_of_loops(tilting):
 
 def test_reference_errors_of_the_closed_form_vanish_with_the_size_of_the_set():
     law = weak_pair()
-    model = linear_model(*optimal_encoders(law, 2), "inner_product", dtype="float32")
+    model = linear_model(*optimal_encoders(law, 2), dtype="float32")
     queries = [part.float() for part in law.sample(300, torch.Generator().manual_seed(9))]
     found = []
     for num_references in (300, 30_000):

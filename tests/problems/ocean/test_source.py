@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import dask.array
@@ -15,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+from pcl.cluster.tasks import task_runner
 from pcl.data.manifest import load_manifest
 from pcl.data.shards import begin_build, build_shard, finish_build, plan_shards
 from pcl.data.source import SourceContext
@@ -23,6 +25,7 @@ from pcl.errors import BadInputError
 from pcl.problems.ocean.settings import DriftersSettings, OceanSettings
 from pcl.problems.ocean.source import ocean_source
 from tests.problems.ocean.archives import DAY_S, make_archive, write_archive
+from tests.processes import new_processes
 from tests.typed import ROOT, finish, start
 
 EPOCH_2000 = 946_684_800.0
@@ -386,24 +389,6 @@ def test_a_build_that_was_killed_goes_on_to_the_same_shards(clean, built, tmp_pa
     assert load_manifest(tmp_path / "shards").statistics == built[2].statistics
 
 
-TASKS = """
-import sys
-from functools import partial
-from pathlib import Path
-
-from pcl.cluster.connection import connected, run_tasks
-from tests.problems.ocean.test_source import RECORD_PAIRS, build_shard, open_source, plan_shards
-
-source = open_source(sys.argv[1])
-with connected(num_cpus=4):
-    for num_tasks in (1, 4):
-        root = Path(sys.argv[2], str(num_tasks))
-        root.mkdir()
-        build = partial(build_shard, root=root, record_pairs=RECORD_PAIRS)
-        assert len(list(run_tasks(build, source, plan_shards(source, 4), num_tasks, timeout_s=0))) == 8
-"""
-
-
 def run_code(code, *arguments):
     """Run code that imports this module, in a process of its own outside any cluster; return its output."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
@@ -416,7 +401,14 @@ def run_code(code, *arguments):
 
 
 def test_one_and_four_tasks_write_the_same_shards(clean, built, tmp_path):
-    run_code(TASKS, clean, tmp_path)
+    new_processes()
+    source = open_source(clean)
+    with task_runner() as run_tasks:
+        for num_tasks in (1, 4):
+            root = tmp_path / str(num_tasks)
+            root.mkdir()
+            build = partial(build_shard, root=root, record_pairs=RECORD_PAIRS)
+            assert len(list(run_tasks(build, source, plan_shards(source, 4), num_tasks, timeout_s=0))) == 8
     assert hashes(tmp_path / "1") == hashes(tmp_path / "4") == built[1]
 
 
@@ -434,14 +426,14 @@ def test_a_damaged_file_in_the_midst_of_many_ends_in_one_line(archive, tmp_path,
     assert not (tmp_path / "shards" / "manifest.json").exists()
 
 
-def test_a_speed_no_current_has_ends_in_one_line(archive, tmp_path, shared_ray):
+def test_a_speed_no_current_has_ends_in_one_line(archive, tmp_path):
     fast = archive.currents.copy()
     fast[0, 52, 3, 3] = 40.0  # not at a time step that is looked at when the files are opened
     for number in range(3):
         times = slice(20 * number, 20 * number + 20)
         write_archive(tmp_path / f"part{number}.nc", archive, times=times, values=fast)
     where = (f"data.ocean.paths=[{tmp_path}/*.nc]", f"data.shards={tmp_path / 'shards'}")
-    code, _, errors = finish(write_shards(*where, **shared_ray))
+    code, _, errors = finish(write_shards(*where))
     assert code == 2
     assert len(errors.splitlines()) == 1
     assert "part2.nc" in errors

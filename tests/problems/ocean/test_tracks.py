@@ -6,7 +6,9 @@ import torch
 
 from pcl.problems.ocean.contract import DrifterFacts, read_facts
 from pcl.problems.ocean.field import DrifterSet
-from pcl.problems.ocean.tracks import DrifterRaster, track_segments, within_half_turn
+from pcl.problems.ocean.fixes.fixes import Fixes
+from pcl.problems.ocean.fixes.pieces import pieces_of
+from pcl.problems.ocean.tracks import DrifterRaster, track_pieces, track_segments, within_half_turn
 
 ABOUT = {
     "record_s": 21_600.0,
@@ -102,3 +104,49 @@ def test_what_is_missing_stays_missing_and_gradients_are_finite():
     assert not pieces.valid[0, 0, 2:4].any()
     assert not pieces.valid[1, 1].any()
     assert all(torch.isfinite(part).all() for part in pieces[:2])
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_pieces_of_tracks_without_gaps_are_segments_to_the_bit(stride):
+    drifters = tracks()
+    drifters[0, 0, 5:, 3] = 1
+    drifters[1, 2, 6:] = torch.nan
+    found, wanted = track_pieces(drifters, 3600.0, stride), track_segments(drifters, 3600.0, stride)
+    ends = slice(stride - 1, None, stride)
+    for part, segments in zip(found[:3], wanted, strict=True):
+        assert torch.equal(part.movedim(2, 0)[ends], segments.movedim(2, 0))
+    middles = (torch.arange(8 // stride) + 0.5) * stride * 3600.0
+    assert torch.equal(found.time_s[..., ends][wanted.valid], middles.expand(wanted.valid.shape)[wanted.valid].float())
+    assert (found.duration_s[found.valid] == stride * 3600).all()
+
+
+@pytest.mark.parametrize(("stride", "longest"), [(1, None), (1, 2), (2, 3), (3, 8), (3, 3)])
+def test_pieces_of_tracks_with_gaps_are_those_of_real_fixes(stride, longest):
+    """The pieces that are made of fixes of real drifters, which are a list and not a lattice."""
+    drifters = tracks()
+    drifters[torch.rand(drifters.shape[:-1], generator=torch.Generator().manual_seed(1)) < 0.35] = torch.nan
+    pair, drifter, position = drifters[..., 0].isfinite().nonzero().T
+    names = np.array([f"{a}-{b}" for a, b in zip(pair.tolist(), drifter.tolist(), strict=True)])
+    known = drifters[pair, drifter, position]
+    fixes = Fixes(names, position.numpy() * 3600.0, known[:, 2].numpy(), known[:, 0].numpy())
+    limit_s = 3600.0 * (9 if longest is None else longest)
+    wanted = pieces_of(fixes, every_s=3600.0 * stride, longest_s=limit_s)
+    found = track_pieces(drifters, 3600.0, stride, longest)
+    assert len(wanted) == found.valid.sum() > 0
+    for part, fitting in (
+        (found.velocity, wanted.velocity),
+        (found.middle[..., 0], wanted.longitude),
+        (found.middle[..., 1] - 35, wanted.latitude),
+        (found.time_s, wanted.time_s),
+        (found.duration_s, wanted.duration_s),
+    ):
+        np.testing.assert_allclose(part[found.valid], fitting, rtol=1e-9)
+    assert (found.velocity[~found.valid] == 0).all()
+
+
+def test_a_piece_of_a_track_with_gaps_does_not_end_aground():
+    drifters = tracks()
+    drifters[:, :, 3] = torch.nan
+    drifters[:, :, 4:, 3] = 1
+    found = track_pieces(drifters, 3600.0)
+    assert found.valid.sum(-1).eq(2).all()

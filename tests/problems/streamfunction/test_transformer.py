@@ -9,7 +9,7 @@ import torch
 from pcl.errors import BadInputError
 from pcl.problems.streamfunction.law import half_plane
 from pcl.problems.streamfunction.transformer import (
-    NUM_PLACES,
+    FREQUENCY_RATE,
     NUM_WAVES,
     Block,
     PositionLift,
@@ -34,23 +34,31 @@ def test_the_positions_of_a_token_are_its_features():
     assert tokens.shape == (1, 4, 6)
 
 
-@pytest.mark.parametrize(("positions_per_token", "stride"), [(10, 5), (4, 1)])
-def test_the_velocity_lift_is_that_of_a_loop(positions_per_token, stride):
+@pytest.mark.parametrize(
+    ("positions_per_token", "stride", "num_places", "phases"),
+    [(10, 5, 110, False), (4, 1, 188, False), (10, 5, 60, True)],
+)
+def test_the_velocity_lift_is_that_of_a_loop(positions_per_token, stride, num_places, phases):
     path, time_step = np.random.default_rng(0).normal(size=(40, 2)), 0.1
-    x = path[stride // 2 :: stride]
+    lift = VelocityFourierLift(positions_per_token, time_step, num_places, phases=phases)
+    frequencies = np.zeros(NUM_WAVES)
+    if phases:
+        frequencies = np.random.default_rng(1).normal(size=NUM_WAVES)
+        lift.moved_frequencies.data.copy_(torch.from_numpy(frequencies / FREQUENCY_RATE))
+    x, times = path[stride // 2 :: stride], time_step * np.arange(40)[stride // 2 :: stride]
     w = np.gradient(x, stride * time_step, axis=0) * time_step * 39
     features = []
-    for position, velocity in zip(x, w, strict=True):
+    for position, velocity, time in zip(x, w, times, strict=True):
         row = [*velocity]
         for wave in (math.cos, math.sin):
-            row += [wave(2 * math.pi * k @ position) for k in half_plane(NUM_PLACES)]
+            row += [wave(2 * math.pi * k @ position) for k in half_plane(num_places)]
         for wave in (math.cos, math.sin):
-            for k in half_plane(NUM_WAVES):
+            for k, omega in zip(half_plane(NUM_WAVES), frequencies, strict=True):
                 across = (-k[1] * velocity[0] + k[0] * velocity[1]) / math.hypot(*k)
-                row.append(wave(2 * math.pi * k @ position) * across)
+                row.append(wave(2 * math.pi * k @ position + omega * time) * across)
         features.append(row)
     wanted = np.array(features).reshape(40 // positions_per_token, positions_per_token // stride, -1).mean(1)
-    found = VelocityFourierLift(positions_per_token, time_step)(torch.from_numpy(path)[None])[0]
+    found = lift(torch.from_numpy(path)[None])[0].detach()
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-11)
 
 
@@ -71,9 +79,11 @@ def test_attention_is_that_of_the_formula():
     torch.testing.assert_close(block(tokens)[0], middle + block.layers(block.norm_after(middle)))
 
 
-@pytest.mark.parametrize("lift", ["positions", "velocity_fourier"])
-def test_an_embedding_depends_on_every_token_and_reaches_every_parameter(lift):
-    encoder = Transformer((50, 2), 7, **OPTIONS | {"lift": lift}, time_step=0.1)
+@pytest.mark.parametrize(
+    ("lift", "phases"), [("positions", False), ("velocity_fourier", False), ("velocity_fourier", True)]
+)
+def test_an_embedding_depends_on_every_token_and_reaches_every_parameter(lift, phases):
+    encoder = Transformer((50, 2), 7, **OPTIONS | {"lift": lift, "phases": phases}, time_step=0.1)
     paths = torch.rand(3, 50, 2, requires_grad=True)
     embedding = encoder(paths)
     assert embedding.shape == (3, 7)
@@ -99,6 +109,7 @@ def test_dropout_acts_in_training_only():
         ((50, 2), {"num_heads": 3}, "heads must divide the width"),
         ((50, 2), {"depth": 0}, "at least 1"),
         ((50, 2), {"dropout": 1.0}, "less than 1"),
+        ((50, 2), {"num_places": 48}, "has 49 wavenumbers"),
         ((50, 2), {"lift": "fourier"}, "choose one of positions, velocity_fourier"),
     ],
 )

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pcl.data.tokenizers import TOKENIZERS, register_tokenizer
+from pcl.data.tokenizers import TOKENIZERS, TokenizerKind, register_tokenizer
 from pcl.errors import BadInputError
+from pcl.problems.webdataset import read_item
 from pcl.problems.webdataset.decoding import decoder_of
 from pcl.problems.webdataset.images import MOST_PIXELS, decoded_image
 from pcl.problems.webdataset.parts import part_of
@@ -45,6 +46,21 @@ def decode(given: str, content: bytes, **chosen: object) -> np.ndarray:
     item = decoder(content).array
     assert (item.dtype.name, item.shape) == (decoder.info.dtype, decoder.info.shape)
     return item
+
+
+def test_what_draws_are_given_is_read_as_the_tars_are(monkeypatch):
+    """An image of a file and a text of a command line: of a field of JSON too the text is given as it is."""
+    monkeypatch.setitem(TOKENIZERS, "lengths", TokenizerKind(lambda text: [len(word) for word in text.split()]))
+    chosen = WebdatasetSettings(u="left.png", v="json:caption", image_size=[4, 6], image_mode="L", text_length=5)
+    content = saved(Image.fromarray(noise(20, 30, 3)))
+    np.testing.assert_array_equal(
+        read_item(chosen, "u", content), decode("left.png", content, image_size=[4, 6], image_mode="L")
+    )
+    assert bytes(read_item(chosen, "v", "größer".encode())) == "grö".encode() + b"\0"
+    chosen.tokenizer = "lengths"
+    assert read_item(chosen, "v", b"a red circle").tolist() == [1, 3, 6, 0, 0]
+    with pytest.raises(ValueError, match="is empty"):
+        read_item(chosen, "v", b"  ")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])
@@ -274,15 +290,11 @@ def test_what_is_no_label_is_said(content):
 @pytest.fixture
 def words():
     """A tokenizer that counts letters of words, and some that fail."""
-    before = dict(TOKENIZERS)
     register_tokenizer("words", lambda text: [len(word) for word in text.split()])
     register_tokenizer("zero", lambda text: [0, 1])
     register_tokenizer("real", lambda text: [0.5])
     register_tokenizer("broken", lambda text: [][0])
     register_tokenizer("silent", lambda text: [])
-    yield
-    TOKENIZERS.clear()
-    TOKENIZERS.update(before)
 
 
 @pytest.mark.usefixtures("words")

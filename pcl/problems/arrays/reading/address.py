@@ -5,10 +5,10 @@ __all__ = ["Address", "choose", "find"]
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pcl.errors import BadInputError, printable
-from pcl.storage.place import absolute
+from pcl.storage.copies import Copies
+from pcl.storage.inputs import Input, input_at, is_address
 
 MOST_SHOWN = 8  # names in a message
 
@@ -18,11 +18,11 @@ class Address:
     """Where an array lies.
 
     Attributes:
-        path: of the file or folder.
+        path: of the file or folder, on this machine or in object storage.
         name: of what it holds, empty where it is not given.
     """
 
-    path: Path
+    path: Input
     name: str
 
     @property
@@ -31,11 +31,12 @@ class Address:
         return printable(f"{self.path}:{self.name}" if self.name else self.path)
 
 
-def find(address: str) -> Address:
+def find(address: str, copies: Copies | None = None) -> Address:
     """Address of a file that exists, from the text ``file`` or ``file:name``; both may hold colons.
 
     Args:
         address: the text.
+        copies: of objects, see ``pcl.storage.inputs``.
 
     Raises:
         BadInputError: there is no such file.
@@ -44,10 +45,11 @@ def find(address: str) -> Address:
         >>> find("/dev/null:temperature").name
         'temperature'
     """
-    text = str(absolute(address))
-    for end in (len(text), *(i for i in reversed(range(len(text))) if text[i] == ":")):
-        if Path(text[:end]).exists():
-            return Address(Path(text[:end]), text[end + 1 :])
+    text = str(input_at(address, copies))
+    first = text.find("/", text.find("://") + 3) if is_address(text) else 0  # a colon before it is of the host
+    for end in (len(text), *(i for i in reversed(range(first, len(text))) if text[i] == ":")):
+        if (path := input_at(text[:end], copies)).exists:
+            return Address(path, text[end + 1 :])
     file = text[: text.find(":", text.rfind("/"))] if ":" in text[text.rfind("/") :] else text
     raise BadInputError(f"{printable(file)} does not exist: give the path of a file that does, file or file:name")
 
@@ -64,7 +66,7 @@ def choose(address: Address, known: Sequence[str], what: str) -> str:
         BadInputError: there is no such thing, or none is named and there are several.
 
     Example:
-        >>> choose(Address(Path("x.npz"), "tempratur"), ["time", "temperature"], "array")
+        >>> choose(Address(Input("x.npz"), "tempratur"), ["time", "temperature"], "array")
         Traceback (most recent call last):
         pcl.errors.BadInputError: x.npz has no array tempratur: the nearest is temperature
     """

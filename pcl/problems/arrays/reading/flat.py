@@ -6,7 +6,6 @@ import math
 import struct
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.problems.arrays.reading.address import Address, choose
 from pcl.problems.arrays.reading.stored import Held, Stored, block_edges, damaged
+from pcl.storage.inputs import Input
 
 LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip file's member: the lengths of its name and of what else is said
 
@@ -28,14 +28,15 @@ class Flat(Stored):
         order: C, or F where the rows are the last axis in the file.
     """
 
-    path: Path
+    path: Input
     offset: int
     order: str
 
     def load(self, start: int, stop: int) -> np.ndarray:
         """Return rows start .. stop - 1; nothing stays mapped: what was is the cache of the system."""
-        mapped = np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)  # type: ignore[call-overload]
-        return np.array(mapped[start:stop], order="C")
+        with self.path.held() as file:
+            mapped = np.memmap(file, self.dtype, "r", self.offset, self.shape, self.order)  # type: ignore[call-overload]
+            return np.array(mapped[start:stop], order="C")
 
 
 def open_npy(address: Address) -> Stored:
@@ -50,8 +51,8 @@ def open_npy(address: Address) -> Stored:
     """
     if address.name:
         raise BadInputError(f"{address.label}: a .npy file holds one array, without a name: give {address.path}")
-    with address.path.open("rb") as stream:
-        return _flat(address.label, address.path, stream, address.path.stat().st_size)
+    with address.path.held() as file, file.open("rb") as stream:
+        return _flat(address.label, address.path, stream, address.path.num_bytes)
 
 
 def open_npz(address: Address, most_bytes: float) -> Stored:
@@ -65,7 +66,8 @@ def open_npz(address: Address, most_bytes: float) -> Stored:
         BadInputError: there is no such array, it holds Python objects, or it is compressed and too large.
         DamagedDataError: the file is none, or is cut off.
     """
-    with damaged(str(address.path)), zipfile.ZipFile(address.path) as archive, address.path.open("rb") as stream:
+    where = str(address.path)
+    with damaged(where), address.path.held() as file, zipfile.ZipFile(file) as archive, file.open("rb") as stream:
         known = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         address = Address(address.path, choose(address, known, "array"))
         member = archive.getinfo(f"{address.name}.npy")
@@ -81,11 +83,11 @@ def open_npz(address: Address, most_bytes: float) -> Stored:
             )
         with archive.open(member) as content:
             _header(address.label, content)
-        with np.load(address.path, allow_pickle=False) as arrays:
+        with np.load(file, allow_pickle=False) as arrays:
             return Held.of(address.label, arrays[address.name])
 
 
-def _flat(label: str, path: Path, stream: IO[bytes], end: int) -> Flat:
+def _flat(label: str, path: Input, stream: IO[bytes], end: int) -> Flat:
     shape, is_fortran, dtype = _header(label, stream)
     item_bytes = dtype.itemsize * math.prod(shape[1:])
     if end - stream.tell() < dtype.itemsize * math.prod(shape):

@@ -5,9 +5,9 @@ __all__ = ["open_netcdf", "open_zarr"]
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import netCDF4
@@ -17,7 +17,8 @@ import zarr
 
 from pcl.errors import BadInputError, printable
 from pcl.problems.arrays.reading.address import Address, choose
-from pcl.problems.arrays.reading.stored import Stored, block_edges, damaged
+from pcl.problems.arrays.reading.stored import Coordinate, Stored, block_edges, damaged
+from pcl.storage.remote_netcdf import lazily_fetched
 
 SAMPLE = "sample"  # the dimension of the pairs, where there is one of this name
 COPIES = (
@@ -54,6 +55,18 @@ class Variable(Stored):
         with zarr.config.set(ONE_READER):
             return np.asarray(self.opened.isel({self.dim: slice(start, stop)}).transpose(self.dim, ...).values)
 
+    def coordinate(self) -> Coordinate | None:
+        """Return the index coordinate of the dimension of the pairs: times as dates, so that their units are alike."""
+        with damaged(self.label):
+            found = _open(self.address, self.engine, is_raw=True)
+            if self.dim not in found.indexes:
+                return None
+            alone = found[[self.dim]]
+            with warnings.catch_warnings(), suppress(ValueError, OverflowError):  # units that are no dates: numbers
+                warnings.simplefilter("ignore")
+                alone = xr.decode_cf(alone)
+            return Coordinate(self.label, self.dim, alone[self.dim].values)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chunked(Stored):
@@ -69,7 +82,7 @@ class Chunked(Stored):
     @cached_property
     def opened(self) -> zarr.Array[Any]:
         """The array, of which nothing is read."""
-        found = zarr.open_array(str(self.address.path), path=self.address.name, mode="r")
+        found = zarr.open_array(self.address.path.store(), path=self.address.name, mode="r")
         return found
 
     def load(self, start: int, stop: int) -> np.ndarray:
@@ -106,14 +119,14 @@ def open_zarr(address: Address, dim: str = "", *, is_raw: bool = False) -> Store
         DamagedDataError: the folder is no Zarr store.
     """
     with damaged(address.label):
-        found = zarr.open(str(address.path), mode="r")
+        found = zarr.open(address.path.store(), mode="r")
         if isinstance(found, zarr.Array):
             return _chunked(Address(address.path, ""), dim)
         names = sorted(name for name, member in found.members(max_depth=None) if isinstance(member, zarr.Array))
         at_root = [name for name in names if "/" not in name and name not in _coordinates(found)]
         address = Address(address.path, address.name if address.name in names else choose(address, at_root, "variable"))
         group = address.name.rpartition("/")[0]
-        around = zarr.open_group(str(address.path), path=group, mode="r")
+        around = zarr.open_group(address.path.store(), path=group, mode="r")
         without = sorted(name for name, array in around.arrays() if not _dims_of(array))
     if address.name.rpartition("/")[2] in without:
         return _chunked(address, dim)
@@ -138,7 +151,7 @@ def _dims_of(array: Any) -> list[str]:
 
 def _chunked(address: Address, dim: str) -> Stored:
     with damaged(address.label):
-        array = zarr.open_array(str(address.path), path=address.name, mode="r")
+        array = zarr.open_array(address.path.store(), path=address.name, mode="r")
         if dim:
             raise BadInputError(f"{address.label} names no dimensions, so none is {dim}: leave sample_dim empty")
         shape, dtype = tuple(array.shape), np.dtype(array.dtype)
@@ -185,13 +198,21 @@ def _dim_of_pairs(address: Address, dims: list[str], dim: str) -> str:
 
 def _open(address: Address, engine: str, is_raw: bool) -> xr.Dataset:
     """Open a group of a file; times stay numbers, and nothing that is read is kept."""
+    group = address.name.rpartition("/")[0]
+    open_file = partial(_open_file, engine=engine, group=group, is_raw=is_raw)
+    if engine == "zarr":
+        return open_file(address.path.store())
+    return lazily_fetched(address.path, open_file) if address.path.is_remote else open_file(str(address.path))
+
+
+def _open_file(file: Any, engine: str, group: str, *, is_raw: bool) -> xr.Dataset:
     more: Any = {"consolidated": False} if engine == "zarr" else {}  # what an array says of itself is hashed with it
     with warnings.catch_warnings(), _small_cache():
         warnings.simplefilter("ignore")  # several fill values, no consolidated metadata: neither is an obstacle
         return xr.open_dataset(
-            address.path,
+            file,
             engine=engine,
-            group=address.name.rpartition("/")[0] or None,
+            group=group or None,
             decode_times=False,
             mask_and_scale=not is_raw,
             cache=False,

@@ -2,34 +2,37 @@
 
 __all__ = ["KINDS", "open_array", "read_whole"]
 
-import itertools
 
 import numpy as np
 
 from pcl.errors import BadInputError
 from pcl.problems.arrays.reading.address import find
-from pcl.problems.arrays.reading.stored import Stored, damaged
+from pcl.problems.arrays.reading.stored import Stored
+from pcl.storage.copies import Copies
 
 KINDS = ".npy, .npz, .nc, .zarr, .parquet, .csv"
 
 
-def open_array(address: str, dim: str = "", *, is_raw: bool = False, most_bytes: float = 512e6) -> Stored:
+def open_array(
+    address: str, dim: str = "", *, is_raw: bool = False, most_bytes: float = 512e6, copies: Copies | None = None
+) -> Stored:
     """Open an array without reading it, but for CSV files and compressed ``.npz`` files, which are held in memory.
 
     Args:
         address: ``x.npy``, ``x.npz:name``, ``x.nc:variable``, ``x.zarr:variable``, ``x.parquet:column``,
-            ``x.csv:a,b`` or ``x.csv:temp_*``.
+            ``x.csv:a,b`` or ``x.csv:temp_*``, on this machine or in object storage.
         dim: dimension of the pairs in NetCDF and Zarr; empty: the one called ``sample``, else the leading one.
         is_raw: whether values of NetCDF and Zarr are taken as they are stored.
         most_bytes: that may be held in memory.
+        copies: of objects, see ``pcl.storage.inputs``.
 
     Raises:
         BadInputError: there is no such file, or no such array in it.
         DamagedDataError: the file cannot be read.
     """
-    found = find(address)
-    suffix = found.path.suffix.lower()
-    if found.path.is_dir():
+    found = find(address, copies)
+    suffix = found.path.suffix
+    if found.path.is_folder:
         from pcl.problems.arrays.reading.grids import open_zarr
 
         return open_zarr(found, dim, is_raw=is_raw)
@@ -60,8 +63,4 @@ def read_whole(address: str, dim: str = "", *, most_bytes: float = 512e6) -> np.
         BadInputError: see ``open_array``.
         DamagedDataError: see ``open_array``.
     """
-    stored = open_array(address, dim, is_raw=True, most_bytes=most_bytes)
-    with damaged(stored.label):
-        edges = stored.edges.tolist()
-        parts = [stored.load(start, stop) for start, stop in itertools.pairwise(edges)]
-        return np.concatenate(parts) if parts else np.zeros(0)
+    return open_array(address, dim, is_raw=True, most_bytes=most_bytes).whole()

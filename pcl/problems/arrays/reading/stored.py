@@ -3,7 +3,7 @@
 Shapes: n rows, one a pair; an item is what a row holds.
 """
 
-__all__ = ["BLOCK_BYTES", "Held", "Stored", "block_edges", "damaged", "merged_edges"]
+__all__ = ["BLOCK_BYTES", "Coordinate", "Held", "Stored", "block_edges", "damaged", "merged_edges"]
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pcl.errors import BadInputError, DamagedDataError
+from pcl.errors import BadInputError, DamagedDataError, RunFailedError, printable
 
 BLOCK_BYTES = 2_000_000  # of a block, unless a chunk of the file is larger
 
@@ -54,13 +54,40 @@ def damaged(label: str) -> Iterator[None]:
     """Turn whatever a library raises on the content of a file into one line that names it."""
     try:
         yield
-    except (BadInputError, DamagedDataError, MemoryError):
+    except (BadInputError, DamagedDataError, RunFailedError, MemoryError):
         raise
     except Exception as error:  # libraries raise anything on what somebody else wrote
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise DamagedDataError(
             f"{label} cannot be read ({reason}): it is cut off, damaged or of another kind"
         ) from error
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """What says which pair a row of an array is.
+
+    Attributes:
+        label: of the array, in messages.
+        name: of the coordinate, empty where it has none.
+        values: shape (n,).
+        is_of_table: whether it is the index of a table of pandas, not a coordinate of xarray.
+    """
+
+    label: str
+    name: str
+    values: np.ndarray
+    is_of_table: bool = False
+
+    @property
+    def aligned(self) -> str:
+        """How arrays with such coordinates are aligned."""
+        return "u, v = u.align(v, 'inner', axis=0)" if self.is_of_table else "u, v = xarray.align(u, v, join='inner')"
+
+    @property
+    def in_order(self) -> str:
+        """How rows are sorted by it."""
+        return "x.sort_index()" if self.is_of_table else f"x.sortby('{printable(self.name)[:50]}')"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +128,20 @@ class Stored:
     def load(self, start: int, stop: int) -> np.ndarray:
         """Return rows start .. stop - 1, between two edges."""
         raise NotImplementedError
+
+    def coordinate(self) -> Coordinate | None:
+        """Return what the file says of which pair a row is, None where it says nothing."""
+        return None
+
+    def whole(self) -> np.ndarray:
+        """Return all rows.
+
+        Raises:
+            DamagedDataError: the file cannot be read.
+        """
+        with damaged(self.label):
+            parts = [self.load(start, stop) for start, stop in itertools.pairwise(self.edges.tolist())]
+            return np.concatenate(parts) if parts else np.zeros(0)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave files that are open, which are found again by their paths, to this process."""

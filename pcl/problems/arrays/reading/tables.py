@@ -3,18 +3,19 @@
 __all__ = ["open_csv", "open_parquet"]
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from pcl.errors import BadInputError, printable
 from pcl.problems.arrays.reading.address import Address, choose
-from pcl.problems.arrays.reading.stored import Held, Stored, damaged, merged_edges
+from pcl.problems.arrays.reading.stored import Coordinate, Held, Stored, damaged, merged_edges
+from pcl.storage.inputs import Input
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,22 +33,43 @@ class Columns(Stored):
         groups: rows at which its row groups begin, and n.
     """
 
-    path: Path
+    path: Input
     groups: np.ndarray
     copies: ClassVar[int] = 6
 
     @cached_property
-    def opened(self) -> Any:
-        """The file, of which nothing is read."""
-        from pyarrow.parquet import ParquetFile
+    def kept(self) -> Any:
+        """The file of this machine, of which nothing is read."""
+        return _parquet(self.path)
 
-        return ParquetFile(self.path)
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        """Give the file: one in object storage is open only as long as it is read, so that its copy may go."""
+        if not self.path.is_remote:
+            yield self.kept
+            return
+        with self.path.held() as file, _parquet(file) as opened:
+            yield opened
 
     def load(self, start: int, stop: int) -> np.ndarray:
         """Return rows start .. stop - 1."""
         wanted = range(*np.searchsorted(self.groups, [start, stop]).tolist())
-        table = self.opened.read_row_groups(list(wanted), columns=list(self.names))
+        with self.opened() as opened:
+            table = opened.read_row_groups(list(wanted), columns=list(self.names))
         return _joined(table, self.names, self.dtype, is_vector=len(self.shape) > 1)
+
+    def coordinate(self) -> Coordinate | None:
+        """Return the index of the table of pandas that the file holds, unless it numbers the rows from 0 on."""
+        with damaged(self.label), self.opened() as opened:
+            indices = (opened.schema_arrow.pandas_metadata or {}).get("index_columns", [])
+            index: Any = indices[0] if len(indices) == 1 else {}
+            if isinstance(index, str):
+                values = opened.read(columns=[index]).column(0).to_numpy()
+            elif (index.get("start", 0), index.get("step", 1)) != (0, 1):
+                index, values = str(index.get("name") or ""), np.arange(index["start"], index["stop"], index["step"])
+            else:
+                return None
+            return Coordinate(self.label, "" if index.startswith("__index_level_") else index, values, is_of_table=True)
 
 
 def open_parquet(address: Address) -> Stored:
@@ -62,10 +84,7 @@ def open_parquet(address: Address) -> Stored:
         DamagedDataError: the file is no Parquet.
     """
     _require_pyarrow(address)
-    from pyarrow.parquet import ParquetFile
-
-    with damaged(address.label):
-        file = ParquetFile(address.path)
+    with damaged(address.label), address.path.held() as held, _parquet(held) as file:
         names, is_vector = _chosen(address, file.schema_arrow.names)
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
         groups = np.array([0, *itertools.accumulate(sizes)])
@@ -94,21 +113,27 @@ def open_csv(address: Address, most_bytes: float) -> Stored:
     _require_pyarrow(address)
     from pyarrow import csv
 
-    if (size := address.path.stat().st_size) > min(most_bytes, LARGEST_BLOCK):
+    if (size := address.path.num_bytes) > min(most_bytes, LARGEST_BLOCK):
         raise BadInputError(
             f"{address.path} has {size / 1e6:,.0f} MB, and a CSV file is held in memory, of which build.memory_mb="
             f"{most_bytes / 1e6:g}: give more, or convert it to Parquet, which is read a block at a time"
         )
     parse = csv.ParseOptions(delimiter="\t" if address.path.suffix == ".tsv" else ",")
     whole = csv.ReadOptions(block_size=max(size, 1), use_threads=False)  # types are those of all rows, not the first
-    with damaged(address.label):
-        known = csv.open_csv(address.path, whole, parse).schema.names
+    with damaged(address.label), address.path.held() as file:
+        known = csv.open_csv(file, whole, parse).schema.names
         names, is_vector = _chosen(address, known)
         chosen = csv.ConvertOptions(include_columns=list(names), strings_can_be_null=True)
-        table = csv.read_csv(address.path, whole, parse, chosen)
+        table = csv.read_csv(file, whole, parse, chosen)
         dtypes = [_numpy_type(column.type, has_missing=column.null_count > 0) for column in table.columns]
     dtype = _common(address, names, dtypes)
     return Held.of(address.label, _joined(table, names, dtype, is_vector=is_vector), names)
+
+
+def _parquet(path: Any) -> Any:
+    from pyarrow.parquet import ParquetFile
+
+    return ParquetFile(path)
 
 
 def _require_pyarrow(address: Address) -> None:

@@ -10,28 +10,32 @@ __all__ = [
     "draw",
     "measure",
     "nearest_track_analog",
+    "nearest_track_analogs",
     "random_analog",
 ]
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from pcl.evaluation.blocks import num_at_once, walk
+from pcl.evaluation.blocks import Items, num_at_once, walk
 from pcl.problems.ocean.evaluation.field_scores import gaussian_crps, weighted_mean
 from pcl.problems.ocean.evaluation.fields import Estimate, summarise
-from pcl.problems.ocean.evaluation.interpolation import interpolate
+from pcl.problems.ocean.evaluation.interpolation import Interpolator, interpolate
 from pcl.problems.ocean.evaluation.windows import Geometry
+from pcl.problems.ocean.prior.kernel import CurrentKernel, Points
+from pcl.problems.ocean.prior.posterior import Measured, Posterior
 from pcl.problems.ocean.sphere import METRES_PER_DEGREE
 from pcl.problems.ocean.tiles import DAY_S
-from pcl.problems.ocean.tracks import track_segments
+from pcl.problems.ocean.tracks import track_pieces
 
 BYTES_PER_COVARIANCE = 160  # of a measurement and a point: four numbers, twice, and what they are made of
 COVARIANCE_BYTES = 20_000_000  # at a time: solving for few points at a time is slow
 BYTES_PER_MEASUREMENT = 64  # of a window while it is compared: two components, their weights and sums
+LONGEST_PIECE = 2  # in units of the least: over a longer gap a mean says little
 TIMES = (3.0, 6.0, 12.0, 24.0)  # that optimal interpolation chooses from, in units of ``Geometry.scale_s``
 
 
@@ -50,23 +54,19 @@ def measure(drifters: Tensor, geometry: Geometry, *, every_s: float | None = Non
     Args:
         drifters: as stored, shape (D, P, 4).
         geometry: of the tiles.
-        every_s: length of a piece in time, s; at least one record. None: half a day, less in windows of hours.
+        every_s: least length of a piece in time, s; at least one record. None: half a day, less in windows of hours.
         margin: cells around the tile that still count.
     """
     every_s = geometry.scale_s / 2 if every_s is None else every_s
     stride = min(max(1, round(every_s / geometry.record_s)), drifters.shape[1] - 1)
-    pieces = track_segments(drifters.double(), geometry.record_s, stride)
-    middles = (torch.arange(pieces.valid.shape[-1], dtype=torch.float64) + 0.5) * stride * geometry.record_s
-    time_s = middles.expand(pieces.valid.shape)
+    pieces = track_pieces(drifters.double(), geometry.record_s, stride, LONGEST_PIECE * stride)
     cells = torch.tensor(geometry.cell_degrees[::-1], dtype=torch.float64)
     reach = (torch.tensor([geometry.width, geometry.height]) - 1) / 2 + margin
     kept = pieces.valid & ((pieces.middle / cells).abs() <= reach).all(-1)
-    return Measurements(pieces.velocity[kept], pieces.middle[kept], time_s[kept])
+    return Measurements(pieces.velocity[kept], pieces.middle[kept], pieces.time_s[kept])
 
 
-def climatology(
-    windows: Tensor, num_members: int, generator: torch.Generator, chosen: Tensor | None = None
-) -> Estimate:
+def climatology(windows: Items, num_members: int, generator: torch.Generator, chosen: Tensor | None = None) -> Estimate:
     """Return the mean and standard deviation of a tile's windows, and windows drawn from them.
 
     Args:
@@ -80,19 +80,19 @@ def climatology(
     return Estimate(mean, std, draw(windows, num_members, generator, chosen), float(number))
 
 
-def draw(windows: Tensor, num_members: int, generator: torch.Generator, chosen: Tensor | None = None) -> Tensor:
+def draw(windows: Items, num_members: int, generator: torch.Generator, chosen: Tensor | None = None) -> Tensor:
     """Return windows drawn with replacement, shape (K, C, T, H, W); arguments as of ``climatology``."""
     drawn = torch.randint(len(windows) if chosen is None else len(chosen), (num_members,), generator=generator)
     return windows[drawn if chosen is None else chosen[drawn]]
 
 
-def random_analog(windows: Tensor, generator: torch.Generator, chosen: Tensor | None = None) -> Estimate:
+def random_analog(windows: Items, generator: torch.Generator, chosen: Tensor | None = None) -> Estimate:
     """Return one of a tile's windows, drawn at random; arguments as of ``climatology``."""
     return Estimate(draw(windows, 1, generator, chosen)[0].double())
 
 
 def nearest_track_analog(
-    windows: Tensor, measurements: Measurements, geometry: Geometry, chosen: Tensor | None = None
+    windows: Items, measurements: Measurements, geometry: Geometry, chosen: Tensor | None = None
 ) -> Estimate:
     r"""Return the window whose velocities along the tracks are nearest to those of the drifters.
 
@@ -106,14 +106,24 @@ def nearest_track_analog(
         geometry: of the tiles.
         chosen: increasing indices of the windows to choose from; None: all.
     """
-    index = geometry.index(measurements.time_s, measurements.place[:, 0], measurements.place[:, 1])[None]
-    distances = []
-    for _, block in walk(windows, chosen, item_bytes=BYTES_PER_MEASUREMENT * index.shape[1]):
-        difference = (interpolate(block, index) - measurements.velocity.T).square().sum(1)
-        share = torch.isfinite(difference).double().mean(1)
-        distances.append(difference.nanmean(1).where(share >= 0.5, torch.inf).nan_to_num(torch.inf))
-    nearest = torch.cat(distances).argmin()
-    return Estimate(windows[nearest if chosen is None else chosen[nearest]].double())
+    return Estimate(windows[nearest_track_analogs(windows, [measurements], geometry, chosen)][0].double())
+
+
+def nearest_track_analogs(
+    windows: Items, measurements: Sequence[Measurements], geometry: Geometry, chosen: Tensor | None = None
+) -> Tensor:
+    """Return the indices of the analogs of several sets of drifters, in one walk; arguments as of the former."""
+    indices = [geometry.index(seen.time_s, *seen.place.unbind(1))[None] for seen in measurements]
+    distances: list[list[Tensor]] = [[] for _ in measurements]
+    item_bytes = BYTES_PER_MEASUREMENT * max(index.shape[1] for index in indices)
+    for _, block in walk(windows, chosen, item_bytes):
+        interpolator = Interpolator(block)
+        for seen, index, found in zip(measurements, indices, distances, strict=True):
+            difference = (interpolator(index) - seen.velocity.T).square().sum(1)
+            share = torch.isfinite(difference).double().mean(1)
+            found.append(difference.nanmean(1).where(share >= 0.5, torch.inf).nan_to_num(torch.inf))
+    nearest = torch.stack([torch.cat(found).argmin() for found in distances])
+    return nearest if chosen is None else chosen[nearest]
 
 
 @dataclass(frozen=True)
@@ -163,7 +173,7 @@ class OptimalInterpolation:
         num_members: int = 0,
         generator: torch.Generator | None = None,
     ) -> Estimate:
-        """Interpolate: exact, in float64; members are drawn point by point and know nothing of each other.
+        """Interpolate: exact, in float64; members are coherent in space and time.
 
         Args:
             prior: the climatology of the tile: mean and standard deviation.
@@ -182,8 +192,7 @@ class OptimalInterpolation:
         grid = _points(*_grid(geometry), latitude)
         size = 2 * len(where)
         observed = self.covariance(where, where).reshape(size, size)
-        observed = observed + self.noise * torch.eye(size, dtype=torch.float64)
-        root = torch.linalg.cholesky(observed)
+        root = torch.linalg.cholesky(observed + self.noise * torch.eye(size, dtype=torch.float64))
         whitened = torch.linalg.solve_triangular(root, anomaly.reshape(size, 1), upper=False)
         shift, explained = [], []
         for points in torch.split(grid, num_at_once(BYTES_PER_COVARIANCE * len(where), COVARIANCE_BYTES)):
@@ -193,10 +202,22 @@ class OptimalInterpolation:
             explained.append(half.square().sum(0).reshape(2, -1))
         mean = prior.mean + torch.cat(shift, 1).reshape(prior.mean.shape)
         std = (variance * (1 - torch.cat(explained, 1)).clamp(min=0)).sqrt().reshape(mean.shape)
-        if not num_members:
-            return Estimate(mean, std)
-        noise = torch.randn(num_members, *mean.shape, generator=generator, dtype=torch.float64)
-        return Estimate(mean, std, noise.mul_(std).add_(mean))
+        estimate = Estimate(mean, std, is_normal=True)
+        if num_members == 0:
+            return estimate
+        drawn = self._members(where, anomaly, grid, float(variance), num_members, generator or torch.Generator())
+        return replace(estimate, members=drawn.reshape(-1, *mean.shape).add_(prior.mean))
+
+    def _members(
+        self, where: Tensor, anomaly: Tensor, grid: Tensor, variance: float, number: int, generator: torch.Generator
+    ) -> Tensor:
+        """Draw anomalies on the grid that are coherent in space and time, shape (K, 2, n)."""
+        level = torch.tensor(variance, dtype=torch.float64).sqrt()
+        kernel = CurrentKernel(("streamfunction",), (self.length_km,), (self.time_days,), (1.0,), noise=self.noise)
+        kernel.level.copy_(level)
+        measured, targets = (Points(place, level.expand(len(place))) for place in (where, grid))
+        errors = torch.full((len(where),), self.noise * variance, dtype=torch.float64)
+        return Posterior(kernel, Measured(measured, anomaly, errors)).members(targets, number, generator)
 
     @classmethod
     def tune(

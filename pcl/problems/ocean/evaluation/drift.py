@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from pcl.advection import integrate
-from pcl.evaluation.blocks import walk
+from pcl.evaluation.blocks import Items, walk
 from pcl.problems.ocean.contract import Origin
-from pcl.problems.ocean.evaluation.interpolation import interpolate
+from pcl.problems.ocean.evaluation.interpolation import Interpolator, interpolate
 from pcl.problems.ocean.evaluation.windows import Geometry
 from pcl.problems.ocean.sphere import METRES_PER_DEGREE
 from pcl.problems.ocean.tiles import DAY_S
@@ -29,7 +29,7 @@ def release_points(geometry: Geometry, per_side: int = 4) -> Tensor:
     return torch.stack([east.flatten(), north.flatten()], -1)
 
 
-def fastest_current(*fields: Tensor) -> float:
+def fastest_current(*fields: Items) -> float:
     """Return the largest component of all velocities, m/s; what is missing is left out."""
     return max((float(block.nan_to_num().abs().max()) for part in fields for _, block in walk(part)), default=0.0)
 
@@ -55,13 +55,13 @@ def drift(fields: Tensor, origins: Tensor, geometry: Geometry, start: Tensor, fa
     substeps = math.ceil(geometry.record_s / min(DAY_S / STEPS, geometry.interval_s / STEPS, cell_s))
     num_steps = round(geometry.duration_s / geometry.record_s) * substeps
     centre = Origin.of(origins).latitude[:, None]
-    fields = fields.double()
+    interpolator = Interpolator(fields)
 
     def current(time_s: float, place: Tensor) -> Tensor:
         east, north = place.unbind(-1)
         index = geometry.index(torch.full_like(east, time_s), east, north)
         metre = METRES_PER_DEGREE * torch.cos(torch.deg2rad(centre + north))
-        eastward, northward = interpolate(fields, index).unbind(1)
+        eastward, northward = interpolator(index).double().unbind(1)
         return torch.stack([eastward / metre, northward / METRES_PER_DEGREE], -1)
 
     places = start.double().expand(len(fields), *start.shape).clone()

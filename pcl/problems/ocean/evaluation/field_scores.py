@@ -14,6 +14,7 @@ __all__ = [
     "fair_crps",
     "gaussian_crps",
     "mean_scores",
+    "places_in_law",
     "rank_histogram",
     "resolved_km",
     "weighted_mean",
@@ -88,6 +89,14 @@ class FieldTally:
         for component, (wrong, true) in enumerate(self.by_component):
             wrong.add(error[:, component : component + 1], area)
             true.add(truth[:, component : component + 1], area)
+
+    def join(self, later: "FieldTally") -> None:
+        """Add the windows of another."""
+        self.wrong.join(later.wrong)
+        self.true.join(later.true)
+        for ours, theirs in zip(self.by_component, later.by_component, strict=True):
+            for mean, other in zip(ours, theirs, strict=True):
+                mean.join(other)
 
     def scores(self) -> dict[str, float]:
         """Return the scores of all windows so far."""
@@ -166,6 +175,10 @@ class MeanSpectrum:
             self.total = self.total + rows * power
         self.rows += rows
 
+    def join(self, later: "MeanSpectrum") -> None:
+        """Add the fields of another."""
+        self.total, self.rows = self.total + later.total, self.rows + later.rows
+
     @property
     def power(self) -> Tensor:
         """At the wavenumbers from 1; NaN without a row."""
@@ -240,6 +253,29 @@ def gaussian_crps(mean: Tensor, std: Tensor, truth: Tensor) -> Tensor:
     return std * (z * torch.erf(z / math.sqrt(2)) + 2 * density - 1 / math.sqrt(math.pi))
 
 
+def places_in_law(members: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
+    r"""Return the place of the truth among the members of every point, 0 to 1: uniform if it is of their law.
+
+    .. math:: \frac{r + U}{K + 1}
+
+    with its rank r from 0 to K, ties broken at random, and U uniform.
+
+    Args:
+        members: shape (K, ...).
+        truth: shape (...), NaN where it does not count.
+        generator: of U and of the broken ties.
+
+    Returns:
+        Shape (...), float64; NaN where the truth is.
+    """
+    parts = _point_blocks(members, truth)
+    counts = [torch.stack([(part < true).sum(0), (part == true).sum(0)]) for part, true in parts]
+    below, ties = torch.cat(counts, 1).double().reshape(2, *truth.shape)
+    place = below + torch.rand(truth.shape, generator=generator, dtype=torch.float64) * (ties + 1)
+    placed: Tensor = (place / (len(members) + 1)).where(torch.isfinite(truth), torch.nan)
+    return placed
+
+
 def rank_histogram(members: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
     """Return how often the truth has each rank among the members, from 0 to K; ties are broken at random.
 
@@ -255,12 +291,9 @@ def rank_histogram(members: Tensor, truth: Tensor, generator: torch.Generator) -
         >>> rank_histogram(torch.tensor([[1.0, 5.0], [2.0, 6.0]]), torch.tensor([3.0, 0.0]), torch.Generator())
         tensor([1, 0, 1])
     """
-    known = torch.isfinite(truth)
-    parts = _point_blocks(members, truth)
-    counts = torch.cat([torch.stack([(part < true).sum(0), (part == true).sum(0)]) for part, true in parts], 1)
-    below, ties = counts[:, known.flatten()]
-    rank = below + (torch.rand(below.shape, generator=generator) * (ties + 1)).long()
-    return torch.bincount(rank, minlength=len(members) + 1)
+    places = places_in_law(members, truth, generator)
+    number = len(members) + 1
+    return torch.bincount((places[torch.isfinite(truth)] * number).long(), minlength=number)
 
 
 @dataclass(frozen=True)
@@ -318,6 +351,11 @@ class DriftTally:
         gone = torch.where(later, length, 0).sum(-1)
         skill = (1 - apart / gone).clamp(min=0)[gone > 0]
         self.skill.add(skill, torch.ones_like(skill))
+
+    def join(self, later: "DriftTally") -> None:
+        """Add the drifters of another."""
+        self.total_m, self.counts = self.total_m + later.total_m, self.counts + later.counts
+        self.skill.join(later.skill)
 
     def scores(self) -> DriftScores:
         """Return the scores of all drifters so far."""

@@ -1,4 +1,4 @@
-r"""Fields given drifters: the learned conditional carried by an archive of past windows, as estimates and as CF NetCDF.
+r"""Fields given drifters: the learned conditional carried by an archive of past windows.
 
 .. math:: \hat u(v) = \sum_i w_i(v)\, u^i, \qquad \hat\sigma^2(v) = \sum_i w_i(v)\, (u^i - \hat u(v))^2
 
@@ -8,27 +8,25 @@ in water, the weights of the others are renormalised.
 Shapes: N windows of the archive, K members, T times, H x W grid points.
 """
 
-__all__ = ["Estimate", "FieldLaw", "FieldPosterior", "completed", "summarise", "to_dataset"]
+__all__ = ["Estimate", "FieldLaw", "FieldPosterior", "completed", "summarise"]
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any
 
-import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor
 
 from pcl.conditional import Conditional, draw
 from pcl.errors import BadInputError
-from pcl.evaluation.blocks import encoded, walk
+from pcl.evaluation.blocks import Items, encoded, num_at_once, walk
+from pcl.evaluation.parts import HERE, Parts
 from pcl.model import PairModel
-from pcl.problems.ocean.contract import Origin
 from pcl.problems.ocean.evaluation.running import RunningMean
-from pcl.problems.ocean.evaluation.windows import Archive, Geometry, Windows
+from pcl.problems.ocean.evaluation.windows import Archive, Windows
 from pcl.problems.ocean.settings import REFERENCES
+
+COPIES = 8  # of a block, while its moments are taken
 
 
 @dataclass(frozen=True)
@@ -40,15 +38,17 @@ class Estimate:
         std: its standard deviation at every point, likewise; None for a method that gives none.
         members: draws, shape (K, 2, T, H, W); None likewise.
         effective_sample_size: of the weights; None for a method without.
+        is_normal: whether the law of every point is normal: then its scores need no members.
     """
 
     mean: Tensor
     std: Tensor | None = None
     members: Tensor | None = None
     effective_sample_size: float | None = None
+    is_normal: bool = False
 
 
-def summarise(values: Tensor, weights: Tensor, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def summarise(values: Items, weights: Tensor, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the weighted mean and standard deviation of values that may be missing.
 
     Args:
@@ -65,12 +65,13 @@ def summarise(values: Tensor, weights: Tensor, chosen: Tensor | None = None) -> 
     """
     share, shape = weights.double(), values.shape[1:]
     total, first, second = torch.zeros(3, max(1, math.prod(shape)), dtype=torch.float64)
-    for place, block in walk(values, chosen):
+    item_bytes = COPIES * values[:1].nbytes
+    for place, block in walk(values, chosen, item_bytes):
         flat = block.reshape(len(block), -1).double()
         total += share[place] @ torch.isfinite(flat).double()
         first += share[place] @ flat.nan_to_num()
     mean = first / total
-    for place, block in walk(values, chosen):
+    for place, block in walk(values, chosen, item_bytes):
         flat = block.reshape(len(block), -1) - mean.nan_to_num()
         second += share[place] @ flat.square_().nan_to_num_()
     return mean.reshape(shape), (second / total).sqrt().reshape(shape)
@@ -84,11 +85,11 @@ def completed(estimate: Estimate, prior: Estimate) -> Estimate:
         prior: with a standard deviation.
     """
     assert prior.std is not None
-    return Estimate(
-        _fill(estimate.mean, prior.mean),
-        None if estimate.std is None else _fill(estimate.std, prior.std),
-        None if estimate.members is None else _fill(estimate.members, prior.mean),
-        estimate.effective_sample_size,
+    return replace(
+        estimate,
+        mean=_fill(estimate.mean, prior.mean),
+        std=None if estimate.std is None else _fill(estimate.std, prior.std),
+        members=None if estimate.members is None else _fill(estimate.members, prior.mean),
     )
 
 
@@ -100,20 +101,26 @@ class FieldPosterior:
         archive: windows of the past, each field once.
         references: ``tile``: windows of the drifters' own tile; ``all``: of every tile.
         block_pairs: windows encoded at a time.
+        parts: where blocks of windows are encoded.
 
     Raises:
         BadInputError: the references are not known.
     """
 
     def __init__(
-        self, model: PairModel, archive: Archive | Windows, *, references: str = "tile", block_pairs: int = 2048
+        self,
+        model: PairModel,
+        archive: Archive | Windows,
+        references: str = "tile",
+        block_pairs: int = 2048,
+        parts: Parts = HERE,
     ) -> None:
         if references not in REFERENCES:
             raise BadInputError(f"references {references!r} are not known: choose one of {', '.join(REFERENCES)}")
         self.model, self.archive, self.references = model, archive, references
-        pair_bytes = archive.u[:1].nbytes
-        with torch.no_grad():
-            self.features = encoded(model.features_u, archive.u, block_pairs, pair_bytes)
+        shared, step = (model, archive.u, block_pairs), num_at_once(archive.u[:1].nbytes)
+        blocks = [slice(start, start + step) for start in range(0, len(archive), step)]
+        self.features = torch.cat([*parts.in_order(_encoded, shared, blocks, "blocks of the archive")])
         self.shift = _mean_current(archive.u)  # centred values have accurate squares
 
     def candidates(self, tile: int) -> Tensor:
@@ -161,7 +168,7 @@ class FieldPosterior:
         """Return what ``summarise`` does for every row of weights (Q, n), shape (2, Q, C, T, H, W)."""
         shape = self.archive.u.shape[1:]
         total, first, second = torch.zeros(3, len(weights), math.prod(shape))
-        for place, block in walk(self.archive.u, candidates):
+        for place, block in walk(self.archive.u, candidates, COPIES * self.archive.u[:1].nbytes):
             centred, share = (block - self.shift).flatten(1), weights[:, place]
             total.addmm_(share, torch.isfinite(centred).float())
             first.addmm_(share, centred.nan_to_num_())
@@ -207,7 +214,7 @@ class FieldLaw:
         effective_sample_size: of the weights.
     """
 
-    u: Tensor
+    u: Items
     candidates: Tensor
     weights: Tensor
     mean: Tensor
@@ -222,125 +229,25 @@ class FieldLaw:
 
     def best(self) -> Estimate:
         """Return the window with the largest weight, completed by the mean."""
-        return Estimate(_fill(self.u[self.candidates[self.weights.argmax()]].double(), self.mean))
+        return Estimate(_fill(self.u[self.candidates[self.weights.argmax()][None]][0].double(), self.mean))
 
 
-def _mean_current(u: Tensor) -> Tensor:
+def _encoded(shared: tuple[PairModel, Items, int], block: slice) -> Tensor:
+    """Return feature maps of some windows of an archive."""
+    model, windows, block_pairs = shared
+    u = windows[block]
+    return encoded(model.features_u, u, block_pairs, u[:1].nbytes)
+
+
+def _mean_current(u: Items) -> Tensor:
     """Return the mean of each component over all that is not missing, shape (2, 1, 1, 1)."""
     means = [RunningMean() for _ in range(u.shape[1])]
     for _, block in walk(u):
         for component, mean in enumerate(means):
             mean.add(block[:, component], torch.ones(1))
-    return torch.tensor([mean.mean for mean in means], dtype=u.dtype)[:, None, None, None]
+    return torch.tensor([mean.mean for mean in means])[:, None, None, None]
 
 
 def _fill(fields: Tensor, mean: Tensor) -> Tensor:
     """Give the mean where fields have no value: windows of another tile, where they are dry, have no say."""
     return torch.where(torch.isfinite(fields), fields, mean.to(fields.dtype))
-
-
-VELOCITIES = (("u", "eastward_sea_water_velocity", "eastward"), ("v", "northward_sea_water_velocity", "northward"))
-FILL = np.float32(1e20)
-_Variable = tuple[str | Sequence[str], np.ndarray, dict[str, Any]]  # dimensions, values, attributes
-
-
-def to_dataset(
-    estimate: Estimate, origin: Tensor, wet: Tensor, geometry: Geometry, about: Mapping[str, Any]
-) -> xr.Dataset:
-    """Return an estimate as a CF dataset: members first along ``realization``, mean, spread, water mask.
-
-    Args:
-        estimate: with members and standard deviation.
-        origin: of the window, shape (6,).
-        wet: where there is water, shape (T, H, W); values that the truth lacks there are estimated all the same.
-        geometry: of the tiles.
-        about: global attributes: experiment hash, checkpoint, seeds.
-
-    Raises:
-        ValueError: the estimate has no members or no standard deviation.
-
-    References:
-        CF conventions 1.11, https://cfconventions.org.
-    """
-    if estimate.members is None or estimate.std is None:
-        raise ValueError("the estimate has no members or no standard deviation: only ensembles are written")
-    grid = ("time", "latitude", "longitude")
-    data: dict[str, _Variable] = {
-        "wet_mask": (
-            grid,
-            wet.numpy().astype(np.int8),
-            {
-                "standard_name": "sea_binary_mask",
-                "long_name": "1 in water, 0 on land",
-                "units": "1",
-                "flag_values": np.array([0, 1], np.int8),
-                "flag_meanings": "land water",
-            },
-        )
-    }
-    for component, (name, standard_name, direction) in enumerate(VELOCITIES):
-        attributes = {"standard_name": standard_name, "units": "m s-1"}
-        for key, dimensions, values, meaning in (
-            (name, ("realization", *grid), estimate.members[:, component], "member of the posterior ensemble"),
-            (f"{name}_mean", grid, estimate.mean[component], "posterior mean"),
-            (f"{name}_std", grid, estimate.std[component], "posterior standard deviation"),
-        ):
-            label = f"{direction} sea water velocity, {meaning} given drifters"
-            stored = torch.where(wet, values, torch.nan).numpy().astype(np.float32)
-            data[key] = (dimensions, stored, attributes | _cell_method(key) | {"long_name": label})
-    dataset = xr.Dataset(data, _coordinates(len(estimate.members), origin, geometry), _global(estimate, about))
-    for variable in (*dataset.data_vars.values(), *dataset.coords.values()):
-        missing = variable.dtype == np.float32  # the velocities: coordinates and the mask have no missing values
-        variable.encoding = {"_FillValue": FILL if missing else None}
-    return dataset
-
-
-def _cell_method(key: str) -> dict[str, str]:
-    kind = {"mean": "mean", "std": "standard_deviation"}.get(key.partition("_")[2])
-    return {"cell_methods": f"realization: {kind}"} if kind else {}
-
-
-def _coordinates(num_members: int, origin: Tensor, geometry: Geometry) -> dict[str, _Variable]:
-    latitude, longitude = geometry.axes(origin)
-    time = float(Origin.of(origin).release_s) + geometry.time_s.numpy()
-    return {
-        "realization": (
-            "realization",
-            np.arange(num_members, dtype=np.int32),
-            {"standard_name": "realization", "long_name": "member of the ensemble", "units": "1", "axis": "E"},
-        ),
-        "time": (
-            "time",
-            time,
-            {
-                "standard_name": "time",
-                "long_name": "time",
-                "units": "seconds since 1970-01-01 00:00:00",
-                "calendar": geometry.calendar,
-                "axis": "T",
-            },
-        ),
-        "latitude": (
-            "latitude",
-            latitude.numpy(),
-            {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
-        ),
-        "longitude": (
-            "longitude",
-            longitude.numpy(),
-            {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
-        ),
-    }
-
-
-def _global(estimate: Estimate, about: Mapping[str, Any]) -> dict[str, Any]:
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    size = {} if estimate.effective_sample_size is None else {"effective_sample_size": estimate.effective_sample_size}
-    return {
-        "Conventions": "CF-1.11",
-        "title": "surface currents given drifters: posterior ensemble of a learned conditional",
-        "source": "pcl: windows of the training archive weighted by a contrastively learned conditional",
-        "history": f"{now}: written by pcl",
-        **size,
-        **about,
-    }

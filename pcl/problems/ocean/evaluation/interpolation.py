@@ -3,12 +3,11 @@
 Shapes: Q windows, C components, T times, H x W grid points, n places.
 """
 
-__all__ = ["interpolate"]
-
-import itertools
+__all__ = ["Interpolator", "interpolate"]
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def interpolate(fields: Tensor, index: Tensor) -> Tensor:
@@ -28,21 +27,31 @@ def interpolate(fields: Tensor, index: Tensor) -> Tensor:
         >>> interpolate(field, torch.tensor([[[0.0, 0.5, 0.5], [0.0, 0.0, 9.0]]]))
         tensor([[[1.5000, 1.0000]]])
     """
-    sizes = torch.tensor(fields.shape[2:])
-    nowhere = index.isnan().any(-1)[:, None]
-    index = torch.minimum(index.nan_to_num().clamp(min=0), sizes - 1)
-    lower = torch.minimum(index.long(), (sizes - 2).clamp(min=0))
-    share = index - lower
-    flat = fields.flatten(2)
-    total = fields.new_zeros(len(fields), fields.shape[1], index.shape[1])
-    weight = torch.zeros_like(total)
-    for corner in itertools.product((0, 1), repeat=3):
-        above = torch.tensor(corner)
-        corner_share = torch.where(above.bool(), share, 1 - share).prod(-1)
-        point = torch.minimum(lower + above, sizes - 1)
-        place = (point[..., 0] * sizes[1] + point[..., 1]) * sizes[2] + point[..., 2]
-        value = flat.gather(2, place[:, None].expand(*total.shape))
-        known = corner_share[:, None] * torch.isfinite(value)
-        total += known * value.nan_to_num()
-        weight += known
-    return torch.where((weight > 0) & ~nowhere, total / weight, torch.nan)
+    return Interpolator(fields)(index)
+
+
+class Interpolator:
+    """``interpolate`` for many places, one after another, in the same fields.
+
+    Args:
+        fields: shape (Q, C, T, H, W), NaN where there is no value.
+    """
+
+    def __init__(self, fields: Tensor) -> None:
+        known = torch.isfinite(fields)
+        self.components, self.whole = fields.shape[1], bool(known.all())
+        self.fields = fields if self.whole else torch.cat([fields.nan_to_num(0, 0, 0), known.to(fields)], 1)
+        self.last = torch.tensor(fields.shape[2:], dtype=fields.dtype) - 1
+
+    def __call__(self, index: Tensor) -> Tensor:
+        """Return the fields at fractional indices, shape (Q, C, n); arguments as of ``interpolate``."""
+        nowhere = index.isnan().any(-1)[:, None]
+        place = (
+            (2 * index.to(self.last) / self.last.clamp(min=1) - 1).nan_to_num().flip(-1)
+        )  # -1 .. 1, the column first
+        grid = place.expand(len(self.fields), -1, -1)[:, :, None, None]
+        found = F.grid_sample(self.fields, grid, "bilinear", "border", align_corners=True)[..., 0, 0]
+        if self.whole:
+            return torch.where(nowhere, torch.nan, found)
+        total, weight = found[:, : self.components], found[:, self.components :]
+        return torch.where((weight > 0) & ~nowhere, total / weight, torch.nan)

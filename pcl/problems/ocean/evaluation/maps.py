@@ -15,9 +15,10 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from pcl.problems.ocean.evaluation.background import land_patch, missing_patch, paint
+from pcl.problems.ocean.evaluation.member_drift import WITHIN_KM
 
 COAST, TRACK = "#5b5446", "#e8432e"
-FINE = 24  # parts of a cell in the line of the coast
+FINE = 8  # parts of a cell in the line of the coast
 
 
 @dataclass(frozen=True)
@@ -162,40 +163,69 @@ def scores_figure(
     scores: Mapping[str, Mapping[str, float]],
     times: Tensor,
     separation_km: Mapping[str, Tensor],
-    ranks: Mapping[str, Tensor],
+    places: Mapping[str, Tensor],
+    forecasts: Mapping[str, tuple[Tensor, Tensor, Tensor]],
     unit: str = "days",
 ) -> Figure:
-    """Draw the error by method, the separation of drifters by lead time, and the rank of the truth among members.
+    """Draw errors by method, the separation of drifters by lead time, and how reliable laws and forecasts are.
 
     Args:
         scores: by method, with ``rmse_m_s`` and ``crps_m_s``.
         times: after the release, shape (P,).
         separation_km: by method, shape (P,).
-        ranks: counts by method, shape (K + 1,).
+        places: of the truth in its law, how often in each of some bins, by method, shape (bins,).
+        forecasts: by method, of bins of forecasts that a drifter is nearby: their mean, how often it was, their number.
         unit: of the times.
     """
-    figure = Figure(figsize=(13.5, 3.9), layout="constrained")
-    bars, lines, histogram = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
+    figure = Figure(figsize=(16.5, 3.9), layout="constrained")
+    bars, lines, histogram, curve = figure.subplots(1, 4, width_ratios=(1.2, 1, 1, 1))
     colours = {name: f"C{i}" for i, name in enumerate(scores)}
     _draw_bars(bars, scores, colours)
+    _draw_separations(lines, times, separation_km, colours, unit)
+    _draw_places(histogram, places, colours)
+    _draw_forecasts(curve, forecasts, colours)
+    for axis in (bars, lines, histogram, curve):
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    return figure
+
+
+def _draw_separations(
+    lines: Any, times: Tensor, separation_km: Mapping[str, Tensor], colours: Mapping[str, str], unit: str
+) -> None:
     for name, distance in separation_km.items():
-        lines.plot(times, distance, color=colours[name], lw=2.4 if name == next(iter(scores)) else 1.4, label=name)
+        lines.plot(times, distance, color=colours[name], lw=2.4 if name == next(iter(colours)) else 1.4, label=name)
     lines.set(xlabel=f"{unit} after the release", ylabel="mean separation, km", xlim=(0, float(times[-1])))
     lines.set_ylim(bottom=0)
     lines.set_title("drifters in the estimate and in the truth", fontsize=10)
     lines.legend(fontsize=8, frameon=False)
-    for name, counts in ranks.items():
+
+
+def _draw_places(histogram: Any, places: Mapping[str, Tensor], colours: Mapping[str, str]) -> None:
+    for name, counts in places.items():
         share = counts.double() / counts.sum() * len(counts)
         histogram.stairs(share, np.linspace(0, 1, len(counts) + 1), color=colours[name], lw=1.6, label=name)
     histogram.axhline(1, color="0.3", ls=":", lw=1)
-    histogram.set(xlabel="relative rank of the truth among the members", ylabel="frequency over uniform")
+    histogram.set(xlabel="relative rank of the truth in the law of its point", ylabel="frequency over uniform")
     histogram.set(xlim=(0, 1), ylim=(0, None))
-    histogram.set_title("reliability of the ensembles (flat: reliable)", fontsize=10)
+    histogram.set_title("reliability of the laws (flat: reliable)", fontsize=10)
     histogram.legend(fontsize=8, frameon=False)
-    for axis in (bars, lines, histogram):
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
-    return figure
+
+
+def _draw_forecasts(
+    curve: Any, forecasts: Mapping[str, tuple[Tensor, Tensor, Tensor]], colours: Mapping[str, str]
+) -> None:
+    for name, (expected, happened, number) in forecasts.items():
+        size = 6 + 60 * (number / number.sum()).numpy()
+        curve.plot(expected, happened, color=colours[name], lw=1.2, label=name)
+        curve.scatter(expected, happened, s=size, color=colours[name])
+    curve.plot([0, 1], [0, 1], color="0.3", ls=":", lw=1)
+    curve.set(
+        xlabel=f"probability of a drifter within {WITHIN_KM:g} km", ylabel="how often it was", xlim=(0, 1), ylim=(0, 1)
+    )
+    curve.set_title("drift of the members (diagonal: reliable)", fontsize=10)
+    if forecasts:
+        curve.legend(fontsize=8, frameon=False)
 
 
 def _draw_bars(axis: Any, scores: Mapping[str, Mapping[str, float]], colours: Mapping[str, str]) -> None:

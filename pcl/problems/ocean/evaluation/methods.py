@@ -3,31 +3,56 @@
 Shapes: Q pairs, K members.
 """
 
-__all__ = ["METHODS", "NORMAL", "NUM_TUNING", "POSTERIOR", "Methods"]
+__all__ = ["INTERPOLATION", "NUM_TUNING", "Family", "Methods"]
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from pcl.evaluation.parts import HERE, Parts
 from pcl.model import PairModel
 from pcl.problems.ocean.contract import Origin
 from pcl.problems.ocean.evaluation.baselines import (
     OptimalInterpolation,
-    climatology,
     draw,
     measure,
-    nearest_track_analog,
+    nearest_track_analogs,
     random_analog,
 )
-from pcl.problems.ocean.evaluation.fields import Estimate, FieldLaw, FieldPosterior, completed
+from pcl.problems.ocean.evaluation.fields import Estimate, FieldPosterior, completed
+from pcl.problems.ocean.evaluation.learned import POSTERIOR, LearnedPosterior, prior_of
+from pcl.problems.ocean.evaluation.past import Past
 from pcl.problems.ocean.evaluation.windows import Archive, Geometry, Windows
 from pcl.problems.ocean.settings import PosteriorSettings
 
 NUM_TUNING = 12  # training pairs on which the scales of the optimal interpolation are chosen
-POSTERIOR, NORMAL = "posterior", "optimal interpolation"
-METHODS = (POSTERIOR, "posterior mode", "climatology", "random analog", "nearest-track analog", NORMAL)
+INTERPOLATION = "optimal interpolation"
+
+
+class Family(Protocol):
+    """Methods that share work."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the methods, as in tables."""
+
+    @property
+    def source(self) -> str:
+        """What the first is, in a line for files that travel."""
+
+    def estimates(
+        self, queries: Windows, whole: Sequence[bool], generator: torch.Generator
+    ) -> Iterator[Sequence[Estimate]]:
+        """Yield the estimates of every pair, one of each method.
+
+        Args:
+            queries: Q pairs.
+            whole: of which members are asked for as well where the law of a point is known without, Q of them.
+            generator: of the members.
+        """
 
 
 class Methods:
@@ -39,71 +64,149 @@ class Methods:
         geometry: of the tiles.
         settings: of the posterior and the draws.
         block_pairs: windows encoded at a time.
+        parts: where the archive is encoded and summarised.
     """
 
     def __init__(
-        self, model: PairModel, archive: Archive, geometry: Geometry, settings: PosteriorSettings, block_pairs: int
+        self,
+        model: PairModel,
+        archive: Archive,
+        geometry: Geometry,
+        settings: PosteriorSettings,
+        block_pairs: int,
+        parts: Parts = HERE,
     ) -> None:
-        self.archive, self.geometry, self.settings = archive, geometry, settings
-        self.generator = torch.Generator().manual_seed(settings.seed)
-        self.posterior = FieldPosterior(model, archive, references=settings.references, block_pairs=block_pairs)
-        tiles = archive.tiles
-        self.of_tile = {tile: (tiles == tile).nonzero()[:, 0] for tile in archive.tile_numbers}
-        self.prior = self._climatologies()
-        self.interpolation = OptimalInterpolation.tune(
-            [
-                (
-                    u,
-                    geometry.area(origin[None])[0],
-                    self.prior[tile],
-                    measure(v, geometry),
-                    float(Origin.of(origin).latitude),
-                )
-                for u, origin, tile, v in zip(
-                    archive.u[archive.examples],
-                    archive.origin[archive.examples],
-                    tiles[archive.examples].tolist(),
-                    archive.v,
-                    strict=True,
-                )
-            ],
-            geometry,
+        self.past, self.settings = Past.of(archive, geometry, parts), settings
+        self.interpolation = _Interpolation(self.past, settings.num_members)
+        prior, number = prior_of(model), settings.num_members
+        first: Family
+        if prior is None:
+            first = _Archived(FieldPosterior(model, archive, settings.references, block_pairs, parts), number)
+        else:
+            first = LearnedPosterior(prior, self.past, number)
+        self.families: list[Family] = [
+            first,
+            _Climatology(self.past, number),
+            _NearestTrack(self.past, settings.references),
+            self.interpolation,
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        """Of all methods, the posterior first."""
+        return [name for family in self.families for name in family.names]
+
+    def estimates(self, queries: Windows, whole: Sequence[bool], seed: int) -> Iterator[Iterator[tuple[str, Estimate]]]:
+        """Yield for every pair the name and estimate of every method, completed by climatology; the posterior first.
+
+        Args:
+            queries: Q pairs.
+            whole: as in ``Family.estimates``.
+            seed: of the members of each method.
+        """
+        streams = [family.estimates(queries, whole, torch.Generator().manual_seed(seed)) for family in self.families]
+        for tile in queries.tiles.tolist():
+            yield self._of_pair(streams, self.past.climatology[tile])
+
+    def _of_pair(
+        self, streams: Sequence[Iterator[Sequence[Estimate]]], climatology: Estimate
+    ) -> Iterator[tuple[str, Estimate]]:
+        for family, stream in zip(self.families, streams, strict=True):
+            for name, estimate in zip(family.names, next(stream), strict=True):
+                yield name, completed(estimate, climatology)
+
+    def posterior(self, pair: Windows, seed: int) -> Estimate:
+        """Return the posterior of one pair, with members, completed by climatology."""
+        (found, *_), *_ = self.families[0].estimates(pair, [True], torch.Generator().manual_seed(seed))
+        return completed(found, self.past.climatology[int(pair.tiles[0])])
+
+
+class _Archived:
+    """The posterior that weights windows of the archive, and its mode."""
+
+    names = (POSTERIOR, "posterior mode")
+    source = "pcl: windows of the training archive weighted by a contrastively learned conditional"
+
+    def __init__(self, posterior: FieldPosterior, num_members: int) -> None:
+        self.posterior, self.num_members = posterior, num_members
+
+    def estimates(
+        self, queries: Windows, whole: Sequence[bool], generator: torch.Generator
+    ) -> Iterator[Sequence[Estimate]]:
+        for law in self.posterior.laws(queries.v, queries.tiles.tolist()):
+            yield law.estimate(self.num_members, generator), law.best()
+
+
+class _Climatology:
+    """Mean and spread of a tile's windows with some of them, and one of them."""
+
+    names = ("climatology", "random analog")
+    source = "pcl: windows of the training archive"
+
+    def __init__(self, past: Past, num_members: int) -> None:
+        self.past, self.num_members = past, num_members
+
+    def estimates(
+        self, queries: Windows, whole: Sequence[bool], generator: torch.Generator
+    ) -> Iterator[Sequence[Estimate]]:
+        u = self.past.archive.u
+        for tile in queries.tiles.tolist():
+            own, climatology = self.past.of_tile[tile], self.past.climatology[tile]
+            members = draw(u, self.num_members, generator, own)
+            yield replace(climatology, members=members), random_analog(u, generator, own)
+
+
+class _NearestTrack:
+    """The window that would have moved the drifters in the most similar way."""
+
+    names = ("nearest-track analog",)
+    source = "pcl: a window of the training archive"
+
+    def __init__(self, past: Past, references: str) -> None:
+        self.past, self.references = past, references
+
+    def estimates(
+        self, queries: Windows, whole: Sequence[bool], generator: torch.Generator
+    ) -> Iterator[Sequence[Estimate]]:
+        tiles, u, geometry = queries.tiles.tolist(), self.past.archive.u, self.past.geometry
+        seen = [measure(drifters, geometry) for drifters in queries.v]
+        chosen: dict[int | None, Tensor | None] = {None: None}
+        if self.references == "tile":
+            chosen = dict(self.past.of_tile.items())
+        nearest = torch.empty(len(tiles), dtype=torch.long)
+        for group, windows in chosen.items():
+            own = [i for i, tile in enumerate(tiles) if group in (None, tile)]
+            if own:
+                nearest[own] = nearest_track_analogs(u, [seen[i] for i in own], geometry, windows)
+        for index in nearest:
+            yield (Estimate(u[index[None]][0].double()),)
+
+
+class _Interpolation:
+    """Optimal interpolation around the climatology of the tile, its scales tuned on training pairs."""
+
+    names = (INTERPOLATION,)
+    source = "pcl: optimal interpolation"
+
+    def __init__(self, past: Past, num_members: int) -> None:
+        self.past, self.num_members = past, num_members
+        archive, geometry, examples = past.archive, past.geometry, past.archive.examples
+        origins = archive.origin[examples]
+        of_examples = zip(
+            archive.u[examples],
+            geometry.area(origins),
+            [past.climatology[tile] for tile in archive.tiles[examples].tolist()],
+            [measure(drifters, geometry) for drifters in archive.v],
+            Origin.of(origins).latitude.tolist(),
+            strict=True,
         )
+        self.tuned = OptimalInterpolation.tune([*of_examples], geometry)
 
-    def _climatologies(self) -> dict[int, Estimate]:
-        """Return the mean and spread of every tile's windows, without members."""
-        priors = {}
-        moments = torch.empty(len(self.of_tile), 2, *self.archive.u.shape[1:], dtype=torch.float64)
-        for (tile, own), (mean, std) in zip(self.of_tile.items(), moments, strict=True):
-            found = climatology(self.archive.u, 1, self.generator, own)
-            assert found.std is not None
-            priors[tile] = replace(found, mean=mean.copy_(found.mean), std=std.copy_(found.std), members=None)
-        return priors
-
-    def truth(self, queries: Windows) -> Tensor:
-        """Return the true fields where the climatology of their tiles has a value: all methods are scored there."""
-        prior = torch.stack([self.prior[tile].mean for tile in queries.tiles.tolist()])
-        return queries.u.double().where(torch.isfinite(prior), torch.nan)
-
-    def estimates(self, queries: Windows) -> Iterator[Iterator[tuple[str, Estimate]]]:
-        """Yield for every pair the name and estimate of every method, completed by climatology; the posterior first."""
-        tiles = queries.tiles.tolist()
-        for number, law in enumerate(self.posterior.laws(queries.v, tiles)):
-            latitude = float(Origin.of(queries.origin[number]).latitude)
-            yield self._of_pair(law, queries.v[number], tiles[number], latitude)
-
-    def _of_pair(self, law: FieldLaw, drifters: Tensor, tile: int, latitude: float) -> Iterator[tuple[str, Estimate]]:
-        prior = self.prior[tile]
-        for name, estimate in zip(METHODS, self._raw(law, drifters, tile, latitude), strict=True):
-            yield name, completed(estimate, prior)
-
-    def _raw(self, law: FieldLaw, drifters: Tensor, tile: int, latitude: float) -> Iterator[Estimate]:
-        """Yield the estimates of ``METHODS``."""
-        u, own, prior, geometry = self.archive.u, self.of_tile[tile], self.prior[tile], self.geometry
-        seen, number, generator = measure(drifters, geometry), self.settings.num_members, self.generator
-        yield law.estimate(number, generator)
-        yield law.best()
-        yield replace(prior, members=draw(u, number, generator, own))
-        yield random_analog(u, generator, own)
-        yield nearest_track_analog(u, seen, geometry, law.candidates)
-        yield self.interpolation.estimate(prior, seen, geometry, latitude, number, generator)
+    def estimates(
+        self, queries: Windows, whole: Sequence[bool], generator: torch.Generator
+    ) -> Iterator[Sequence[Estimate]]:
+        latitudes = Origin.of(queries.origin).latitude.tolist()
+        for tile, drifters, latitude, joint in zip(queries.tiles.tolist(), queries.v, latitudes, whole, strict=True):
+            climatology, geometry = self.past.climatology[tile], self.past.geometry
+            seen, number = measure(drifters, geometry), self.num_members if joint else 0
+            yield (self.tuned.estimate(climatology, seen, geometry, latitude, number, generator),)

@@ -38,6 +38,14 @@ class RunningMean:
         filled = values.double().nan_to_num()
         mean = float((known * filled).sum()) / weight
         squares = float((known * (filled - mean).square()).sum())
+        self._add(weight, mean, squares)
+
+    def join(self, later: "RunningMean") -> None:
+        """Add all values that another has taken."""
+        if later.weight:
+            self._add(later.weight, later._mean, later._squares)
+
+    def _add(self, weight: float, mean: float, squares: float) -> None:
         total, apart = self.weight + weight, mean - self._mean
         self._squares += squares + self.weight * weight / total * apart**2
         self._mean += weight / total * apart

@@ -15,9 +15,12 @@ import torch
 from torch import Tensor
 
 from pcl.data.manifest import Manifest
+from pcl.evaluation.blocks import Items
 from pcl.evaluation.splits import Splits, read_arrays
 from pcl.problems.ocean.contract import ArchiveFacts, Origin, read_facts
+from pcl.problems.ocean.evaluation.stored import StoredItems
 from pcl.problems.ocean.tiles import DAY_S
+from pcl.storage.place import Place
 
 
 class _InTiles:
@@ -68,16 +71,16 @@ class Windows(_InTiles):
 
 @dataclass(frozen=True)
 class Archive(_InTiles):
-    """The fields of the past, each once, and the drifters in a few of them: those of all could outweigh the fields.
+    """The fields of the past, each once, and the drifters in a few of them.
 
     Attributes:
-        u: as in ``Windows``, shape (N, 2, T, H, W).
+        u: as in ``Windows``, shape (N, 2, T, H, W): held, or read from the shards where they are asked for.
         origin: likewise, shape (N, 6).
         examples: indices of the windows whose drifters are kept, shape (n,).
         v: drifters in these, shape (n, D, P, 4).
     """
 
-    u: Tensor
+    u: Items
     origin: Tensor
     examples: Tensor
     v: Tensor
@@ -86,7 +89,7 @@ class Archive(_InTiles):
         return len(self.u)
 
 
-def _each_once(root: Path, manifest: Manifest, split: str) -> Tensor:
+def _each_once(root: Place, manifest: Manifest, split: str) -> Tensor:
     """Return the index of the first pair of every tile and time: releases share their field."""
     pairs = torch.arange(manifest.num_pairs(split))
     origin = Origin.of(read_arrays(root, manifest, split, {"origin": pairs})["origin"])
@@ -94,8 +97,8 @@ def _each_once(root: Path, manifest: Manifest, split: str) -> Tensor:
     return torch.from_numpy(np.sort(np.unique(windows, axis=0, return_index=True)[1]))
 
 
-def read_archive(root: Path, manifest: Manifest, num_examples: int) -> Archive:
-    """Read the fields of the training split, each once, and the drifters in a few of them.
+def read_archive(root: Place, manifest: Manifest, num_examples: int) -> Archive:
+    """Find the fields of the training split, each once, and read the drifters in a few of them.
 
     Args:
         root: folder of the shards.
@@ -107,8 +110,8 @@ def read_archive(root: Path, manifest: Manifest, num_examples: int) -> Archive:
     """
     kept = _each_once(root, manifest, "train")
     examples = torch.linspace(0, len(kept) - 1, min(num_examples, len(kept))).long()
-    found = read_arrays(root, manifest, "train", {"u": kept, "origin": kept, "v": kept[examples]})
-    return Archive(**found, examples=examples)
+    found = read_arrays(root, manifest, "train", {"origin": kept, "v": kept[examples]})
+    return Archive(StoredItems(root, manifest, "train", "u", kept), **found, examples=examples)
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class Geometry:
     calendar: str
 
     @classmethod
-    def of(cls, source: Mapping[str, Any], path: Path = Path("manifest.json")) -> "Geometry":
+    def of(cls, source: Mapping[str, Any], path: Place = Path("manifest.json")) -> "Geometry":
         """Read the geometry from what a manifest says of its source.
 
         Args:

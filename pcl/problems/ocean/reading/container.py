@@ -1,29 +1,32 @@
 """The container of a file of currents, NetCDF or Zarr: opened as it is stored, group by group."""
 
-__all__ = ["engine_of", "groups_of", "one_line", "open_dataset"]
+__all__ = ["attributes_of", "groups_of", "one_line", "open_dataset"]
 
-import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
 
 import netCDF4
 import xarray as xr
 import zarr
 
-from pcl.errors import BadInputError, DamagedDataError
+from pcl.errors import BadInputError
 from pcl.problems.ocean.reading.classic_netcdf import missing_bytes
-from pcl.problems.ocean.reading.layouts import damaged
+from pcl.problems.ocean.reading.layouts import SAID, damaged
+from pcl.storage.inputs import Input
+from pcl.storage.remote_netcdf import lazily_fetched
 
 
 @contextmanager
-def one_line(path: str) -> Iterator[None]:
+def one_line(path: Input) -> Iterator[None]:
     """Turn whatever a library raises on the content of a file into one line that names it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # several fill values, no consolidated metadata: neither is an obstacle
             yield
-    except (BadInputError, DamagedDataError, MemoryError):
+    except SAID:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
@@ -32,13 +35,12 @@ def one_line(path: str) -> Iterator[None]:
         ) from error
 
 
-def _refuse_other_formats(path: str) -> None:
+def _refuse_other_formats(path: Input) -> None:
     """Refuse what is no field at all by its own name: tables of text, GRIB."""
-    if os.path.isdir(path):
+    if path.is_folder:
         return
     try:
-        with open(path, "rb") as file:
-            head = file.read(8192)
+        head = path.read(0, 8192)
     except OSError:
         return  # it cannot be read at all, as has been found
     if head[:4] == b"GRIB":
@@ -54,18 +56,15 @@ def _refuse_other_formats(path: str) -> None:
         )
 
 
-def engine_of(path: str) -> str:
-    """Return what xarray reads a file or a store with."""
-    return "zarr" if os.path.isdir(path) else "netcdf4"  # netcdf4 also reads the classic format
-
-
-def open_dataset(path: str, group: str) -> xr.Dataset:
+def open_dataset(path: Input, group: str) -> xr.Dataset:
     """Open a group of a file with everything as it is stored; what it lacks comes from the groups around it."""
     try:
-        if engine_of(path) == "netcdf4" and (num_missing := missing_bytes(path)):
+        if num_missing := _missing_bytes(path):
             raise ValueError(f"{num_missing} bytes are missing at its end")
         root = _open_one(path, "")
         groups = groups_of(path) if group else []
+    except SAID:
+        raise
     except Exception as error:
         with one_line(path):
             _refuse_other_formats(path)
@@ -89,18 +88,41 @@ def open_dataset(path: str, group: str) -> xr.Dataset:
     return dataset
 
 
-def _open_one(path: str, group: str) -> xr.Dataset:
+def _missing_bytes(path: Input) -> int:
+    if path.is_folder:
+        return 0
+    with path.held() as file:
+        return missing_bytes(str(file))
+
+
+def _open_one(path: Input, group: str) -> xr.Dataset:
+    if path.is_folder:
+        return _opened(path.store(), engine="zarr", group=group)
+    open_file = partial(_opened, engine="netcdf4", group=group)  # it also reads the classic format
+    return lazily_fetched(path, open_file) if path.is_remote else open_file(path)
+
+
+def _opened(file: Any, engine: str, group: str) -> xr.Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return xr.open_dataset(
-            path, engine=engine_of(path), group=group or None, decode_times=False, mask_and_scale=False, cache=False
+            file, engine=engine, group=group or None, decode_times=False, mask_and_scale=False, cache=False
         )
 
 
-def groups_of(path: str) -> list[str]:
+def attributes_of(path: Input) -> dict[str, str]:
+    """Return what a file or a store says of itself."""
+    with path.held() if not path.is_folder else nullcontext(path.store()) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        engine = "zarr" if path.is_folder else "netcdf4"
+        with xr.open_dataset(file, engine=engine, decode_cf=False) as dataset:
+            return {str(name): str(value) for name, value in dataset.attrs.items()}
+
+
+def groups_of(path: Input) -> list[str]:
     """Return the groups of a file that hold variables, with the groups around them."""
-    if engine_of(path) == "zarr":
-        members = zarr.open_group(path, mode="r").members(max_depth=None)
+    if path.is_folder:
+        members = zarr.open_group(path.store(), mode="r").members(max_depth=None)
         return sorted({name.rpartition("/")[0] for name, member in members if isinstance(member, zarr.Array)} - {""})
 
     def below(parent: netCDF4.Dataset) -> Iterator[str]:
@@ -109,5 +131,5 @@ def groups_of(path: str) -> list[str]:
                 yield inner.path.strip("/")
             yield from below(inner)
 
-    with netCDF4.Dataset(path) as file:
+    with path.held() as held, netCDF4.Dataset(held) as file:
         return sorted(below(file))

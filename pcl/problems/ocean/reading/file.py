@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from pcl.errors import BadInputError
-from pcl.problems.ocean.reading.container import engine_of, groups_of, one_line, open_dataset
+from pcl.problems.ocean.reading.container import groups_of, one_line, open_dataset
 from pcl.problems.ocean.reading.depth import Level, choose_level
 from pcl.problems.ocean.reading.grid import arrange_longitude, tidy_degrees
 from pcl.problems.ocean.reading.layouts import (
@@ -39,6 +39,7 @@ from pcl.problems.ocean.reading.values import (
     to_metres_per_second,
     zarr_fill,
 )
+from pcl.storage.inputs import Input, input_at
 
 CHUNK_SIZE = "16MiB"  # of a file that has no chunks of its own
 
@@ -85,7 +86,7 @@ class OceanFile:
         notes: what the file says and reading does not follow.
     """
 
-    path: str
+    path: Input
     components: Mapping[str, xr.DataArray]
     kinds: Mapping[str, str]
     lack: str
@@ -198,7 +199,7 @@ def open_file(path: str, reading: Reading = Reading()) -> OceanFile:
     """Open a file without reading its fields.
 
     Args:
-        path: a NetCDF file or a Zarr store.
+        path: a NetCDF file or a Zarr store, on this machine or in object storage.
         reading: how.
 
     Raises:
@@ -210,6 +211,7 @@ def open_file(path: str, reading: Reading = Reading()) -> OceanFile:
         Traceback (most recent call last):
         pcl.errors.DamagedDataError: /dev/null cannot be read (...): it is cut off, damaged or no NetCDF or Zarr; ...
     """
+    path = input_at(path)
     dataset = open_dataset(path, reading.group)
     with one_line(path):
         refuse_tracks(dataset, path)
@@ -267,7 +269,7 @@ def _notes(
     return tuple(notes)
 
 
-def _velocities(dataset: xr.Dataset, path: str, reading: Reading) -> tuple[dict[str, Velocity], str]:
+def _velocities(dataset: xr.Dataset, path: Input, reading: Reading) -> tuple[dict[str, Velocity], str]:
     """Find the components; where there are none, name the groups in which they could be."""
     try:
         return find_velocity(dataset, path, reading.eastward, reading.northward)
@@ -290,7 +292,7 @@ def _refuse_without_numbers(dataset: xr.Dataset, path: str, names: list[str]) ->
 
 
 def _decode(
-    dataset: xr.Dataset, path: str, velocities: Mapping[str, Velocity], reading: Reading
+    dataset: xr.Dataset, path: Input, velocities: Mapping[str, Velocity], reading: Reading
 ) -> tuple[xr.Dataset, dict[str, Valid]]:
     """Unpack a file lazily, with what it says of missing values put in the way in which xarray reads it."""
     names = [velocity.name for velocity in velocities.values()] + [reading.mask or find_mask(dataset)]
@@ -298,7 +300,7 @@ def _decode(
     conforming: dict[Hashable, xr.Variable] = {}
     for name, variable in dataset.variables.items():
         if name in names:
-            fill_of = netcdf_fill if engine_of(path) == "netcdf4" else zarr_fill
+            fill_of = zarr_fill if path.is_folder else netcdf_fill
             unwritten = partial(fill_of, path, reading.group, str(name), variable)
             conforming[name], valid[str(name)] = conform(variable, f"{path}: {name}", unwritten)
         else:

@@ -1,6 +1,6 @@
 """How the points of a file lie: on a rectilinear grid of latitudes and longitudes, or refused by their own name."""
 
-__all__ = ["Grid", "damaged", "read_coordinate", "refuse_along_grid", "refuse_tracks", "shared_grid"]
+__all__ = ["SAID", "Grid", "damaged", "read_coordinate", "refuse_along_grid", "refuse_tracks", "shared_grid"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from pcl.errors import BadInputError, DamagedDataError
+from pcl.errors import BadInputError, DamagedDataError, RunFailedError
 from pcl.problems.ocean.reading.grid import check_axis, disagreement, rectilinear_axes
 from pcl.problems.ocean.reading.names import Velocity, find_axis, horizontal_kind, text
 
 GEOGRAPHIC = ("latitude_longitude", "mercator")  # grid mappings whose lines run east and north
+SAID = (BadInputError, DamagedDataError, RunFailedError, MemoryError)  # errors that say what is wrong themselves
 BETWEEN = 0.05  # of a cell: how far 2-D coordinates may lie from the axes of the grid that they repeat
 
 
@@ -28,6 +29,8 @@ def read_coordinate(dataset: xr.Dataset, path: str, name: str) -> np.ndarray:
     """Read a coordinate."""
     try:
         return np.asarray(dataset.variables[name].values)
+    except SAID:
+        raise
     except Exception as error:
         raise damaged(path, error) from error
 

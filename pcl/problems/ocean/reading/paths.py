@@ -2,38 +2,38 @@
 
 __all__ = ["find_files"]
 
-import glob
-import os
 from collections.abc import Sequence
 
 from pcl.errors import BadInputError
+from pcl.storage.copies import Copies
+from pcl.storage.inputs import Input, expanded
 
 SUFFIXES = (".nc", ".nc3", ".nc4", ".cdf", ".netcdf", ".zarr")  # in capitals as well
 ZARR_METADATA = ("zarr.json", ".zgroup", ".zmetadata")
 
 
-def _is_store(path: str) -> bool:
-    return path.lower().endswith(".zarr") or any(os.path.exists(os.path.join(path, name)) for name in ZARR_METADATA)
+def _is_store(path: Input) -> bool:
+    return path.suffix == ".zarr" or (path.is_folder and any(path.below(name).exists for name in ZARR_METADATA))
 
 
-def _expand(path: str) -> tuple[list[str], list[str]]:
-    """Return the files behind a path, a glob or a folder, and what a folder holds beside them."""
-    path = os.path.expanduser(path).rstrip("/") or "/"
-    if not os.path.exists(path):
-        expanded = [_expand(found) for found in sorted(glob.glob(path, recursive=True)) if found != path]
-        return [file for files, _ in expanded for file in files], [other for _, others in expanded for other in others]
-    if not os.path.isdir(path) or _is_store(path):
+def _inside(path: Input) -> tuple[list[Input], list[Input]]:
+    """Return the files of a path, itself or what a folder holds, and what a folder holds beside them."""
+    if not path.is_folder or _is_store(path):
         return [path], []
-    entries = [os.path.join(path, name) for name in sorted(os.listdir(path))]
-    files = [entry for entry in entries if entry.lower().endswith(SUFFIXES) or _is_store(entry)]
-    return files, [entry for entry in entries if entry not in files]
+    entries = path.entries()
+    is_file = [entry.suffix in SUFFIXES or _is_store(entry) for entry in entries]
+    files, others = (
+        [one for one, kept in zip(entries, is_file, strict=True) if kept is side] for side in (True, False)
+    )
+    return files, others
 
 
-def find_files(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+def find_files(paths: Sequence[str], copies: Copies | None = None) -> tuple[list[Input], list[Input]]:
     """Return every file once: those of the paths, of globs, of folders (*.nc, *.cdf, ...) and Zarr stores.
 
     Args:
-        paths: what to look for.
+        paths: what to look for, on this machine or in object storage.
+        copies: of objects, see ``pcl.storage.inputs``.
 
     Returns:
         The files, and what lies in the folders beside them.
@@ -46,19 +46,25 @@ def find_files(paths: Sequence[str]) -> tuple[list[str], list[str]]:
         Traceback (most recent call last):
         pcl.errors.BadInputError: nowhere/*.nc: no such file, and no .nc, .nc4, .cdf or .zarr in such a folder: ...
     """
-    found: dict[str, str] = {}
-    aside: dict[str, str] = {}
+    found: dict[str, Input] = {}
+    aside: dict[str, Input] = {}
     for path in paths:
-        files, others = _expand(str(path))
+        files, others = _expand(str(path), copies)
         if not files:
-            beside = f" (it holds {', '.join(map(os.path.basename, others[:5]))})" if others else ""
+            beside = f" (it holds {', '.join(other.name for other in others[:5])})" if others else ""
             raise BadInputError(
                 f"{path}: no such file, and no .nc, .nc4, .cdf or .zarr in such a folder{beside}: data.ocean.paths "
                 "must lead to files"
             )
         for known, entries in ((found, files), (aside, others)):
             for entry in entries:
-                known.setdefault(os.path.realpath(entry), entry)
+                known.setdefault(entry.same, entry)
     if not found:
         raise BadInputError("no paths: data.ocean.paths must list NetCDF files, globs, folders or Zarr stores")
-    return list(found.values()), [entry for real, entry in aside.items() if real not in found]
+    return list(found.values()), [entry for same, entry in aside.items() if same not in found]
+
+
+def _expand(path: str, copies: Copies | None) -> tuple[list[Input], list[Input]]:
+    """Return the files behind a path, a pattern or a folder, and what folders hold beside them."""
+    inside = [_inside(match) for match in expanded(path, copies)]
+    return [file for files, _ in inside for file in files], [other for _, others in inside for other in others]

@@ -4,7 +4,6 @@ __all__ = ["Valid", "conform", "netcdf_fill", "take_zarr_fill", "to_metres_per_s
 
 import contextlib
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import xarray as xr
 
 from pcl.errors import BadInputError
 from pcl.problems.ocean.reading.names import text
+from pcl.storage.inputs import Input
 
 LARGEST_VALUE = 1e10  # beyond it lie the fill values of every product: 1e20, 1.27e30, 9.97e36, -9.99e33
 # HYCOM's fill -30000 after its scale 0.001, and without it, where a file forgot to declare it, m s-1
@@ -182,7 +182,7 @@ def _unpack(dtype: np.dtype[Any], attributes: Mapping[Any, Any], end: Any) -> fl
     return float(xr.conventions.decode_cf_variable("end", stored).values[0])
 
 
-def netcdf_fill(path: str, group: str, name: str, variable: xr.Variable) -> Any:
+def netcdf_fill(path: Input, group: str, name: str, variable: xr.Variable) -> Any:
     """Return what a NetCDF file holds where nothing was written, None where it declares it or was told not to fill.
 
     As for netCDF4-python, bytes have no such value, and those of floats are beyond all currents anyway.
@@ -195,24 +195,24 @@ def netcdf_fill(path: str, group: str, name: str, variable: xr.Variable) -> Any:
     """
     if "_FillValue" in variable.attrs or variable.dtype.kind not in "iu" or variable.dtype.itemsize == 1:
         return None
-    with netCDF4.Dataset(path) as file:
+    with path.held() as held, netCDF4.Dataset(held) as file:
         place = file[group] if group.strip("/") else file
         while name not in place.variables:
             place = place.parent
         return place[name].get_fill_value()
 
 
-def zarr_fill(path: str, group: str, name: str, variable: xr.Variable) -> Any:
+def zarr_fill(path: Input, group: str, name: str, variable: xr.Variable) -> Any:
     """Return what a Zarr store holds where nothing was written, None where all chunks are there.
 
     Arguments are those of ``netcdf_fill``.
     """
-    place = os.path.join(path, group.strip("/"))
-    while not os.path.isdir(os.path.join(place, name)) and len(place) > len(path):
-        place = os.path.dirname(place)
+    groups = [part for part in group.split("/") if part]
+    while groups and not path.below(*groups, name).is_folder:
+        groups.pop()
     sizes = variable.encoding.get("shards") or variable.encoding["chunks"]
     num_chunks = math.prod(-(-size // chunk) for size, chunk in zip(variable.shape, sizes, strict=True))
-    written = (file for _, _, files in os.walk(os.path.join(place, name)) for file in files)
+    written = (file.rpartition("/")[2] for file in path.below(*groups, name).sizes())
     if sum(file != "zarr.json" and not file.startswith(".") for file in written) >= num_chunks:
         return None
     return variable.encoding.get("fill_value", variable.attrs.get("_FillValue"))

@@ -14,8 +14,9 @@ from pcl.errors import BadInputError
 from pcl.evaluation.evaluate import evaluate
 from pcl.evaluation.splits import EvaluationOptions
 from pcl.problems.ocean.evaluation.baselines import measure
+from pcl.problems.ocean.evaluation.dataset import to_dataset
 from pcl.problems.ocean.evaluation.drift import drift, fastest_current, release_points, unknown_current
-from pcl.problems.ocean.evaluation.fields import Estimate, FieldPosterior, completed, summarise, to_dataset
+from pcl.problems.ocean.evaluation.fields import Estimate, FieldPosterior, completed, summarise
 from pcl.problems.ocean.evaluation.windows import Geometry
 from pcl.problems.ocean.settings import PosteriorSettings
 from pcl.problems.problem import problem
@@ -28,8 +29,11 @@ from tests.problems.ocean.evaluation.ocean_pairs import (
     read_windows,
     write_pairs,
 )
+from tests.told import unexplained
 
-OCEAN = problem("ocean")
+pytestmark = pytest.mark.long
+
+OCEAN, NETWORKS = problem("ocean"), ROOT / "configs" / "ocean_networks.yaml"
 
 
 def evaluated(model, root, manifest, own=None, *, split="test", about=None, max_pairs=0, num_examples=0):
@@ -49,7 +53,7 @@ def evaluated(model, root, manifest, own=None, *, split="test", about=None, max_
 def ocean(tmp_path_factory):
     """Shards with two releases a window, their manifest, and an untrained model."""
     root, manifest = make_ocean_shards(tmp_path_factory.mktemp("ocean"), "data.ocean.drifters.num_releases=2")
-    config = load_config(ROOT / "configs" / "ocean.yaml", ("model.field_network.width=8", "model.embedding_dim=4"))
+    config = load_config(NETWORKS, ("model.field_network.width=8", "model.embedding_dim=4"))
     return root, manifest, build_model(model_spec(config, manifest)).eval()
 
 
@@ -162,14 +166,19 @@ def test_an_evaluation_has_scores_tables_figures_and_files(ocean):
         model, root, manifest, PosteriorSettings(num_members=5, num_examples=2), about={"experiment": "abc"}
     )
     assert all(map(math.isfinite, result.metrics.values()))
+    assert not unexplained(result.metrics)
     for method in ("posterior", "climatology", "random_analog", "nearest_track_analog", "optimal_interpolation"):
         assert result.metrics[f"field_{method}_rmse_m_s"] > 0
         assert 0 <= result.metrics[f"field_{method}_liu_weisberg"] <= 1
     assert result.metrics["field_climatology_crps_m_s"] < result.metrics["field_random_analog_crps_m_s"]
     assert result.metrics["field_optimal_interpolation_rmse_m_s"] < result.metrics["field_climatology_rmse_m_s"]
     assert 0 <= result.metrics["u_given_v_within_tile_recall@1"] <= result.metrics["u_given_v_within_tile_recall@5"]
-    assert {len(row) for row in result.tables[-1]} == {len(result.tables[-1][0])}
-    assert [len(table) for table in result.tables] == [3, 3, 7]
+    for table in result.tables:
+        assert {len(row) for row in table} == {len(table[0])}
+    # retrieval, densities, retrieval within tiles, fields, ensembles as wholes, differences
+    assert [len(table) for table in result.tables] == [3, 3, 3, 7, 4, 3]
+    assert result.metrics["field_climatology_crps_m_s_less_optimal_interpolation_low"] > 0
+    assert 0 <= result.metrics["field_posterior_region_90_day_3"] <= 1
     assert set(result.figures) == {"fields.png", "field_scores.png"}
     assert len(result.datasets) == 2
     for dataset in result.datasets.values():
@@ -243,13 +252,13 @@ def test_a_drifter_that_runs_aground_stays_and_one_on_land_is_none(ocean, querie
     ],
 )
 def test_encoders_that_do_not_fit_fields_are_refused(ocean, overrides, message):
-    config = load_config(ROOT / "configs" / "ocean.yaml", overrides)
+    config = load_config(NETWORKS, overrides)
     with pytest.raises(BadInputError, match=message):
         build_model(model_spec(config, ocean[1]))
 
 
 def test_kernels_on_fields_with_land_are_refused(ocean):
-    config = load_config(ROOT / "configs" / "ocean.yaml", [f"data.shards={ocean[0]}", "loss.kind=conditional_mmd"])
+    config = load_config(NETWORKS, [f"data.shards={ocean[0]}", "loss.kind=conditional_mmd"])
     with pytest.raises(BadInputError, match="u of ocean is neither: choose conditional or joint"):
         loss_of(config, ocean[1], torch.device("cpu"))
 
@@ -294,7 +303,7 @@ def test_drifters_of_another_longitude_convention_give_the_same_estimate(ocean, 
 def made(folder, **settings):
     """Return an evaluation of made pairs, of an untrained model."""
     manifest = write_pairs(MadePairs({"train": 12, "test": 6}, **settings), folder)
-    config = load_config(ROOT / "configs" / "ocean.yaml", ("model.field_network.width=8", "model.embedding_dim=4"))
+    config = load_config(NETWORKS, ("model.field_network.width=8", "model.embedding_dim=4"))
     model = build_model(model_spec(config, manifest)).eval()
     return evaluated(
         model, folder, manifest, PosteriorSettings(num_members=3, num_examples=2), num_examples=2
@@ -305,6 +314,7 @@ def made(folder, **settings):
 def test_values_missing_in_water_are_scored_nowhere_and_masked_nowhere(holes, tmp_path):
     result, manifest = made(tmp_path, holes=holes)
     assert all(map(math.isfinite, result.metrics.values()))
+    assert not unexplained(result.metrics)
     assert "field_posterior_rmse_m_s" in result.metrics
     pairs, train = read_windows(tmp_path, manifest, "test"), read_windows(tmp_path, manifest, "train")
     past, true = (part.u.double().numpy()[..., 2:] for part in (train, pairs))  # beside the land
@@ -323,7 +333,7 @@ def test_windows_of_hours_are_told_by_the_hour(tmp_path):
     assert {f"field_posterior_separation_km_hour_{number}" for number in (1, 3, 6)} <= set(result.metrics)
     assert not any("_day_" in name for name in result.metrics)
     assert result.metrics["field_optimal_interpolation_time_days"] in [hours / 24 for hours in (3, 6, 12, 24)]
-    head, *rows = result.tables[-1]
+    head, *rows = result.tables[3]
     assert [name for name in head if "km, " in name] == ["km, hour 1", "km, hour 3", "km, hour 6"]
     assert all(any(row[i] != "-" for row in rows) for i in range(len(head)))
     times = {name.split("_")[1] for name in result.datasets}

@@ -60,6 +60,7 @@ def test_the_axis_of_separations_is_in_its_unit():
     scores = {"posterior": {"rmse_m_s": 0.1, "crps_m_s": 0.05}}
     lines = torch.linspace(0, 7, 5)
     for unit in ("days", "hours"):
-        figure = scores_figure(scores, lines, {"posterior": lines}, {"posterior": torch.ones(4)}, unit)
+        forecasts = {"posterior": (torch.ones(2),) * 3}
+        figure = scores_figure(scores, lines, {"posterior": lines}, {"posterior": torch.ones(4)}, forecasts, unit)
         assert figure.axes[1].get_xlabel() == f"{unit} after the release"
         np.testing.assert_array_equal(figure.axes[1].lines[0].get_xdata(), lines)

@@ -1,4 +1,4 @@
-"""An evaluation in a process of its own stays within three times the training fields, and within what it said."""
+"""An evaluation in a process of its own stays within two times the training fields, and within what it said."""
 
 import os
 import subprocess
@@ -25,16 +25,18 @@ from pcl.problems.ocean.settings import PosteriorSettings
 from pcl.problems.problem import problem
 from pcl.train.parts import model_spec
 torch.set_num_threads(1)
+pcl.problems.ocean.evaluation.evaluate.NUM_TUNING = 2  # time, not memory
 
 def kib(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
 
-config, root = load_config(Path("configs/ocean.yaml"), []), Path(sys.argv[1])
+config, root = load_config(Path(sys.argv[2]), []), Path(sys.argv[1])
 manifest = load_manifest(root)
 model = build_model(model_spec(config, manifest)).eval()
 baseline = kib("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-options = EvaluationOptions([1], num_examples=2, num_embeddings=50, own=PosteriorSettings(references="all"))
+own = PosteriorSettings(references="all")
+options = EvaluationOptions([1], max_pairs=8, num_examples=2, num_embeddings=50, own=own)
 kind = problem("ocean")
 result = evaluate(model, root, manifest, "test", options, kind.drawings, kind.evaluate)
 assert len(result.datasets) == 4 and "field_posterior_rmse_m_s" in result.metrics
@@ -65,34 +67,35 @@ def large(tmp_path_factory):
     return root, write_pairs(source, root, record_pairs=100)
 
 
-def test_an_evaluation_stays_within_three_times_the_training_fields(large):
+@pytest.mark.process
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("config", ["ocean", "ocean_networks"])
+def test_an_evaluation_stays_within_two_times_the_training_fields(large, config):
     root, manifest = large
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", MEASURE, str(root)]
+    command = [sys.executable, "-c", MEASURE, str(root), f"configs/{config}.yaml"]
     process = subprocess.run(
-        command, cwd=ROOT, env=environment, check=True, timeout=200, stdout=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=environment, check=True, timeout=500, stdout=subprocess.PIPE, text=True
     )
     peak, fields = int(process.stdout), 6104 * 2 * 8 * 16 * 16 * 4
-    assert fields < peak < 3 * fields, peak / fields
-    assert peak < memory_needed(manifest, "test") < 2 * peak
+    assert peak < 2 * fields, peak / fields
+    assert peak < memory_needed(manifest, "test") < 5 * peak
 
 
 def test_what_is_needed_is_told_from_the_manifest(large):
     _, manifest = large
     (line,) = describe_memory(manifest, "test")
-    assert "the training fields take 100 MB" in line
+    assert "the training fields, 100 MB, stay in the shards" in line
     assert f"at most {memory_needed(manifest, 'test') / 1e6:,.0f} MB" in line
     assert describe_memory(manifest, "train") == []
     pair = 2 * 8 * 16 * 16 * 4 + 8 * 16 * 16 + 4 * 337 * 4 * 4 + 6 * 8
     assert memory_needed(manifest, "test") - memory_needed(manifest, "test", max_pairs=10) == 6 * pair
 
 
-def test_fields_that_releases_share_are_counted_once(tmp_path):
-    sizes = [
-        memory_needed(
-            write_pairs(MadePairs({"train": 4 * releases, "test": 4}, num_releases=releases), tmp_path / str(releases)),
-            "test",
-        )
-        for releases in (1, 5)
-    ]
-    assert sizes[0] == sizes[1]
+def test_training_fields_are_not_held(tmp_path):
+    """More windows need more features and numbers of windows, no fields."""
+    few, many = (
+        memory_needed(write_pairs(MadePairs({"train": number, "test": 4}), tmp_path / str(number)), "test")
+        for number in (500, 1500)
+    )
+    assert many - few == 1000 * 600

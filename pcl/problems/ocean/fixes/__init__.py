@@ -1,0 +1,1 @@
+"""Fixes of drifters, from files of other people: read, understood, cleaned, counted."""

@@ -1,0 +1,99 @@
+"""Names of columns and variables that hold a drifter, a time, a latitude, a longitude or a drogue."""
+
+__all__ = ["ROLES", "WORDS", "find_roles", "name_places", "plain", "words"]
+
+import re
+from collections.abc import Mapping, Sequence
+
+from pcl.errors import BadInputError, printable
+
+NAMES = {
+    "latitude": "latitude lat latitudedeg latdeg latdd gpslat gpslatitude positionlat ylat decimallatitude locationlat "
+    "latn latituden latitudedd gpslatitudedeg latitudedegree latitudedegrees latitud breite breitengrad",
+    "longitude": "longitude lon long lng longitudedeg londeg londd gpslon gpslong gpslongitude positionlon xlon "
+    "decimallongitude locationlong locationlon lone longitudee longitudedd gpslongitudedeg longitudedegree "
+    "longitudedegrees longitud laenge laengengrad lnge lngengrad",
+    "time": "time datetime dateutc timeutc datetimeutc utc timestamp timestamputc gpstime gpstimeutc obstime "
+    "obsdatetime fixtime fixdatetime positiontime datadate datadateutc devicedatetime locdate locationdate timegmt "
+    "dategmt datetimegmt isotime datehour date epoch unixtime timeofday basedatetime positiondatetime recordedat "
+    "recordtime locationtime gpsdatetime gpsdate datetimestamp ts datum",
+    "drifter": "id ids drifter drifterid dnumber drifternumber driftername trajectory trajectoryid trajid traj "
+    "platform platformcode platformid platformidno platformnumber platformname buoy buoyid buoyname buoycode wmo wmoid "
+    "wmoplatformcode imei deviceid device devicename deployid esn spotid messengername particle particleid "
+    "individuallocalidentifier taglocalidentifier unitid assetid assetname serial serialnumber track trackid name mmsi "
+    "ptt pttid argos argosid station stationid stationname unitname unitnumber commander commanders "
+    "commid modem modemid ident identifier vessel vesselname objectid bouee boje boya",
+    "drogue": "drogue drogued droguestatus drogueon drogueattached droguepresent droguepresence",
+    "drogue_lost": "droguelostdate droguelost droguelosttime drogueoffdate droguelossdate",
+}
+ROLES = {role: tuple(names.split()) for role, names in NAMES.items()}
+"""Names by role, the usual ones first, in small letters without anything between them."""
+WORDS = {  # of a name that is none of the usual ones, if only one column has any of them
+    "latitude": {"lat", "latitude"},
+    "longitude": {"lon", "long", "lng", "longitude"},
+    "time": {"time", "datetime", "timestamp", "utc"},
+    "drifter": {"drifter", "buoy", "id"},
+}
+OPTIONAL = ("drifter", "drogue", "drogue_lost")
+
+
+def find_roles(known: Sequence[str], given: Mapping[str, str], where: str) -> dict[str, str]:
+    """Return which column has which role.
+
+    Args:
+        known: names of the columns.
+        given: roles that the user names a column for.
+        where: the file, for messages.
+
+    Raises:
+        BadInputError: there is no column for a role that is needed, or a named one is not there.
+
+    Example:
+        >>> find_roles(["D_number", "date_UTC", "Latitude", "Longitude", "battery"], {}, "a.csv")
+        {'latitude': 'Latitude', 'longitude': 'Longitude', 'time': 'date_UTC', 'drifter': 'D_number'}
+    """
+    found: dict[str, str] = {}
+    free = [name for name in known if name not in given.values()]
+    for role in ROLES:
+        if chosen := given.get(role):
+            if chosen not in known:
+                raise BadInputError(_missing(where, f"no column {chosen!r}", known, role))
+            found[role] = chosen
+        elif (one := _usual(role, free) or _by_words(role, free)) is not None:
+            found[role] = one
+        elif role not in OPTIONAL:
+            raise BadInputError(_missing(where, f"no column that can be a {role}", known, role))
+    return found
+
+
+def name_places(known: Sequence[str], given: Mapping[str, str]) -> bool:
+    """Return whether a line of names has those of a latitude and a longitude, usual ones or given."""
+    return all((given[role] in known) if given.get(role) else _usual(role, known) for role in ("latitude", "longitude"))
+
+
+def plain(name: str) -> str:
+    """Return a name in small letters without units in brackets and anything between letters."""
+    return re.sub(r"[^a-z0-9]", "", re.sub(r"[\[(].*?[\])]", "", name.strip().lower()))
+
+
+def words(name: str) -> set[str]:
+    """Return the words of a name, in small letters, without units in brackets."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", re.sub(r"[\[(].*?[\])]", "", name))
+    return {*re.findall(r"[a-z]+", parted.lower())}
+
+
+def _usual(role: str, known: Sequence[str]) -> str | None:
+    """Return the first column that has a usual name, the most usual one."""
+    names = {plain(name): name for name in reversed(known)}
+    return next((names[name] for name in ROLES[role] if name in names), None)
+
+
+def _by_words(role: str, known: Sequence[str]) -> str | None:
+    """Return the only column with a word of a role in its name."""
+    some = [name for name in known if WORDS.get(role, set()) & words(name)]
+    return some[0] if len(some) == 1 else None
+
+
+def _missing(where: str, what: str, known: Sequence[str], role: str) -> str:
+    columns = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return printable(f"{where} has {what}: it has {columns or 'none'}; name it with tracks.{role}=NAME")

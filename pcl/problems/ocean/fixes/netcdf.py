@@ -1,0 +1,251 @@
+"""Fixes from NetCDF and Zarr: trajectories of CF, ragged or not, and what models of particles write."""
+
+__all__ = ["read_trajectories", "refuse_fields"]
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcl.errors import BadInputError, DamagedDataError, printable
+from pcl.problems.ocean.fixes.drifters import of_several
+from pcl.problems.ocean.fixes.fixes import Fixes
+from pcl.problems.ocean.fixes.names import ROLES, find_roles, plain
+from pcl.problems.ocean.fixes.times import to_seconds
+from pcl.problems.ocean.reading.time import read_times
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+STANDARD = {"latitude": "latitude", "longitude": "longitude", "time": "time"}  # standard names by role
+UNITS = {
+    "latitude": ("degreesnorth", "degreenorth", "degreen", "degreesn"),
+    "longitude": ("degreeseast", "degreeeast", "degreee", "degreese"),
+}
+ROW_SIZES = ("rowsize", "rowsizes", "obscount", "count")
+LARGEST = 1e10  # of degrees and flags: a larger number stands for a missing one
+LARGEST_TIME = 5e18  # nanoseconds since 1970 are 1.7e18
+
+
+def read_trajectories(path: Path, columns: Mapping[str, str]) -> Fixes:
+    """Read the fixes of trajectories.
+
+    Understood are variables that share one dimension, with an index or counts of trajectories (contiguous or indexed
+    ragged arrays, as of clouddrift and the hourly drifters of the Global Drifter Program), and arrays of trajectories
+    by observations or by times, either first (Parcels, OpenDrift).
+
+    Args:
+        path: a NetCDF file or a Zarr store.
+        columns: names of variables by role, where they have no usual name.
+
+    Raises:
+        BadInputError: a variable is missing, or it is a file of fields.
+        DamagedDataError: the file cannot be read.
+    """
+    import xarray as xr
+
+    is_store = path.is_dir()
+    try:
+        opened = xr.open_zarr(path, decode_times=False) if is_store else xr.open_dataset(path, decode_times=False)
+    except Exception as error:  # whatever the libraries below make of a file that is none
+        raise DamagedDataError(f"{path} cannot be opened ({type(error).__name__}): give a file of tracks") from error
+    with opened as dataset:
+        refuse_fields(dataset, path)
+        roles = find_roles([str(name) for name in dataset.variables], {**_by_attributes(dataset), **columns}, str(path))
+        try:
+            return _Layout(dataset, roles, path).fixes()
+        except (OSError, RuntimeError) as error:
+            raise DamagedDataError(printable(f"{path} cannot be read ({error}): it is damaged"[:200])) from error
+
+
+def refuse_fields(dataset: "xr.Dataset", path: Path) -> None:
+    """Refuse a file of fields: it has axes of latitude and longitude, and a variable on both.
+
+    Raises:
+        BadInputError: it is one.
+    """
+    axes = [_axes(dataset, role) for role in ("latitude", "longitude")]
+    for latitude in axes[0]:
+        for longitude in axes[1]:
+            both = {*latitude.dims, *longitude.dims}
+            on_both = [one for one in dataset.data_vars.values() if both <= {*one.dims}]
+            is_grid = latitude.ndim == longitude.ndim == 1 and latitude.dims != longitude.dims and on_both
+            is_curved = latitude.ndim == 2 and any(len(one.dims) > 2 for one in on_both)
+            if is_grid or is_curved:
+                raise BadInputError(
+                    f"{path} holds fields on a grid and no tracks: give files of drifters to --tracks, and train on "
+                    "fields with data.ocean.paths"
+                )
+
+
+def _axes(dataset: "xr.Dataset", role: str) -> list[Any]:
+    names = ROLES[role]
+    return [one for name, one in dataset.variables.items() if plain(str(name)) in names or _has_units(one, role)]
+
+
+def _has_units(variable: Any, role: str) -> bool:
+    return plain(str(variable.attrs.get("units", ""))) in UNITS[role]
+
+
+def _by_attributes(dataset: "xr.Dataset") -> dict[str, str]:
+    """Return the variables of roles that attributes tell: by standard name, the role of an identifier, or units."""
+
+    def only(holds: Callable[[Any], bool]) -> str | None:
+        found = [str(name) for name, one in dataset.variables.items() if holds(one)]
+        return found[0] if len(found) == 1 else None
+
+    named: dict[str, str | None] = {}
+    for role, standard in STANDARD.items():
+        named[role] = only(lambda one, name=standard: one.attrs.get("standard_name") == name)  # type: ignore[misc]
+    for role in UNITS:
+        named[role] = named[role] or only(lambda one, role=role: _has_units(one, role))  # type: ignore[misc]
+    named["drifter"] = only(lambda one: one.attrs.get("cf_role") == "trajectory_id")
+    return {role: name for role, name in named.items() if name}
+
+
+class _Layout:
+    """How the fixes of a file lie: variables have the shape of the latitudes, of one axis, or of the trajectories."""
+
+    def __init__(self, dataset: "xr.Dataset", roles: Mapping[str, str], path: Path) -> None:
+        self.dataset, self.roles, self.path = dataset, roles, path
+        self.latitude = dataset[roles["latitude"]]
+        if self.latitude.ndim not in (1, 2):
+            raise BadInputError(
+                f"{path}: {self.latitude.name} has shape {self.latitude.shape}: tracks are rows, or trajectories by "
+                "times"
+            )
+
+    def fixes(self) -> Fixes:
+        """Return all fixes, without the ends of rows that are shorter than the longest."""
+        time = self.dataset[self.roles["time"]]
+        time_s = _seconds(self._spread(time), time.attrs, f"{self.path}: {time.name}")
+        latitude, longitude = (self._degrees(self.roles[role]) for role in ("latitude", "longitude"))
+        found = Fixes(self._names(), time_s, latitude, longitude, self._drogued(time_s))
+        if "drifter" not in self.roles and len(found.names) == 1 and of_several(found):
+            raise BadInputError(
+                f"{self.path} names no drifter, and its fixes jump as those of several: name their variable with "
+                "tracks.drifter=NAME"
+            )
+        return found[np.isfinite(latitude) | np.isfinite(longitude)] if self.latitude.ndim == 2 else found
+
+    def _degrees(self, name: str) -> np.ndarray:
+        variable = self.dataset[name]
+        found = _known(self._spread(variable))
+        return np.rad2deg(found) if plain(str(variable.attrs.get("units", ""))).startswith("radian") else found
+
+    def _spread(self, variable: "xr.DataArray") -> np.ndarray:
+        """Return a variable at every fix."""
+        dims = self.latitude.dims
+        if {*variable.dims} <= {*dims}:
+            return np.asarray(variable.broadcast_like(self.latitude).transpose(*dims).values).ravel()
+        values: np.ndarray = np.asarray(variable.values).ravel()
+        if (index := self._index_of(variable)) is not None:
+            values = values[index]
+            return values
+        return np.repeat(values, self._row_sizes(variable))
+
+    def _index_of(self, variable: "xr.DataArray") -> np.ndarray | None:
+        """Return the trajectory of each fix, of an indexed ragged array."""
+        for one in self.dataset.variables.values():
+            if one.attrs.get("instance_dimension") in variable.dims and one.dims == self.latitude.dims:
+                index = np.asarray(one.values).astype(int)
+                if len(index) and index.min() >= 0 and index.max() < variable.size:
+                    return index
+        return None
+
+    def _row_sizes(self, variable: "xr.DataArray") -> np.ndarray:
+        """Return how many fixes each trajectory has, of a contiguous ragged array."""
+        for name, one in self.dataset.variables.items():
+            is_count = "sample_dimension" in one.attrs or plain(str(name)) in ROW_SIZES
+            if is_count and one.dims == variable.dims:
+                sizes: np.ndarray = np.nan_to_num(np.asarray(one.values)).astype(int)
+                if sizes.sum() == self.latitude.size and sizes.min() >= 0:
+                    return sizes
+        raise BadInputError(
+            printable(
+                f"{self.path}: {variable.name} has {variable.size} values for {self.latitude.size:,} fixes, and no "
+                "variable counts the fixes of each, such as rowsize with the attribute sample_dimension"
+            )
+        )
+
+    def _names(self) -> np.ndarray:
+        """Return the name of the drifter of every fix: that of the file and a number where it has none."""
+        named = self.roles.get("drifter")
+        if named is not None and (self.latitude.ndim == 1 or self.dataset[named].ndim):
+            return np.array([_as_text(one) for one in self._spread(self.dataset[named])])
+        if self.latitude.ndim == 2:
+            axis = self._axis_of_trajectories()
+            numbers = np.arange(self.latitude.shape[axis]).reshape((-1, 1) if axis == 0 else (1, -1))
+            return self._numbered(np.broadcast_to(numbers, self.latitude.shape).ravel())
+        return np.full(self.latitude.size, self.path.stem) if (of := self._number()) is None else self._numbered(of)
+
+    def _numbered(self, numbers: np.ndarray) -> np.ndarray:
+        named: np.ndarray = np.char.add(f"{self.path.stem} ", numbers.astype(str))  # those of another file are others
+        return named
+
+    def _number(self) -> np.ndarray | None:
+        """Return the number of the trajectory of each fix, of a ragged array that does not name them."""
+        for name, one in self.dataset.variables.items():
+            values = np.asarray(one.values)
+            if "instance_dimension" in one.attrs and one.dims == self.latitude.dims:
+                return values.astype(int)
+            if ("sample_dimension" in one.attrs or plain(str(name)) in ROW_SIZES) and one.ndim == 1:
+                sizes = np.nan_to_num(values).astype(int)
+                if sizes.min(initial=0) >= 0 and sizes.sum() == self.latitude.size:
+                    return np.repeat(np.arange(len(sizes)), sizes)
+        return None
+
+    def _axis_of_trajectories(self) -> int:
+        """Return which axis is not that of times: the first, if nothing tells."""
+        time = self.dataset[self.roles["time"]]
+        dims = self.latitude.dims
+        if time.ndim == 1 and time.dims[0] in dims:
+            return 1 - dims.index(time.dims[0])
+        last = plain(str(dims[1]))
+        return int(last.startswith(("traj", "drifter", "particle", "buoy", "id", "platform")))
+
+    def _drogued(self, time_s: np.ndarray) -> np.ndarray | None:
+        """Return where the drogue was not known to be lost: by a flag, or by the date at which it was."""
+        if "drogue" in self.roles:
+            flags = _known(self._spread(self.dataset[self.roles["drogue"]]))
+            attached: np.ndarray = np.isnan(flags) | (flags > 0)
+            return attached
+        if "drogue_lost" not in self.roles:
+            return None
+        lost = self.dataset[self.roles["drogue_lost"]]
+        when = _seconds(self._spread(lost), lost.attrs, f"{self.path}: {lost.name}")
+        on: np.ndarray = ~((time_s >= when) & (when > 0))  # never lost: no date, or none after 1970
+        return on
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace").strip("\0 ")
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.0f}" if np.isfinite(value) else ""
+    return str(value).strip("\0 ")
+
+
+def _seconds(values: np.ndarray, attributes: Mapping[Any, Any], where: str) -> np.ndarray:
+    """Return seconds since 1970-01-01 UTC, NaN where there is no time."""
+    if values.dtype.kind in "OSU":
+        texts = [_as_text(one) for one in values.tolist()]
+        return to_seconds(texts, where)
+    numbers = _known(values, LARGEST_TIME)
+    seconds, known = np.full(len(numbers), np.nan), np.isfinite(numbers)
+    if known.any():
+        units = {"units": "seconds since 1970-01-01", **attributes}
+        if (fine := str(units["units"])).startswith("nanoseconds"):
+            numbers, units["units"] = numbers / 1e9, fine.removeprefix("nano")
+        distinct, index = np.unique(numbers[known], return_inverse=True)
+        seconds[known] = read_times(distinct, units, where)[0][index]
+    return seconds
+
+
+def _known(values: np.ndarray, largest: float = LARGEST) -> np.ndarray:
+    """Return numbers, NaN where one stands for a missing one."""
+    if values.dtype.kind not in "biuf":
+        raise BadInputError(f"a place, a time or a flag is stored as {values.dtype}: store numbers with units")
+    found = values.astype(np.float64)
+    return np.where(np.abs(found) < largest, found, np.nan)

@@ -1,0 +1,165 @@
+"""Fixes from tables: CSV and Parquet files, and the files without a head of the Global Drifter Program."""
+
+__all__ = ["TABLES", "read_table"]
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcl.errors import BadInputError, DamagedDataError, printable
+from pcl.problems.ocean.fixes.degrees import in_degrees
+from pcl.problems.ocean.fixes.drifters import of_several
+from pcl.problems.ocean.fixes.fixes import Fixes
+from pcl.problems.ocean.fixes.names import find_roles
+from pcl.problems.ocean.fixes.text_tables import read_text_table
+from pcl.problems.ocean.fixes.time_columns import with_one_time
+from pcl.problems.ocean.fixes.times import to_seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PARQUET = (".parquet", ".pq", ".parq")
+TABLES = (".csv", ".tsv", ".txt", ".dat", ".tab", ".asc", *PARQUET)
+YES = ("1", "1.0", "true", "t", "yes", "y", "on", "attached", "present")
+NO = ("0", "0.0", "false", "f", "no", "n", "off", "lost", "detached", "absent")
+UNIT = re.compile(r"\D*(deg|°)\D*", re.IGNORECASE)  # of latitudes, in the second row of a file of ERDDAP
+NEVER = r"[0:/. TZ-]*|-.*|1970-01-01.*|.*e\+?3\d|(?i:nan|nat|none|null)"  # dates of a drogue that is still on
+UNITS = re.compile(r"[\[(](.* since .*)[\])]")  # of times, in the name of their column
+
+
+def read_table(path: Path, columns: Mapping[str, str], *, time_units: str = "", time_zone: str = "UTC") -> Fixes:
+    """Read the fixes of a table.
+
+    A second line of units, as ERDDAP writes it, is understood and left out; lines at the beginning that start with #
+    are comments. Date and time may have columns of their own, and so may year, month, day and so on.
+
+    Args:
+        path: of one of the suffixes of ``TABLES``, or of a compressed text.
+        columns: names of columns by role, where they have no usual name.
+        time_units: of numbers that are times.
+        time_zone: of times that do not say theirs.
+
+    Raises:
+        BadInputError: a column is missing, or its values are none of its kind.
+        DamagedDataError: the file is no table.
+    """
+    table = _parquet(path) if path.suffix.lower() in PARQUET else read_text_table(path, columns)
+    table = with_one_time(table, columns)
+    roles = _roles(table, columns, path)
+    table, units = _without_units(table, roles)
+    if not len(table):
+        raise BadInputError(f"{path} holds no rows: give files of tracks")
+    in_name = UNITS.search(roles["time"])
+    time_units = time_units or ("since" in units.get("time", "") and units["time"]) or (in_name[1] if in_name else "")
+    to_s = partial(to_seconds, units=time_units, time_zone=time_zone)
+    time_s = to_s(table[roles["time"]], f"{path}: {roles['time']}")
+    # a file that names no drifter is of one
+    names = _as_names(table[roles["drifter"]]) if "drifter" in roles else np.full(len(table), path.stem)
+    found = Fixes(
+        names,
+        time_s,
+        _degrees(table, roles, "latitude", path),
+        _degrees(table, roles, "longitude", path),
+        _drogued(table, roles, time_s, lambda dates: to_s(dates, f"{path}: {roles['drogue_lost']}")),
+    )
+    if "drifter" not in roles and of_several(found):
+        raise BadInputError(_unnamed(table, roles, found, path))
+    return found
+
+
+def _roles(table: "pd.DataFrame", columns: Mapping[str, str], path: Path) -> dict[str, str]:
+    """Return roles of columns; one whose values are all different numbers the rows, not the drifters."""
+    known = [str(name) for name in table.columns]
+    while True:
+        roles = find_roles(known, columns, str(path))
+        named = roles.get("drifter")
+        if named is None or columns.get("drifter") or len(table) < 3 or not table[named].is_unique:
+            return roles
+        known.remove(named)
+
+
+def _unnamed(table: "pd.DataFrame", roles: Mapping[str, str], fixes: Fixes, path: Path) -> str:
+    """Return what to do with a table of several drifters that names none: which column would part them."""
+    others = [str(name) for name in table.columns if str(name) not in roles.values()]
+    few = [name for name in others if 1 < table[name].nunique() <= len(table) / 2]
+    parting = [name for name in few if not of_several(replace(fixes, name=_as_names(table[name])))]
+    known = (
+        f"it may be {min(parting, key=lambda name: table[name].nunique())}"
+        if parting
+        else "it has " + (", ".join(others[:12]) or "no other column")
+    )
+    return printable(
+        f"{path} names no drifter, and its fixes jump as those of several: name their column with "
+        f"tracks.drifter=NAME, {known}"
+    )
+
+
+def _parquet(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DamagedDataError(f"{path} is no Parquet file: {' '.join(str(error).split())[:120]}") from error
+    has_index = not isinstance(table.index, pd.RangeIndex)
+    return table.reset_index() if has_index else table
+
+
+def _without_units(table: "pd.DataFrame", roles: Mapping[str, str]) -> tuple["pd.DataFrame", dict[str, str]]:
+    """Return a table without a first row that says units, and these by role."""
+    if not len(table):
+        return table, {}
+    said = {role: str(table[name].iloc[0]).strip() for role, name in roles.items()}
+    if not UNIT.fullmatch(said["latitude"]):
+        return table, {}
+    return table.iloc[1:].reset_index(drop=True), said
+
+
+def _degrees(table: "pd.DataFrame", roles: Mapping[str, str], role: str, path: Path) -> np.ndarray:
+    name = roles[role]
+    found = in_degrees(table, name, role)
+    if not np.isfinite(found).any():
+        raise BadInputError(
+            printable(
+                f"{path}: the column {name} holds no numbers, such as {str(table[name].iloc[0])[:40]!r}: positions "
+                "are degrees"
+            )
+        )
+    return found
+
+
+def _as_names(column: "pd.Series[Any]") -> np.ndarray:
+    """Return names as texts: numbers as they are written, without a decimal that says nothing."""
+    import pandas as pd
+
+    if pd.api.types.is_float_dtype(column) and bool((column.dropna() % 1 == 0).all()):
+        column = column.astype("Int64") if column.abs().max() < 2**53 else column
+    texts = column.astype("string").fillna("").str.strip()
+    if texts.str.fullmatch(r"(\d+\.0+)?").all():
+        texts = texts.str.partition(".")[0]
+    found: np.ndarray = texts.to_numpy(str)
+    return found
+
+
+def _drogued(
+    table: "pd.DataFrame", roles: Mapping[str, str], time_s: np.ndarray, to_s: Callable[[Any], np.ndarray]
+) -> np.ndarray | None:
+    """Return where the drogue was not known to be lost: by a flag, or by the date at which it was."""
+    if "drogue" in roles:
+        flags = table[roles["drogue"]].astype("string").str.strip().str.lower()
+        if flags.isin((*YES, *NO)).any():
+            attached: np.ndarray = ~flags.isin(NO).to_numpy(bool)
+            return attached
+    if "drogue_lost" not in roles:
+        return None
+    dates = table[roles["drogue_lost"]].astype("string").str.strip()
+    dates = dates.mask(dates.str.fullmatch(NEVER).fillna(True).astype(bool))
+    if dates.isna().all():
+        return None
+    on: np.ndarray = ~(time_s >= to_s(dates))  # never lost: no date
+    return on

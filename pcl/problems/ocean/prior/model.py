@@ -1,0 +1,270 @@
+r"""A learned prior of currents, and its posterior given measurements anywhere: mean, spread, members, density.
+
+The current is climatology and an anomaly whose covariance is learned (``CurrentKernel``); a measurement is the current
+at the middle of a piece of a track with an error, whose variance is what is known of it and a share of the local
+variance that is learned (``Precision``). Where climatology is not known there is no prior: NaN.
+
+Shapes: n measurements, m targets, K members, R x X points of the archive's grid.
+"""
+
+__all__ = ["CurrentPosterior", "CurrentPrior", "generic_prior"]
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pcl.problems.ocean.prior.climatology import GridClimatology
+from pcl.problems.ocean.prior.kernel import CurrentKernel, Points
+from pcl.problems.ocean.prior.measurements import EVERY, Measurements
+from pcl.problems.ocean.prior.posterior import Measured, Posterior, Spread
+from pcl.problems.ocean.prior.precision import Precision
+from pcl.problems.ocean.prior.region import MOST_MEASUREMENTS, RegionPosterior
+from pcl.problems.ocean.sphere import METRES_PER_DEGREE
+from pcl.problems.ocean.tiles import DAY_S
+from pcl.problems.ocean.tracks import within_half_turn
+
+LEAST_AMPLITUDE = 1e-3  # m/s
+UNKNOWN = -1.0  # instead of a standard deviation: what checkpoints hold is finite
+FIRST_FREEDOM = 300.0  # large: an energy that is nearly as expected
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Plane that touches the Earth at a place, and a time from which days count."""
+
+    latitude: float
+    longitude: float
+    time_s: float
+
+    def place(self, latitude: Tensor, longitude: Tensor, time_s: Tensor) -> Tensor:
+        """Return km east, km north and days, shape (n, 3)."""
+        km = METRES_PER_DEGREE / 1000
+        cosine = torch.cos(torch.deg2rad(torch.tensor(self.latitude, dtype=torch.float64)))
+        east = within_half_turn(longitude.double() - self.longitude) * km * cosine
+        north = (latitude.double() - self.latitude) * km
+        return torch.stack([east, north, (time_s.double() - self.time_s) / DAY_S], 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Uniform:
+    """Climatology that is the same everywhere: at rest, with an amplitude in m/s."""
+
+    amplitude: float
+
+    def at(self, latitude: Tensor, longitude: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean (2, n) and the amplitude (n,) at places."""
+        zero = torch.zeros_like(latitude, dtype=torch.float64)
+        return torch.stack([zero, zero]), torch.full_like(zero, self.amplitude)
+
+
+Climatology = GridClimatology | Uniform
+
+
+class CurrentPrior(nn.Module):
+    """Gaussian law of currents that is learned, around a climatology.
+
+    Args:
+        latitude: of the archive's grid, degrees north, R of them; none: a prior without a climatology, whose amplitude
+            is that of the tracks.
+        longitude: likewise, X of them.
+
+    Attributes:
+        kernel: covariance of the anomaly.
+        precision: factor of the variance of the error of a measurement.
+        log_freedom: of the degrees of freedom of the energy of a window's currents (``Posterior``).
+        log_spread: of the root of the inflation of covariances.
+
+    Example:
+        >>> prior = CurrentPrior()
+        >>> east = Measurements(torch.tensor([[1.0, 0.0]]), torch.zeros(1), torch.zeros(1), *torch.zeros(3, 1))
+        >>> mean, std = prior.posterior(east, centre=(0.0, 0.0)).mean_and_std(*torch.zeros(3, 1))
+        >>> mean.shape, bool(mean[0] > 0.9), bool(std[0] < 0.3)
+        (torch.Size([2, 1]), True, True)
+    """
+
+    latitude: Tensor
+    longitude: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, latitude: Sequence[float] = (), longitude: Sequence[float] = ()) -> None:
+        super().__init__()
+        self.kernel, self.precision = CurrentKernel(), Precision()
+        self.log_freedom = nn.Parameter(torch.tensor(math.log(FIRST_FREEDOM), dtype=torch.float64))
+        self.log_spread = nn.Parameter(torch.zeros((), dtype=torch.float64))
+        self.register_buffer("latitude", torch.tensor(latitude, dtype=torch.float64))
+        self.register_buffer("longitude", torch.tensor(longitude, dtype=torch.float64))
+        unknown = torch.full((2, len(latitude), len(longitude)), UNKNOWN, dtype=torch.float64)
+        self.register_buffer("mean", torch.zeros_like(unknown))
+        self.register_buffer("std", unknown)
+
+    def keep(self, climatology: GridClimatology, day: float = 1.0) -> None:
+        """Keep a climatology on the archive's grid, which checkpoints then hold, and take its amplitude as unit.
+
+        Args:
+            climatology: on the grid of the prior.
+            day: time in which the currents of the archive change little, days.
+        """
+        known = torch.isfinite(climatology.mean) & torch.isfinite(climatology.std)
+        self.mean.copy_(climatology.mean.where(known, 0.0))
+        self.std.copy_(climatology.std.where(known, UNKNOWN))
+        level = climatology.std.square().nanmean().sqrt()
+        self.kernel.level.copy_(level if level > LEAST_AMPLITUDE else torch.tensor(LEAST_AMPLITUDE))
+        self.kernel.day.fill_(day)
+
+    @property
+    def climatology(self) -> GridClimatology | None:
+        """The climatology that is kept; None: there is none."""
+        known = self.std >= 0
+        if not bool(known.any()):
+            return None
+        mean, std = (values.where(known, torch.nan) for values in (self.mean, self.std))
+        return GridClimatology(self.latitude, self.longitude, mean, std)
+
+    def posterior(
+        self,
+        measurements: Measurements,
+        *,
+        centre: tuple[float, float],
+        climatology: Climatology | None = None,
+        learned: bool = True,
+    ) -> "CurrentPosterior":
+        """Return the law of currents given measurements.
+
+        Args:
+            measurements: n of them, of which those count that lie where climatology is known.
+            centre: latitude and longitude, degrees, around which the Earth is flat.
+            climatology: to take; None: that which is kept, or of the amplitude of the measurements.
+            learned: whether what was learned is used; False: the covariance and the error from which learning starts.
+        """
+        chosen = climatology or self.climatology or _of_tracks(measurements)
+        kernel = self.kernel if learned else self.kernel.as_at_first()
+        frame = Frame(*centre, float(measurements.time_s.double().mean()) if len(measurements) else 0.0)
+        mean, amplitude = chosen.at(measurements.latitude, measurements.longitude)
+        anomaly = measurements.velocity.double().T - mean
+        used = torch.isfinite(anomaly).all(0) & torch.isfinite(amplitude)
+        counted, amplitude = measurements[used], amplitude[used].clamp(min=LEAST_AMPLITUDE)
+        points = Points(frame.place(counted.latitude, counted.longitude, counted.time_s), amplitude)
+        error, spread = kernel.noise_variance(points), None
+        if learned:
+            usual_s = EVERY * float(kernel.day) * DAY_S
+            error = error * self.precision(counted, amplitude, usual_s)
+            spread = Spread(self.log_freedom.exp(), (2 * self.log_spread).exp())
+        measured = Measured(points, anomaly[:, used], error + counted.variance.double())
+        law = Posterior if len(counted) <= MOST_MEASUREMENTS else RegionPosterior
+        return CurrentPosterior(law(kernel, measured, spread), chosen, frame, used)
+
+
+@dataclass(frozen=True, eq=False)
+class CurrentPosterior:
+    """The law of currents given measurements, climatology in it; where that is not known, all is NaN.
+
+    Attributes:
+        anomaly: the law of the anomaly.
+        climatology: around which.
+        frame: of the places.
+        used: which measurements counted, shape (n,).
+    """
+
+    anomaly: Posterior | RegionPosterior
+    climatology: Climatology
+    frame: Frame
+    used: Tensor
+
+    def mean_and_std(self, latitude: Tensor, longitude: Tensor, time_s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean and the standard deviation of the current, m/s, shape (2, m) each.
+
+        Args:
+            latitude: degrees north, shape (m,).
+            longitude: degrees east, shape (m,).
+            time_s: seconds since 1970-01-01, shape (m,).
+        """
+        targets, mean, known = self._targets(latitude, longitude, time_s)
+        shift, variance = self.anomaly.mean_and_variance(targets)
+        return mean + _spread(shift, known), _spread(variance.sqrt(), known)
+
+    def members(
+        self, latitude: Tensor, longitude: Tensor, time_s: Tensor, num_members: int, generator: torch.Generator
+    ) -> Tensor:
+        """Draw currents that are coherent in space and time, m/s, shape (K, 2, m).
+
+        Args:
+            latitude: degrees north, shape (m,).
+            longitude: degrees east, shape (m,).
+            time_s: seconds since 1970-01-01, shape (m,).
+            num_members: K.
+            generator: of the draws.
+        """
+        targets, mean, known = self._targets(latitude, longitude, time_s)
+        return mean + _spread(self.anomaly.members(targets, num_members, generator), known)
+
+    def log_density(self, latitude: Tensor, longitude: Tensor, time_s: Tensor, velocity: Tensor) -> Tensor:
+        """Return the joint log-density of velocities at places, with the prior's error of a measurement, nats, scalar.
+
+        Args:
+            latitude: degrees north, shape (m,).
+            longitude: degrees east, shape (m,).
+            time_s: seconds since 1970-01-01, shape (m,).
+            velocity: m/s, shape (2, m): those count that lie where climatology is known.
+        """
+        targets, mean, known = self._targets(latitude, longitude, time_s)
+        error = self.anomaly.kernel.noise_variance(targets)
+        return self.anomaly.log_density(targets, (velocity.double() - mean)[:, known], error)
+
+    def log_evidence(self) -> Tensor:
+        """Return the log-density of the measurements that count under the prior, errors included, nats, a scalar."""
+        return self.anomaly.log_evidence()
+
+    def _targets(self, latitude: Tensor, longitude: Tensor, time_s: Tensor) -> tuple[Points, Tensor, Tensor]:
+        """Return the known points, climatology at all (2, m), and which are known (m,)."""
+        mean, amplitude = self.climatology.at(latitude, longitude)
+        known = torch.isfinite(mean).all(0) & torch.isfinite(amplitude)
+        place = self.frame.place(latitude, longitude, time_s)[known]
+        return Points(place, amplitude[known].clamp(min=LEAST_AMPLITUDE)), mean, known
+
+
+def _spread(values: Tensor, known: Tensor) -> Tensor:
+    """Return values (..., of the known) at all points (..., m), NaN elsewhere."""
+    if bool(known.all()):
+        return values
+    found = values.new_full((*values.shape[:-1], len(known)), torch.nan)
+    found[..., known] = values
+    return found
+
+
+def _of_tracks(measurements: Measurements) -> Uniform:
+    """Return a climatology at rest of the amplitude of what was measured."""
+    speed = measurements.velocity.double().square()
+    return Uniform(max(float(speed.mean().sqrt()), LEAST_AMPLITUDE) if len(measurements) else LEAST_AMPLITUDE)
+
+
+def generic_prior() -> CurrentPrior:
+    """Prior of ocean currents for places without an archive: lengths and times of a year of the Agulhas, rounded.
+
+    Two streamfunctions of 55 and 105 km, 9 and 11 days, and a potential; the amplitude is that of the tracks.
+
+    Example:
+        >>> generic_prior().kernel.log_lengths.exp().round().tolist()[0]
+        [55.0, 55.0]
+    """
+    prior, values = CurrentPrior(), GENERIC
+    with torch.no_grad():
+        for name, value in values.items():
+            parameter: Any = getattr(prior.kernel, name)
+            parameter.copy_(torch.tensor(value, dtype=torch.float64))
+        for name in ("log_lengths", "log_days", "log_scales", "log_noise"):
+            getattr(prior.kernel, name).log_()
+    return prior
+
+
+GENERIC: dict[str, Any] = {  # scales themselves, whose logarithms the kernel holds
+    "log_lengths": [[55.0, 55.0], [105.0, 105.0], [100.0, 100.0]],
+    "log_days": [9.0, 11.0, 6.0],
+    "log_scales": [0.6, 0.75, 0.25],
+    "log_noise": 0.13,
+    "exponent": 1.0,
+}

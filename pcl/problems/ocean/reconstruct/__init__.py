@@ -1,0 +1,1 @@
+"""Maps of currents from people's own drifters: estimates with spread, judged by leaving drifters out."""
