@@ -1,4 +1,4 @@
-"""Train a run with Ray Train workers; the same command goes on after an interruption."""
+"""Train a run with Ray Train workers, or alone; the same command goes on after an interruption."""
 
 from pcl.commands.main import script
 

@@ -1,4 +1,4 @@
-"""Write the shards of a data source: one Ray task a shard; a build that was cut off continues."""
+"""Write the shards of a data source: one task a shard; a build that was cut off continues."""
 
 from pcl.commands.main import script
 

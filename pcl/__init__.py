@@ -1,14 +1,17 @@
 """Probabilistic contrastive learning: encoders of two modalities that tilt the product of their marginals."""
 
 __all__ = [
+    "Classifier",
     "Conditional",
     "PairModel",
     "__version__",
     "conditional_loss",
     "encoder",
+    "finetune",
     "fit",
     "joint_loss",
     "load",
+    "logistic_loss",
     "loss",
     "problem",
     "tokenizer",
@@ -19,7 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pcl.conditional import Conditional
+    from pcl.library.classifier import Classifier
+    from pcl.library.finetune import finetune
     from pcl.library.fit import fit
+    from pcl.logistic import logistic_loss
     from pcl.losses import conditional_loss, joint_loss
     from pcl.model import PairModel
     from pcl.plugins.decorators import encoder, loss, problem, tokenizer
@@ -28,13 +34,16 @@ if TYPE_CHECKING:
     __version__: str
 
 PLACES = {
+    "Classifier": "pcl.library.classifier",
     "Conditional": "pcl.conditional",
     "PairModel": "pcl.model",
     "conditional_loss": "pcl.losses",
     "encoder": "pcl.plugins.decorators",
+    "finetune": "pcl.library.finetune",
     "fit": "pcl.library.fit",
     "joint_loss": "pcl.losses",
     "load": "pcl.train.runs",
+    "logistic_loss": "pcl.logistic",
     "loss": "pcl.plugins.decorators",
     "problem": "pcl.plugins.decorators",
     "tokenizer": "pcl.plugins.decorators",

@@ -15,6 +15,8 @@ from pcl.cluster.worker import fit
 from pcl.commands.command_line import Guide, job
 from pcl.config.load import Config
 from pcl.data.loader import iterate_split
+from pcl.errors import BadInputError
+from pcl.objective import LOSSES
 from pcl.train.parts import load_shards, make_loader
 from pcl.train.session import Session
 
@@ -38,7 +40,7 @@ def path_rate(config: Config, num_workers: int) -> float:
     """Return pairs per second of shards, Ray Train, logs and checkpoints, from before the first step to the last."""
     with tempfile.TemporaryDirectory() as storage, connected(num_workers):
         fit(replace(config, workers=replace(config.workers, num_workers=num_workers)), Path(storage) / "run")
-        events = EventAccumulator(str(Path(storage) / "run" / "tensorboard")).Reload()
+        events = EventAccumulator(str(Path(storage) / "run")).Reload()
     last = events.Scalars("train/loss")[-1]
     return float(last.step * config.train.global_batch / (last.wall_time - events.FirstEventTimestamp()))
 
@@ -46,8 +48,10 @@ def path_rate(config: Config, num_workers: int) -> float:
 def main(config: Config) -> None:
     """Measure and print; on a shared machine read the ratios."""
     torch.set_num_threads(1)
+    if LOSSES[config.loss.kind].arrays:
+        raise BadInputError(f"loss.kind={config.loss.kind}: losses of feature maps are measured, choose conditional")
     manifest, batch = load_shards(config), config.train.global_batch
-    records = list(iterate_split(Path(config.data.shards), manifest, "train"))
+    records = list(iterate_split(config.shard_root, manifest, "train"))
     u, v = (torch.cat(parts) for parts in zip(*records, strict=True))
     loader, session = make_loader(config, manifest), Session(config, torch.device("cpu"))
     steps = loader.steps_per_epoch
@@ -77,11 +81,10 @@ def main(config: Config) -> None:
         ratios.append(2 * path_rates[-1] / (before + after))
         print(f"bare loop in memory: {before:,.0f} and {after:,.0f} pairs/s, whole path between: {path_rates[-1]:,.0f}")
         before = after
-    one = median(path_rates)
     print(
         f"whole path with one worker: {median(ratios):.2f} of the bare loop ({', '.join(f'{r:.2f}' for r in ratios)})"
     )
-    two = path_rate(config, 2)
+    one, two = median(path_rates), path_rate(config, 2)
     print(f"whole path with two workers: {two:,.0f} pairs/s, {two / one:.2f} of one worker")
 
 

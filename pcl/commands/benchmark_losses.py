@@ -6,20 +6,14 @@ Shapes: b pairs on a worker, B = W b pairs in the global batch, embedding E.
 """
 
 __all__ = [
-    "LOSSES",
     "Cost",
     "available_bytes",
-    "clip_loss_bytes",
-    "flops",
-    "load_clip_loss",
     "measure",
-    "sent_bytes",
     "side_by_side",
 ]
 
 import argparse
 import ctypes
-import importlib.util
 import math
 import multiprocessing
 import os
@@ -30,20 +24,18 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from pcl.benchmark.costs import LOSSES, clip_loss_bytes, flops, load_clip_loss, sent_bytes
 from pcl.errors import RunFailedError
 from pcl.losses import conditional_loss
 from pcl.train.collectives import make_workers
 
-LOSSES = ("ours", "ClipLoss")
 WARM_UP_BATCH = 1024  # the least that takes the same way through the code as large batches
 M_MMAP_THRESHOLD = -3  # of <malloc.h>
 LARGE_BLOCK_BYTES = 2**21  # given back as it is freed; more than a tile of scores, less than embeddings worth measuring
@@ -78,44 +70,6 @@ class Cost:
     peak_bytes: int
     seconds: float
     loopback_bytes: float
-
-
-def load_clip_loss() -> Any:
-    """Return the class ClipLoss of open_clip, its file loaded alone as the package needs torchvision; None without."""
-    try:
-        path = Path(str(distribution("open_clip_torch").locate_file("open_clip/loss.py")))
-    except PackageNotFoundError:
-        return None
-    spec = importlib.util.spec_from_file_location("open_clip_loss", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.ClipLoss
-
-
-def flops(loss: str, batch: int, num_workers: int, dim: int) -> int:
-    """Return the floating-point operations of a worker in products of matrices.
-
-    A score matrix takes 2bBE, its two gradients 4bBE; forming it again in the backward pass another 2bBE. ClipLoss
-    forms a matrix for each direction.
-    """
-    return {"ours": 8, "ClipLoss": 12}[loss] * batch // num_workers * batch * dim
-
-
-def sent_bytes(loss: str, batch: int, num_workers: int, dim: int) -> float:
-    """Return the bytes that a worker sends in single precision.
-
-    A ring that gathers or reduce-scatters B numbers sends B (W - 1)/W of them, an all-reduce twice that. Ours gathers
-    one modality and reduce-scatters its gradient, and all-reduces three vectors of columns; ClipLoss moves both.
-    """
-    rings = {"ours": 2 * dim + 6, "ClipLoss": 4 * dim}[loss]
-    return 4 * rings * batch * (num_workers - 1) / num_workers
-
-
-def clip_loss_bytes(batch: int) -> int:
-    """Return the memory of all workers that ClipLoss needs: four copies of the scores, single precision."""
-    return 4 * 4 * batch**2
 
 
 def available_bytes() -> int:

@@ -1,6 +1,15 @@
 """The command line of the jobs, ``CONFIG [key=value ...]``, their help, and how far they are."""
 
-__all__ = ["Guide", "job", "plugins_in_job", "progress", "progress_of_many", "watch"]
+__all__ = [
+    "Guide",
+    "check_is_kept",
+    "check_is_one_run",
+    "job",
+    "plugins_in_job",
+    "progress",
+    "progress_of_many",
+    "watch",
+]
 
 import shlex
 import sys
@@ -14,6 +23,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from pcl.cluster.package import path_in_job
+from pcl.commands.required import is_job
 from pcl.config.load import Config, load_config
 from pcl.config.page import choices_as_typed, keys_as_typed
 from pcl.errors import BadInputError
@@ -35,6 +45,7 @@ class Guide:
         flags: short forms, such as ``--quick``, of ``key=value``.
         config: what may be given as CONFIG.
         page: prints all keys.
+        takes_variants: whether the command means all variants of a run file.
     """
 
     description: str | None
@@ -43,6 +54,12 @@ class Guide:
     flags: Mapping[str, str] = field(default_factory=dict)
     config: str = "a run file, or the folder of a run"
     page: str = "pcl config"
+    takes_variants: bool = False
+
+    @property
+    def example(self) -> str:
+        """The first example, without what is said of it."""
+        return self.examples[0].partition(" #")[0].rstrip()
 
     def text(self, program: str, chosen: Sequence[str] = ()) -> str:
         """Return the help of a command.
@@ -75,7 +92,7 @@ def job(
         load: makes the configuration of a run file and overrides.
 
     Raises:
-        BadInputError: no configuration is named.
+        BadInputError: no configuration is named, or one of several runs where the command takes one.
     """
     if any(argument in HELP for argument in given):
         print(guide.text(program, _chosen([one for one in given if one not in (*HELP, *guide.flags)], load)))
@@ -84,9 +101,40 @@ def job(
     if not arguments or ("=" in arguments[0] and not Path(arguments[0]).exists() and "://" not in arguments[0]):
         raise BadInputError(
             f"{program} needs {guide.config}, before any key: such as {program} "
-            f"{guide.examples[0]}; {program} --help tells more"
+            f"{guide.example}; {program} --help tells more"
         )
-    main(load(arguments[0], arguments[1:]))
+    config = load(arguments[0], arguments[1:])
+    if not guide.takes_variants:
+        check_is_one_run(config, arguments[0], program)
+    main(config)
+
+
+def check_is_one_run(config: object, file: str, program: str) -> None:
+    """Refuse a run file of several runs: the one that it would be without its variants is none that somebody means.
+
+    Raises:
+        BadInputError: it has variants or seeds.
+    """
+    if isinstance(config, Config) and (config.variants or config.seeds or config.crossed_with):
+        raise BadInputError(
+            f"{file} stands for several runs, by its variants or seeds, and {program} takes one: pcl sweep {file} "
+            "trains, evaluates and compares them all, and each is a folder afterwards that can be given here"
+        )
+
+
+def check_is_kept(**places: str) -> None:
+    """Refuse places whose files would end with a job of a cluster: those in its own copy of the code.
+
+    Args:
+        places: folders or addresses by the key that gives them, with ``__`` for a dot.
+
+    Raises:
+        BadInputError: this is such a job, and one of them lies in its folder.
+    """
+    if is_job():
+        from pcl.cluster.address import check_shared
+
+        check_shared(**places)
 
 
 def _chosen(given: Sequence[str], load: Callable[[str, Sequence[str]], Any]) -> list[str]:

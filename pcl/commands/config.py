@@ -19,6 +19,7 @@ GUIDE = Guide(
         "plugins=[mine.py] model             # with what a plugin registers",
     ),
     keys=("name", "storage", "train.epochs"),
+    takes_variants=True,
 )
 PLUGINS = "plugins="
 

@@ -11,8 +11,9 @@ import time
 from datetime import datetime
 from functools import partial
 
+from pcl.cluster.address import check_shared
 from pcl.cluster.background import jobs_here
-from pcl.cluster.connection import check_shared, connected
+from pcl.cluster.connection import connected
 from pcl.cluster.package import sent
 from pcl.commands.command_line import Guide, job, plugins_in_job
 from pcl.config.identity import experiment
@@ -25,6 +26,7 @@ from pcl.head.status import Status, describe, table
 from pcl.head.watch import Theory
 from pcl.head.work import Rules
 from pcl.plugins.loading import load_plugins
+from pcl.storage.events import event_folder
 from pcl.storage.lease import Lease
 from pcl.storage.place import Place, place
 from pcl.storage.stored import read_json
@@ -90,7 +92,7 @@ def main(config: HeadConfig, status: str) -> None:
         lease_of(folder, config) as lease,
         connected(num_cpus=1, dashboard=True),
     ):
-        draw = PatientWriter(folder / "tensorboard").draw
+        draw = PatientWriter(event_folder(folder, folder / "tensorboard")).draw
         head = Head(folder, jobs_here(code), lambda: theory_of(config), options, say=say, draw=draw)
         say(f"watching {config.storage}, {len(head.records)} works known; {status} shows them, as {folder} does")
         while not lease.is_lost:

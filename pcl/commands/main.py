@@ -13,7 +13,23 @@ from pcl.commands.ending import finish, imported
 from pcl.commands.required import check_job
 from pcl.errors import BadInputError
 
-COMMANDS = ("shards", "train", "evaluate", "theory", "head", "submit", "config", "benchmark", "benchmark-losses")
+COMMANDS = (
+    "shards",
+    "train",
+    "sweep",
+    "compare",
+    "evaluate",
+    "finetune",
+    "draw",
+    "reconstruct",
+    "export",
+    "theory",
+    "head",
+    "submit",
+    "config",
+    "benchmark",
+    "benchmark-losses",
+)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Write the shards of a data source: one Ray task a shard; a build that was cut off continues.
+"""Write the shards of a data source: one task a shard; a build that was cut off continues.
 
 On a folder of finished shards it reads them all, compares their SHA-256, and writes those again that are missing or
 damaged.
@@ -8,10 +8,10 @@ damaged.
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from pcl.cluster.connection import check_shared, connected, run_tasks
+from pcl.cluster.address import check_shared
+from pcl.cluster.tasks import task_runner
 from pcl.commands.command_line import Guide, job, progress, progress_of_many
 from pcl.config.identity import data_identity, differing
 from pcl.config.load import Config
@@ -31,6 +31,7 @@ GUIDE = Guide(
     ),
     keys=("data.root", "data.shards", "data.num_shards", "data.record_pairs", "build.num_tasks", "build.memory_mb"),
     flags={"--dry-run": "build.dry_run=true"},
+    takes_variants=True,
 )
 
 
@@ -43,7 +44,7 @@ def differing_identity(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -
 def main(config: Config) -> None:
     """Build the folder of shards, or find it finished."""
     check_shared(data__shards=config.data.shards)
-    root, identity = Path(config.data.shards), data_identity(config)
+    root, identity = config.shard_root, data_identity(config)
     source = make_source(config, progress_of_many)
     plans, record_pairs = plan_shards(source, config.data.num_shards), config.data.record_pairs
     wait_s = config.workers.resources_timeout_s
@@ -61,7 +62,7 @@ def main(config: Config) -> None:
             # again: another process may just have written them
             missing = to_write(root, whole, missing, differing_identity)
             build = partial(build_shard, root=root, record_pairs=record_pairs)
-            with connected(num_cpus=1):
+            with task_runner() as run_tasks:
                 tasks = run_tasks(build, source, missing, config.build.num_tasks, timeout_s=wait_s)
                 built = [(plan, *result) for plan, result in progress(tasks, len(missing), "shards", "shard")]
             finish_build(root, source, identity, record_pairs, built)

@@ -10,14 +10,19 @@ from pathlib import Path
 from pcl.cluster.jobs import ENDED, attempt_name, slug
 from pcl.cluster.package import path_in_job, sent
 from pcl.cluster.submission import JobServer, needs_of
-from pcl.commands.command_line import plugins_in_job
+from pcl.commands.command_line import check_is_one_run, plugins_in_job
+from pcl.commands.compare import asked
 from pcl.commands.required import pins
 from pcl.config.load import load_config, load_head_config
 from pcl.config.stored import run_of
+from pcl.config.variants import load_sweep
 from pcl.errors import BadInputError
 from pcl.storage.place import place
 
-JOBS = ("shards", "train", "evaluate", "theory", "head", "benchmark")
+JOBS = (
+    *("shards", "train", "sweep", "compare", "evaluate", "finetune", "draw", "export"),
+    *("theory", "head", "benchmark"),
+)
 SCRIPTS = {"write_shards": "shards", "check_theory": "theory"}  # of jobs/, where they have other names
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
@@ -45,7 +50,15 @@ def check(job: str, arguments: list[str]) -> tuple[str, list[str], list[str]]:
     if job == "head":
         head = load_head_config(given[0], given[1:])
         return head.name, [given[0], *head.theory.files], head.plugins
+    if job == "sweep":
+        sweep = load_sweep(given[0], given[1:])
+        return sweep.name, given[:1], sweep.runs[0].config.plugins
+    if job == "compare":
+        runs, folder, overrides = asked(f"pcl {job}", given)
+        return folder.name, [], load_config(str(runs[0]), overrides).plugins
     config = load_config(given[0], given[1:])
+    if job != "shards":
+        check_is_one_run(config, given[0], job)
     return config.name, given[:1] if run_of(place(given[0])) is None else [], config.plugins
 
 

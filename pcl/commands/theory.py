@@ -7,7 +7,8 @@ code 1. Every experiment is cut into tasks; the same command goes on from those 
 import time
 from functools import partial
 
-from pcl.cluster.connection import check_shared, connected, run_tasks
+from pcl.cluster.address import check_shared
+from pcl.cluster.tasks import task_runner
 from pcl.commands.command_line import Guide, job, progress, watch
 from pcl.config.load import Config
 from pcl.errors import BadInputError, RunFailedError
@@ -48,7 +49,7 @@ def main(config: Config) -> None:
     kind = "quick" if config.theory.quick else "full"
     print(f"theory check, {kind}: {len(tasks)} tasks, {len(pending)} of them to do; finished ones are kept in {folder}")
     if pending:
-        with connected(num_cpus=1):
+        with task_runner() as run_tasks:
             done = run_tasks(
                 run_task,
                 process,

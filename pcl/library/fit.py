@@ -2,6 +2,7 @@
 
 __all__ = ["fit"]
 
+import math
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,17 +16,17 @@ from tqdm import tqdm
 from pcl.config.identity import data_identity
 from pcl.config.load import Config, config_of
 from pcl.data.shards import build_all
-from pcl.errors import BadInputError
-from pcl.evaluation.splits import read_arrays
+from pcl.library.arguments import check_are_names, flat, in_words_of_fit, keys_of
+from pcl.library.known import about_model
+from pcl.library.shown import losses_shown
+from pcl.library.sizes import sizes_of
+from pcl.model import PairModel
 from pcl.plugins.loading import load_plugins
 from pcl.problems.arrays.memory import MemoryPairs
-from pcl.tilting import feature_maps
+from pcl.train.first import FirstWeights
 from pcl.train.session import Session
 from pcl.train.trained import TrainedModel, trained
-from pcl.workers import OneWorker
-
-MOST_VALIDATED = 4096  # pairs on which the loss is watched
-BLOCK = 1024
+from pcl.train.validation import HELD_OUT_LOSS
 
 
 def fit(
@@ -49,7 +50,9 @@ def fit(
     seed: int = 0,
     device: str | torch.device | None = None,
     options: Mapping[str, Any] | None = None,
-    plugins: Sequence[str | Path] = (),
+    init_from: PairModel | str | Path | None = None,
+    missing: str = "refuse",
+    plugins: str | Path | Sequence[str | Path] = (),
     show: bool = True,
 ) -> TrainedModel:
     r"""Train encoders of two arrays of pairs so that their tilting of the product of the marginals is the joint law.
@@ -60,8 +63,8 @@ def fit(
     the same weights.
 
     Args:
-        u: items of one modality, (N, ...), an array of numpy or a tensor.
-        v: their partners, (N, ...).
+        u: items of one modality, (N, ...), an array of numpy or a tensor; a table of pandas, an array of xarray.
+        v: their partners, (N, ...); where both have an index, it must be the same.
         embedding_dim: E.
         encoder_u: the kind of encoder of u, one of ours or of a plugin's.
         encoder_v: likewise of v.
@@ -70,17 +73,21 @@ def fit(
         form_u: ``numbers``, ``image`` or ``labels``.
         form_v: likewise.
         loss: its kind.
-        tilting: ``inner_product``, ``cosine`` or ``squared_distance``.
+        tilting: ``inner_product``, ``cosine``, ``squared_distance`` or ``potentials``.
         epochs: passes over the training pairs.
-        batch: B, pairs in a batch, a multiple of 8; less where there are fewer pairs.
+        batch: B, pairs in a batch, a multiple of 8; less where there are fewer pairs to train on.
         learning_rate: of Adam, at its peak.
         validation: the fraction of pairs that are not trained on; the loss on them is shown.
         groups: of every pair, (N,): no group is on both sides.
         seed: of the division, the first weights and the order of the pairs.
         device: where to train; None: a GPU if there is one.
-        options: any other keys of a configuration, such as ``{"train.weight_decay": 0.01}``.
-        plugins: Python files that register encoders or losses.
-        show: a progress bar with the losses.
+        options: any other keys of a configuration, such as ``{"train.weight_decay": 0.01}`` or
+            ``{"train": {"weight_decay": 0.01}}``.
+        init_from: a model, a run, a checkpoint, or the folder of a model, whose weights are the first ones where names
+            and shapes fit; the optimiser starts anew.
+        missing: pairs with NaN are refused (``refuse``) or left out (``mask``).
+        plugins: a Python file, or several, that register encoders or losses.
+        show: the losses, on a progress bar or, where there is no terminal, in lines.
 
     Returns:
         The model on the CPU: ``conditional``, ``encode_u``, ``log_tilting``, ``save``.
@@ -96,24 +103,28 @@ def fit(
         >>> model.conditional("u_given_v", v @ np.ones((2, 3))).weights(model.features_v(v[:1])).shape
         (1, 400)
     """
-    load_plugins(plugins)
-    pairs = _pairs(u, v, groups, form_u=form_u, form_v=form_v, test_fraction=validation, seed=seed)
-    keys: dict[str, Any] = {
-        "seed": seed,
-        "plugins": [str(Path(path).absolute()) for path in plugins],
-        "data.seed": seed,
-        "model.embedding_dim": embedding_dim,
-        "model.encoder_u": encoder_u,
-        "model.encoder_v": encoder_v,
-        "model.settings_u": settings_u or {},
-        "model.settings_v": settings_v or {},
-        "model.tilting": tilting,
-        "loss.kind": loss,
-        "train.epochs": epochs,
-        "train.global_batch": _batch(batch, pairs.num_pairs("train")),
-        "train.learning_rate": learning_rate,
-    }
-    return _fitted(pairs, keys | dict(options or {}), device, show)
+    paths = [plugins] if isinstance(plugins, str | Path) else [*plugins]
+    load_plugins(paths)
+    check_are_names(encoder_u=encoder_u, encoder_v=encoder_v, loss=loss)
+    settings = {"settings_u": settings_u or {}, "settings_v": settings_v or {}}
+    model = {"embedding_dim": embedding_dim, "encoder_u": encoder_u, "encoder_v": encoder_v, "tilting": tilting}
+    training = {"loss": loss, "epochs": epochs, "learning_rate": learning_rate, "seed": seed}
+    keys = keys_of(model | settings | training | {"plugins": [str(Path(path).absolute()) for path in paths]})
+    further, first = flat(options or {}), _first_weights(init_from, keys)
+    with in_words_of_fit():
+        forms = {"form_u": form_u, "form_v": form_v, "missing": missing}
+        pairs = _pairs(u, v, groups, **forms, test_fraction=validation, seed=seed)
+        sizes = sizes_of(batch, pairs.num_pairs("train"), pairs.num_pairs("test"), further)
+        return _fitted(pairs, keys | sizes | further, device, first, show)
+
+
+def _first_weights(init_from: PairModel | str | Path | None, keys: dict[str, Any]) -> FirstWeights | None:
+    """Return the weights of a given model; those of a folder are named among the keys."""
+    if isinstance(init_from, PairModel):
+        return FirstWeights("the given model", dict(init_from.state_dict()))
+    if init_from is not None:
+        keys["train.init_from"] = str(init_from)
+    return None
 
 
 def _pairs(u: Any, v: Any, groups: Any, **settings: Any) -> MemoryPairs:
@@ -122,60 +133,38 @@ def _pairs(u: Any, v: Any, groups: Any, **settings: Any) -> MemoryPairs:
     return MemoryPairs(_array(u), _array(v), split="group", groups=_array(groups), **settings)
 
 
-def _fitted(pairs: MemoryPairs, keys: dict[str, Any], device: str | torch.device | None, show: bool) -> TrainedModel:
+def _fitted(
+    pairs: MemoryPairs,
+    keys: dict[str, Any],
+    device: str | torch.device | None,
+    first: FirstWeights | None,
+    show: bool,
+) -> TrainedModel:
     """Write shards of pairs to a folder that is there as long as they are trained on."""
     with tempfile.TemporaryDirectory(prefix="pcl-fit-") as folder:
         here = {"name": "fit", "storage": folder, "data.source": "arrays", "data.shards": f"{folder}/shards"}
         config = config_of(here | keys)
         data, chosen = config.data, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        build_all(Path(data.shards), pairs, data_identity(config), data.num_shards, data.record_pairs)
-        return _trained(Session(config, chosen), config, show)
+        build_all(config.shard_root, pairs, data_identity(config), data.num_shards, data.record_pairs)
+        session = Session(config, chosen, first=first)
+        for line in session.begun_with if show else ():
+            tqdm.write(line, file=sys.stderr)
+        return _trained(session, config, show)
 
 
 def _array(given: Any) -> Any:
     return given.detach().cpu().numpy() if isinstance(given, Tensor) else given
 
 
-def _batch(asked: int, num_pairs: int) -> int:
-    """Return the batch that is asked for, or as many lanes' worth of pairs as there are."""
-    if asked % 8 or asked < 8:
-        raise BadInputError(f"batch={asked}: it must be a multiple of 8, at least 8")
-    return min(asked, num_pairs // 8 * 8)
-
-
 def _trained(session: Session, config: Config, show: bool) -> TrainedModel:
     """Train a session to its end in this process."""
-    watch = _Validation(session, Path(config.data.shards))
-    per_epoch = config.train.log_every = config.train.checkpoint_every = session.loader.steps_per_epoch
-    with tqdm(total=config.train.epochs, unit="epoch", disable=not show, file=sys.stderr) as bar:
+    train, per_epoch = config.train, session.loader.steps_per_epoch
+    train.log_every = train.checkpoint_every = train.validate_every = per_epoch
+    with losses_shown(train.epochs, show=show) as shown:
 
         def log(step: int, scalars: dict[str, float]) -> None:
-            bar.set_postfix_str(f"loss {scalars['loss']:.4f}, of validation {watch.loss():.4f}", refresh=False)
-            bar.update(step // per_epoch - bar.n)
+            shown(step // per_epoch, scalars["loss"], scalars.get(HELD_OUT_LOSS, math.nan))
 
         session.train(log, lambda state, scalars: None)
-    return trained(session.spec, dict(session.state.model.state_dict()))
-
-
-class _Validation:
-    """The loss on pairs that are not trained on."""
-
-    def __init__(self, session: Session, root: Path) -> None:
-        self.session = session
-        manifest = session.manifest
-        kept = torch.arange(min(MOST_VALIDATED, manifest.num_pairs("test")))
-        self.items = read_arrays(root, manifest, "test", {"u": kept, "v": kept})
-
-    @torch.no_grad()
-    def loss(self) -> float:
-        model, device = self.session.state.model, self.session.device
-        model.eval()
-        items = [self.items[name].to(device) for name in "uv"]
-        embeddings = [
-            torch.cat([encode(block) for block in torch.split(part, BLOCK)])
-            for encode, part in zip((model.encoder_u, model.encoder_v), items, strict=True)
-        ]
-        model.train()
-        features = feature_maps(embeddings[0], embeddings[1], model.tilting)
-        value, _ = self.session.loss(*features, model.temperature(), workers=OneWorker(), values=(items[0], items[1]))
-        return value.item()
+    about = about_model(session.spec, session.manifest, config.plugins, {})
+    return trained(session.spec, dict(session.state.model.state_dict()), about)

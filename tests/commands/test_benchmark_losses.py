@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pcl.benchmark.costs import clip_loss_bytes, flops, sent_bytes
 from pcl.commands import benchmark_losses as benchmark
-from pcl.commands.benchmark_losses import clip_loss_bytes, flops, measure, sent_bytes, side_by_side
+from pcl.commands.benchmark_losses import measure, side_by_side
 from pcl.errors import RunFailedError
 
 JOB = Path(__file__).resolve().parents[2] / "jobs" / "benchmark_losses.py"

@@ -19,7 +19,23 @@ from pcl.errors import BadInputError
 
 ROOT = Path(__file__).resolve().parents[2]
 GAUSSIAN = "configs/gaussian.yaml"
-COMMANDS = {"shards", "train", "evaluate", "theory", "head", "submit", "config", "benchmark", "benchmark-losses"}
+COMMANDS = {
+    *(
+        "shards",
+        "train",
+        "sweep",
+        "compare",
+        "evaluate",
+        "finetune",
+        "draw",
+        "reconstruct",
+        "export",
+        "theory",
+        "head",
+        "submit",
+    ),
+    *("config", "benchmark", "benchmark-losses"),
+}
 SCRIPTS = {"write_shards": "shards", "check_theory": "theory"}
 
 

@@ -13,7 +13,8 @@ import torch
 import yaml
 
 import pcl
-from pcl.commands import evaluate, submit
+from pcl.cluster import address
+from pcl.commands import compare, evaluate, submit
 from pcl.commands import train as train_command
 from pcl.commands.ending import finish
 from pcl.config.load import load_config, resolved_yaml
@@ -21,7 +22,9 @@ from pcl.encoders.registry import ENCODERS
 from pcl.errors import BadInputError
 from pcl.evaluation.result import Evaluation
 from pcl.plugins import loading
+from pcl.storage.stored import sealed, write_json
 from pcl.train import runs
+from pcl.train.best import keep_best
 from pcl.train.checkpoint import checkpoint_content, checkpoint_name, save_checkpoint
 from pcl.train.parts import full_experiment
 from pcl.train.session import Session
@@ -102,7 +105,7 @@ def judged(monkeypatch):
     """Leave out what an evaluation measures; return what was to be saved: run, checkpoint, and what it is of."""
     saved = []
 
-    def save(result, run, name, about, part):
+    def save(result, run, name, about, part, card):
         saved.append((str(run), name, about))
         return run / "evaluations" / name
 
@@ -124,7 +127,7 @@ def test_help_is_short_and_its_examples_and_keys_are_real(typed, command):
     page = typed("config", "head" if command == "head" else "")[1] if command == "head" else typed("config")[1]
     lines = output.splitlines()
     examples = [shlex.split(line, comments=True) for line in lines if line.startswith(f"  pcl {command} ")]
-    assert len(examples) == 3
+    assert 3 <= len(examples) <= 5
     for words in examples:
         for key in (word.partition("=")[0] for word in words if "=" in word):
             assert f"{key.rpartition('.')[2]}:" in page
@@ -134,13 +137,14 @@ def test_help_is_short_and_its_examples_and_keys_are_real(typed, command):
         assert f"{key.rpartition('.')[2]}:" in page
 
 
-@pytest.mark.parametrize("command", [name for name in JOBS if name != "config"])
+@pytest.mark.parametrize("command", [*(name for name in JOBS if name != "config"), "finetune", "draw", "export"])
 def test_a_missing_config_is_one_line(typed, command):
     for arguments in ((), ("train.epochs=3",)):
         code, output, errors = typed(command, *arguments)
         assert (code, output, errors.count("\n")) == (2, "", 1)
         assert errors.startswith(f"error: pcl {command} needs a run file")
         assert f"such as pcl {command} " in errors
+        assert "#" not in errors
         assert errors.endswith(f"; pcl {command} --help tells more\n")
 
 
@@ -185,7 +189,7 @@ def test_help_on_a_run_file_shows_the_settings_of_what_it_chooses(typed, tmp_pat
         ("epochs=3", "'epochs' is not a key: write train.epochs;"),
         ("model.encoder=mlp", "'model.encoder' is not a key: write one of model.encoder_u, model.encoder_v;"),
         ("encoder=mlp", "write one of model.encoder_u, model.encoder_v;"),
-        ("temperature.initial=2", "'temperature' is not a key: write model.temperature;"),
+        ("temperature.initial=2", "'temperature' is not a key: write one of draw.temperature, model.temperature;"),
         ("loss.weight=1", "write one of loss.weight_u_given_v, loss.weight_v_given_u;"),
         ("train.kind=x", "write one of loss.kind, loss.kernel.kind;"),
         ("train.epoch=3", "the nearest is train.epochs;"),
@@ -208,6 +212,7 @@ def test_a_key_at_the_wrong_level_of_a_file_leads_to_the_whole_key(typed, tmp_pa
 # a run's folder
 
 
+@pytest.mark.long
 def test_a_run_is_evaluated_as_it_was_trained_without_repeating_its_overrides(typed, train):
     run = train("whole", "train.epochs=7", "model.embedding_dim=3", "train.learning_rate=0.5")
     code, output, errors = typed("evaluate", run, "evaluation.num_examples=0", "evaluation.num_embeddings=0")
@@ -255,6 +260,7 @@ def test_the_run_file_of_a_training_with_overrides_evaluates_it_and_says_what_di
     assert [(run, about["training_seed"]) for run, _, about in judged] == [(str(run), 4)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("override", ["model.tilting=cosine", "loss.weight_u_given_v=0.5", "train.epochs=4", "seed=5"])
 def test_the_run_of_another_experiment_is_not_evaluated_and_the_remedy_works(typed, train, judged, shards, override):
     """Another model or loss, or what was typed: it is meant."""
@@ -281,13 +287,16 @@ def test_shards_that_are_not_where_the_run_file_says_lead_to_the_run(typed, trai
 
 def test_a_run_goes_on_by_its_folder(typed, train, monkeypatch):
     run, trained = train("whole", "train.epochs=7"), []
-    monkeypatch.setattr(train_command, "fit_with_progress", lambda config, run, steps: trained.append((run, steps)))
+    monkeypatch.setattr(
+        train_command, "fit_with_progress", lambda config, run, steps, *, goes_on: trained.append((run, steps, goes_on))
+    )
     code, _, errors = typed("train", run)
     assert code == 0, errors
-    assert trained == [(run, 7 * 160 // 32)]
+    assert trained == [(run, 7 * 160 // 32, False)]
     code, _, errors = typed("train", run, "train.epochs=8")
     assert (code, errors.count("\n")) == (2, 1)
-    assert "another configuration (differing: train.epochs)" in errors
+    assert "has train.epochs=7" in errors  # its schedule is the cosine of so many
+    assert "train.init_from=" in errors
 
 
 class Server:
@@ -323,6 +332,96 @@ def test_a_job_is_given_the_folder_of_a_run_and_plugins_as_it_finds_them(typed, 
         assert "config.yaml" not in sent  # a copy would be a run file, whose plugins are imported
 
 
+@pytest.mark.parametrize(
+    ("job", "keys", "wrong", "said"),
+    [
+        ("finetune", ("finetune.steps=0",), ("finetune.stpes=0",), "finetune.steps"),
+        ("draw", ("given.item=3", "draw.to=/shared/drawn"), ("given.itme=3",), "given.item"),
+        ("export", ("export.to=/shared/model",), ("export.to=/shared/model", "exprt.to=x"), "export"),
+    ],
+)
+def test_what_is_done_with_a_run_is_a_job_too(typed, train, monkeypatch, job, keys, wrong, said):
+    monkeypatch.setattr(submit, "JobServer", Server)
+    run = train("whole")
+    code, output, errors = typed("submit", "--no-wait", job, run, *keys)
+    assert code == 0, errors
+    assert Server.submitted[0][0] == [str(run), *keys]
+    assert f"job {job}-whole is submitted" in output
+    Server.submitted.clear()
+    code, _, errors = typed("submit", "--no-wait", job, run, *wrong)
+    assert (code, errors.count("\n"), Server.submitted) == (2, 1, [])
+    assert said in errors
+
+
+def test_runs_are_compared_by_a_job_too(typed, train, monkeypatch):
+    monkeypatch.setattr(submit, "JobServer", Server)
+    runs = [str(train(name)) for name in ("kind-one", "kind-two")]
+    code, output, errors = typed("submit", "--no-wait", "compare", *runs, "name=again")
+    assert code == 0, errors
+    assert Server.submitted[0][0] == [*runs, "name=again"]
+    assert "job compare-again-comparison is submitted" in output
+    code, _, errors = typed("submit", "--no-wait", "compare", runs[0])
+    assert (code, errors.count("\n")) == (2, 1)
+
+
+def test_a_job_keeps_nothing_in_its_copy_of_the_code(typed, train, monkeypatch, tmp_path):
+    run, other = train("kind-one"), train("kind-two")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.setattr(address, "IS_LOCAL", False)
+    for command, *arguments in (
+        ("draw", run, "given.item=0", "draw.to=drawn"),
+        ("export", run, "export.to=taken"),
+        ("compare", run, other, "storage=compared"),
+    ):
+        code, _, errors = typed(command, *arguments)
+        assert (code, errors.count("\n")) == (2, 1)
+        assert "which no other job sees: give a folder that every node sees" in errors
+    assert not {"drawn", "taken", "compared"} & {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("nmae=again", "name"),
+        ("evaluation.lable=3", "evaluation.label"),
+        ("evaluation.label=3", "v are no labels here"),
+        ("name=../elsewhere", "name="),
+        ("name=", ""),
+    ],
+)
+def test_a_mistake_in_a_comparison_is_said_before_anything_is_read(typed, train, monkeypatch, key, said):
+    runs, compared = [train(name) for name in ("kind-one", "kind-two")], list[Path]()
+    monkeypatch.setattr(compare, "compare", lambda runs, folder, overrides: compared.append(folder))
+    code, _, errors = typed("compare", *runs, key)
+    if not said:
+        assert (code, compared) == (0, [runs[0].parent / "kind-comparison"])
+        return
+    assert (code, errors.count("\n"), compared) == (2, 1, [])
+    assert said in errors
+
+
+def test_runs_that_were_judged_on_different_numbers_of_pairs_are_not_compared(typed, train):
+    runs = [train(name, f"seed={seed}") for seed, name in enumerate(("kind-one", "kind-two"))]
+    for run, number in zip(runs, (20, 10), strict=True):
+        content = {"u_given_v_recall@1": 0.5, "step": 5, "split": "test", "max_pairs": number}
+        write_json(run / "evaluations" / checkpoint_name(5) / "test_first" / "metrics.json", sealed(content))
+    code, _, errors = typed("compare", *runs)
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "kind-one was evaluated with evaluation.max_pairs=20 and kind-two with 10" in errors
+    assert not (runs[0].parent / "kind-comparison").exists()
+
+
+def test_a_pattern_of_runs_leaves_comparisons_out(typed, train, monkeypatch):
+    runs, compared = [train(name) for name in ("kind-one", "kind-two")], list[list[Path]]()
+    monkeypatch.setattr(compare, "compare", lambda runs, folder, overrides: compared.append(runs))
+    comparison = runs[0].parent / "kind-comparison"
+    comparison.mkdir()
+    (comparison / "compare.json").write_text("{}")
+    code, _, errors = typed("compare", comparison, *runs)
+    assert (code, compared) == (0, [runs]), errors
+
+
 def test_a_checkpoint_is_chosen_by_its_step(typed, train, judged):
     run = train("whole", steps=(3, 250))
     for asked in ("3", "checkpoint_00000250"):
@@ -333,6 +432,16 @@ def test_a_checkpoint_is_chosen_by_its_step(typed, train, judged):
     for asked in ("4", "9" * 5000, "-3", "٣"):
         with pytest.raises(BadInputError, match=r"holds checkpoint_00000003, checkpoint_00000250$"):
             evaluate.chosen_checkpoint(run, names, asked)
+
+
+@pytest.mark.parametrize(("best", "newest"), [(250, 250), (3, 250), (1, 250), (400, 250)])
+def test_the_newest_checkpoint_is_taken_whichever_is_the_best(train, best, newest):
+    run = train("whole", steps=(3, 250))
+    content = torch.load(run / checkpoint_name(3) / "state.pt", weights_only=True)
+    keep_best(run, best, 0.5, content)
+    assert evaluate.checkpoint_of(run, "")[0] == run / checkpoint_name(newest)
+    chosen, known = evaluate.checkpoint_of(run, "best")
+    assert (chosen.name, known.step) == (checkpoint_name(best), best)
 
 
 # plugins of a run are not imported
@@ -363,6 +472,7 @@ def test_no_plugin_that_a_run_names_is_imported(typed, train, judged, tmp_path):
     assert not (tmp_path / "sung").exists()
 
 
+@pytest.mark.long
 def test_a_run_with_a_plugin_is_evaluated_with_that_of_the_command_line(
     typed, train, judged, plugin, monkeypatch, tmp_path
 ):

@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
 import re
 import runpy
 import shutil
-import signal
 import sys
 import time
 
@@ -19,7 +17,8 @@ import pcl
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
 from pcl.train.runs import checkpoints
-from tests.typed import ROOT, family, finish, start, wait_until, workers_of
+from tests.shards import damaged_copy
+from tests.typed import ROOT, family, finish, stand_still_when, start, wait_until, workers_of
 
 SETTINGS = ("train.epochs=30", "train.checkpoint_every=37", "train.log_every=10", "workers.start_timeout_s=120")
 LAST = "checkpoint_00000120"
@@ -49,6 +48,7 @@ def run(folder, arguments, shared_ray):
     code, output, errors = finish(start("train", *arguments, "name=whole", **shared_ray))
     assert code == 0, errors
     assert "120 steps = 30 epochs of 4 steps of 2048 pairs on 2 workers" in output
+    assert "public interface" not in output, "this Ray's insides are known"
     assert output.splitlines()[-1] == f"watch: tensorboard --logdir {folder / 'runs'}"
     return folder / "runs" / "whole"
 
@@ -63,9 +63,9 @@ def test_shards_are_found_finished_and_the_manifest_tells_the_truth(shards):
 
 
 def test_a_run_leaves_what_the_readme_says(run, shards):
-    assert {"config.yaml", "provenance.json", "tensorboard", LAST} <= {path.name for path in run.iterdir()}
+    assert {"config.yaml", "provenance.json", LAST} <= {path.name for path in run.iterdir()}
     assert "learning_rate: 0.03" in (run / "config.yaml").read_text()
-    losses = EventAccumulator(str(run / "tensorboard")).Reload().Scalars("train/loss")
+    losses = EventAccumulator(str(run)).Reload().Scalars("train/loss")
     assert losses[-1].step == 120
     assert losses[-1].value < losses[0].value - 0.3
     u, v = next(iterate_split(shards, load_manifest(shards), "test"))
@@ -88,10 +88,10 @@ def test_evaluation_agrees_with_what_it_prints(run, arguments):
     assert metrics["closed_form_relative_error_v_given_u"] < 1e-20 < metrics["plug_in_relative_error_v_given_u"] < 0.003
     assert metrics["v_given_u_recall@10"] > 5 * 10 / 10_000
     assert (run / "evaluations" / LAST / "conditional_means.png").stat().st_size > 10_000
-    tags = EventAccumulator(str(run / "tensorboard" / "evaluation")).Reload().Tags()
+    tags = EventAccumulator(str(run / "evaluations")).Reload().Tags()
     assert "eval/u_given_v_recall@5" in tags["scalars"]
     assert {"eval/conditional_means", "eval/retrieved"} <= set(tags["images"])
-    assert (run / "tensorboard" / "evaluation" / "projector_config.pbtxt").is_file()
+    assert (run / "evaluations" / "projector_config.pbtxt").is_file()
     assert (metrics["checkpoint"], metrics["step"]) == (LAST, 120)
 
 
@@ -106,16 +106,17 @@ def test_an_evaluation_is_of_the_checkpoint_that_is_named(monkeypatch, capsys, r
     assert code == 0, errors
     metrics = json.loads((run / "evaluations" / earlier / "metrics.json").read_text())
     assert metrics["checkpoint"] == earlier
-    events = EventAccumulator(str(run / "tensorboard" / "evaluation")).Reload().Scalars("eval/u_given_v_recall@5")
+    events = EventAccumulator(str(run / "evaluations")).Reload().Scalars("eval/u_given_v_recall@5")
     assert [event.step for event in events] == [metrics["step"], 120]
 
 
 def test_a_killed_worker_changes_no_bit(run, arguments, folder):
     disturbed = folder / "runs" / "killed"
     process = start("train", *arguments, "name=killed")
-    wait_until((disturbed / "checkpoint_00000037" / "state.pt").is_file, process)
-    victim = workers_of(process)[1].pid
-    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: len(workers_of(process)) == 2, process)
+    victim = workers_of(process)[1]
+    stand_still_when((disturbed / "checkpoint_00000037" / "state.pt").is_file, victim, process)
+    victim.kill()
     code, output, errors = finish(process)
     assert code == 0, errors
     assert re.search(r"^worker [01] on node 127.0.0.1 \(\w{8}\) (died|failed \(.*\))$", output, re.MULTILINE), output
@@ -195,13 +196,7 @@ def test_one_job_at_a_time_trains_a_run_and_one_that_ended_goes_on(arguments, fo
 
 
 def test_a_flipped_bit_ends_the_run_in_one_line(arguments, folder, shards, shared_ray):
-    damaged = folder / "damaged"
-    damaged.mkdir()
-    for path in shards.iterdir():
-        (damaged / path.name).write_bytes(path.read_bytes())
-    content = bytearray((damaged / "train-000003.tar").read_bytes())
-    content[5000] ^= 1
-    (damaged / "train-000003.tar").write_bytes(content)
+    damaged = damaged_copy(shards, folder / "damaged")
     code, _, errors = finish(start("train", *arguments, "name=damaged", f"data.shards={damaged}", **shared_ray))
     assert code == 1
     assert errors.count("\n") == 1

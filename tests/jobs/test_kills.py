@@ -16,13 +16,15 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from pcl.train.best import best_checkpoint
 from pcl.train.runs import checkpoints
 from tests.typed import family, finish, start, workers_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 NUM_ROUNDS, KILLS_OF_A_ROUND = 5, 20
 SETTINGS = ("train.epochs=200", "train.checkpoint_every=20", "train.log_every=10", "workers.max_failures=1000")
-LAST = 800
+SETTINGS += ("train.validation_fraction=0.25", "train.schedule=constant")  # so that the best is not the last
+LAST = 600
 SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP, "SIGINT": signal.SIGINT}
 HEARD = [name for name, number in SIGNALS.items() if signal.getsignal(number) is not signal.SIG_IGN]  # not by nohup
 KINDS = ("worker", "worker", "driver", "tree", *HEARD)
@@ -147,9 +149,12 @@ def check_nothing_changed(run, peaceful):
     whole, again = (torch.load(path / f"checkpoint_{LAST:08d}/state.pt", weights_only=True) for path in (peaceful, run))
     for name, value in whole["model"].items():
         assert torch.equal(value, again["model"][name]), name
-    curves = [EventAccumulator(str(path / "tensorboard")).Reload().Scalars("train/loss") for path in (peaceful, run)]
-    every_ten = [{one.step: one.value for one in curve if one.step % 10 == 0} for curve in curves]
-    assert every_ten[0] == every_ten[1]  # the same pairs in every step
+    assert best_checkpoint(run) == best_checkpoint(peaceful)
+    assert [path.name for path in checkpoints(run / "best")] == [best_checkpoint(run).name]
+    for tag in ("validation/loss", "train/loss"):
+        curves = [EventAccumulator(str(path)).Reload().Scalars(tag) for path in (peaceful, run)]
+        every_ten = [{one.step: one.value for one in curve if one.step % 10 == 0} for curve in curves]
+        assert every_ten[0] == every_ten[1]  # the same pairs in every step
     assert len(curves[1]) == len({one.step for one in curves[1]}), "a step was counted twice"
     assert not [path for path in run.rglob(".*") if path.name != ".validate_storage_marker"]
     assert sorted(path.name for path in run.glob("checkpoint_*/")) == [path.name for path in checkpoints(run)]

@@ -1,0 +1,1 @@
+"""What it costs: counts of a loss, and measurements that need no Ray."""
