@@ -23,11 +23,26 @@ from pcl.data.manifest import Manifest
 from pcl.gaussian.process import GaussianProcessPair
 from pcl.problems.gaussian_process.source import GaussianProcessSource
 from pcl.train.parts import make_source
+from tests.registries import left_as_they_are
 from tests.shards import build_shards
 
 GAUSSIAN = Path(__file__).resolve().parents[1] / "configs" / "gaussian.yaml"
 collect_ignore_glob = ["golden/*"]  # run by hand: it needs packages that pcl does not
 torch.set_num_threads(1)  # threads of several processes on few cores wait for each other
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registries_after_a_module() -> Iterator[None]:
+    """Leave the registries as they were, whatever the fixtures of a module load."""
+    with left_as_they_are():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def registries() -> Iterator[None]:
+    """Leave the registries as they were: tests of one process share them."""
+    with left_as_they_are():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +98,7 @@ def shared_ray() -> Iterator[dict[str, str]]:
     ) as process:  # it ends with what it reads, also if this process is killed
         address, token = process.stdout.readline().split()  # type: ignore[union-attr]
         loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # else a job looks for it at another address
+        loopback |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # a process more, and nobody takes this machine away
         yield {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token} | loopback
         process.communicate()
 
@@ -115,6 +131,7 @@ STARTERS = (
     "ray",
     "subprocess",
     "tests.cluster",
+    "tests.forked",
     "tests.processes",
     "tests.s3",
     "tests.typed",
@@ -149,7 +166,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         try_fewer_examples(items)
 
 
-QUICK_SHARE = 4
+QUICK_SHARE = 8
 """The part of the random examples that is tried where PCL_QUICK is set, as ``make quick`` does: one in so many."""
 
 

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def new_processes() -> Any:
     """Return a context whose processes are copies of one that has imported what takes seconds, and nothing else."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pcl.train.session", "pcl.evaluation.record", __name__])
+    forkserver.ensure_running()  # before others of this process ask for another
     return context
 
 

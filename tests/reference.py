@@ -11,6 +11,8 @@ def scores(u, v, tilting, temperature):
         u, v = u / u.norm(dim=1, keepdim=True), v / v.norm(dim=1, keepdim=True)
     if tilting == "squared_distance":
         return -(u[:, None] - v[None]).square().sum(-1) / (2 * temperature)
+    if tilting == "potentials":
+        return (torch.einsum("ie,je->ij", u[:, :-1], v[:, :-1]) + u[:, -1:] + v[None, :, -1]) / temperature
     return torch.einsum("ie,je->ij", u, v) / temperature
 
 
@@ -78,8 +80,20 @@ def joint_mmd(s, kernel_u, kernel_v, statistic="v", exclude_positive=False):
     return torch.stack(inner).mean() - 2 * torch.stack(cross).mean()
 
 
-def loss(kind, s, *, weights=(1.0, 1.0), kernel_u=None, kernel_v=None, statistic="v", exclude_positive=False):
+def logistic(s, bias=0.0, num_negatives=0.0):
+    """Return the cross entropy of a classifier that sees each positive once and nu negatives for it."""
+    size, cross_entropy = len(s), torch.nn.functional.binary_cross_entropy_with_logits
+    weight = num_negatives or size - 1
+    logits = s + bias - torch.tensor(weight, dtype=s.dtype).log()
+    positives, negatives = logits.diagonal(), off_diagonal(logits)
+    of_positives = cross_entropy(positives, torch.ones_like(positives))
+    return of_positives + weight * cross_entropy(negatives, torch.zeros_like(negatives))
+
+
+def loss(kind, s, *, weights=(1.0, 1.0), kernel_u=None, kernel_v=None, statistic="v", exclude_positive=False, **own):
     """Return a loss by name."""
+    if kind == "logistic":
+        return logistic(s, **own)
     if kind == "conditional":
         return conditional(s, weights, exclude_positive)
     if kind == "joint":

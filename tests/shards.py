@@ -23,3 +23,14 @@ def build_shards(
     built = [(plans[i], *build_shard(source, plans[i], root, record_pairs)) for i in order or range(len(plans))]
     finish_build(root, source, config or {}, record_pairs, built)
     return load_manifest(root)
+
+
+def damaged_copy(shards: Path, folder: Path) -> Path:
+    """Copy shards to a new folder, with one bit of one of them flipped."""
+    folder.mkdir()
+    for path in shards.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    content = bytearray((folder / "train-000003.tar").read_bytes())
+    content[5000] ^= 1
+    (folder / "train-000003.tar").write_bytes(content)
+    return folder

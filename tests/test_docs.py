@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 import pcl.problems.registry  # noqa: F401  kinds of pairs bring keys
+from pcl.commands.reconstruct import keys_of as keys_of_tracks
 from pcl.config.chosen import CHOSEN
 from pcl.config.layers import keys_of
 from pcl.config.schema import Config
+from pcl.problems.ocean.reconstruct.settings import ReconstructSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -28,10 +30,11 @@ CITING = sorted(
 THEORY = (ROOT / "docs" / "theory.md").read_text()
 DESIGN = (ROOT / "docs" / "design.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
-RUNS = ("data", "runs", "shards", "evaluations", "tensorboard")  # folders that running makes
-TAGS = ("train", "time", "eval", "text")  # of TensorBoard, such as train/loss
+RUNS = ("data", "runs", "shards", "evaluations", "tensorboard", "best")  # folders that running makes
+TAGS = ("train", "time", "eval", "text", "validation")  # of TensorBoard, such as train/loss
 SUFFIXES = (".py", ".md", ".yaml", ".yml", ".toml", ".cff")
 MADE_BY_A_RUN = ("config.yaml",)
+FILES = (".json", ".safetensors")  # that look like keys
 SECTIONS = ("data", "model", "loss", "train", "workers", "evaluation", "build", "theory")  # of the configuration
 
 
@@ -127,10 +130,10 @@ def test_files_that_are_named_exist(page: Path):
 )
 def test_keys_that_are_named_exist(page: Path):
     """A changelog tells of keys that were."""
-    keys, text = keys_of(Config), page.read_text()
+    keys, text = [*keys_of(Config), *(key for key, _, _ in keys_of_tracks(ReconstructSettings()))], page.read_text()
     given = re.findall(r"(?<![\w.])([a-z_]+(?:\.[a-z_]+)+)=", text)
     named = re.findall(rf"`((?:{'|'.join(SECTIONS)})\.[a-z_.]+)`", text)
-    for name in {*given, *named}:
+    for name in {re.sub(r"^variants\.\w+\.", "", one) for one in (*given, *named) if not one.endswith(FILES)}:
         is_known = any(key == name or key.startswith(f"{name}.") for key in keys)
         assert is_known or name.startswith(tuple(f"{key}." for key in CHOSEN)), name
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pcl.storage.events import EventFile, scalar
+from pcl.storage.events import EventFile, scalars
 from pcl.storage.place import create, replacing, write_bytes
 from pcl.storage.stored import write_json
 
@@ -35,7 +35,7 @@ def replace(path: Path) -> None:
 def append(path: Path) -> None:
     written = EventFile(path.parent, list)
     written.path = path
-    written.append([scalar("x" * len(LARGE), 1.0, 1)])
+    written.append([scalars({"x" * len(LARGE): 1.0}, 1)])
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {
@@ -44,7 +44,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "create": lambda path: create(path.with_name("free"), LARGE),
     "replacing": replace,
     "append": append,
-    "event file": lambda path: EventFile(path.parent, lambda: [scalar("x" * len(LARGE), 1.0, 1)]),
+    "event file": lambda path: EventFile(path.parent, lambda: [scalars({"x" * len(LARGE): 1.0}, 1)]),
 }
 
 

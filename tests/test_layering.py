@@ -31,15 +31,18 @@ ALLOWED = {
     "cluster": ("train", "config", "storage", "plugins.loading"),
     "head": ("cluster.jobs", "storage", "train.runs", "config.identity"),
 }
-ABOVE = ("pcl", "library", "commands", "jobs")  # which may import all
+ABOVE = ("pcl", "library", "commands", "benchmark", "jobs")  # which may import all
 MAY_IMPORT_A_PROBLEM = ("pcl.commands", "pcl.library", "pcl.problems.registry", "pcl.plugins.decorators")
 MAY_IMPORT_RAY = ("pcl.cluster", "jobs")
 MAY_READ_CONFIGURATION = (
     "pcl.config",
+    "pcl.benchmark",
     "pcl.commands",
     "pcl.library",
+    "pcl.train.loss",
     "pcl.train.parts",
     "pcl.train.session",
+    "pcl.cluster.alone",
     "pcl.cluster.worker",
 )
 

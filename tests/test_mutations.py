@@ -26,11 +26,13 @@ from pcl.head.head import Head, Options
 from pcl.head.status import Status, describe, table
 from pcl.head.watch import evaluations
 from pcl.head.work import Rules
+from pcl.storage.inputs import input_at
 from pcl.storage.lease import Lease
 from pcl.storage.stored import read_json
 from pcl.theory.cells import Cell
 from pcl.theory.plan import Task
 from pcl.theory.store import Store
+from pcl.train.best import best_checkpoint, keep_best
 from pcl.train.checkpoint import checkpoint_name, save_checkpoint
 from pcl.train.follow import follow
 from pcl.train.parts import full_experiment
@@ -114,6 +116,7 @@ def project(tmp_path_factory, make_shards):
 
     def commit(step, scalars, content):
         save_checkpoint(run / checkpoint_name(step), content)
+        keep_best(run, step, 1 / step, content)
         committed.append({"version": 0, "checkpoint_dir_name": checkpoint_name(step), "metrics": {"step": step}})
 
     session.run(run, commit)
@@ -133,6 +136,7 @@ def project(tmp_path_factory, make_shards):
     for one in committed:
         step = one["metrics"]["step"]
         save_evaluation(Evaluation({"recall": 0.5}), run, one["checkpoint_dir_name"], {"step": step, "split": "test"})
+    pcl.load(run).save(root / "model")
     left = run / "evaluations" / checkpoint_name(20)  # by a process that was killed
     (left / ".draft").mkdir()
     shutil.copy(left / "metrics.json", left / ".draft")
@@ -204,6 +208,15 @@ def read_state(root):
     return {name: value.tolist() for name, value in state.items()}, session.state.step
 
 
+def read_model(root):
+    model = pcl.load(root / "model")
+    return model.spec, asdict(model.about), {name: value.tolist() for name, value in model.state_dict().items()}
+
+
+def read_best(root):
+    return asdict(best_checkpoint(root / "runs" / "run"))
+
+
 def read_snapshot(root):
     run = root / "runs" / "run"
     mend_record(run)
@@ -268,6 +281,10 @@ FILES = [
     ("shards/train-000003.tar", read_shard, True),
     ("build/build.json", read_build, False),
     (f"{RUN}/checkpoint_00000010/state.pt", read_state, True),
+    (f"{RUN}/best/best.json", read_best, True),
+    (f"{RUN}/best/checkpoint_00000020/state.pt", read_best, True),
+    ("model/model.json", read_model, True),
+    ("model/model.safetensors", read_model, True),
     (f"{RUN}/checkpoint_manager_snapshot.json", read_snapshot, False),
     (f"{RUN}/checkpoint_manager_snapshot.json", read_watch, False),
     (f"{RUN}/provenance.json", read_provenance, True),
@@ -276,7 +293,7 @@ FILES = [
     (f"{RUN}/progress.json", read_progress, False),
     (f"{RUN}/evaluations/checkpoint_00000020/metrics.json", read_evaluations, True),
     (f"{RUN}/evaluations/checkpoint_00000020/.draft/metrics.json", read_evaluations, True),
-    (f"{RUN}/tensorboard/evaluation/*", read_evaluations, True),
+    (f"{RUN}/evaluations/events*", read_evaluations, True),
     ("lease/00000001.json", read_lease, False),
     ("theory/*.json", read_cell, False),
     ("runs/head/state.json", read_head, False),
@@ -344,11 +361,11 @@ def test_a_mutated_file_of_mnist_ends_in_one_line_or_holds_the_same(mnist_root, 
     name = "t10k-labels-idx1-ubyte"
     content, path = (mnist_root / f"{name}.gz").read_bytes(), tmp_path / f"{name}.gz"
     path.write_bytes(content)
-    before = mnist._read(tmp_path, name)
+    before = mnist._read(input_at(str(tmp_path)), name)
     for number in range(13):
         choice = random.Random(f"{mutation.__name__} {number}")
         path.write_bytes(mutation(content, choice))
-        found, error = outcome(lambda root: mnist._read(root, name), tmp_path)
+        found, error = outcome(lambda root: mnist._read(input_at(str(root)), name), tmp_path)
         assert error is not None or found == before
 
 

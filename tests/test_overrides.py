@@ -21,6 +21,7 @@ from pcl.storage.place import place
 from tests.config.keys import KINDS, at_most, kinds, value
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+ONE_RUN = [path for path in sorted(CONFIGS.glob("*.yaml")) if "\nvariants:" not in path.read_text()]
 GAUSSIAN = CONFIGS / "gaussian.yaml"
 GUESSED = [  # texts that YAML 1.1 or OmegaConf read as something else
     *("2024_01_05", "2024-01-05", "0123", "1e3", "12:30:00", "1.10", "0x10", "1_000", ".inf", ".nan", "1", "1.0"),
@@ -181,7 +182,7 @@ def test_the_nearest_key_is_named():
 # files that were written before
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ONE_RUN, ids=lambda path: path.stem)
 def test_our_files_mean_what_they_meant(path, tmp_path):
     """Their meaning for YAML 1.1, and so for all runs that were made of them."""
     is_head = path.stem == "head"
@@ -201,15 +202,19 @@ def test_our_files_mean_what_they_meant(path, tmp_path):
 # bounds
 
 
-@pytest.mark.parametrize("schema", [Config, HeadConfig])
-def test_every_integer_has_an_upper_bound(schema):
-    assert [key for key, kind in kinds(schema).items() if kind is int and key not in at_most(schema)] == []
+@pytest.mark.parametrize(("schema", "known"), [(Config, KINDS), (HeadConfig, kinds(HeadConfig))])
+def test_every_integer_has_an_upper_bound(schema, known):
+    """Of ours: plugins of other tests may have keys of their own by now."""
+    assert [key for key, kind in known.items() if kind is int and key not in at_most(schema)] == []
 
 
 @pytest.mark.parametrize("key", sorted(key for key, kind in KINDS.items() if kind is int or kind == list[int]))
 def test_a_huge_integer_ends_in_a_line_at_once(key):
     for text in (str(2**63 - 1), "9" * 400):
-        if key in ("seed", "data.seed", "data.streamfunction.law_seed", "evaluation.ocean.seed") and len(text) < 20:
+        if (
+            key in ("seed", "data.seed", "data.streamfunction.law_seed", "evaluation.ocean.seed", "draw.seed")
+            and len(text) < 20
+        ):
             continue
         text = text if KINDS[key] is int else f"[{text}, {text}]"
         assert key in refusal(GAUSSIAN, f"{key}={text}")

@@ -47,10 +47,10 @@ def test_recorded_shards_are_verified_and_none_is_written(where):
         assert (Path(where[0].partition("=")[2]) / path.name).read_bytes() == content
 
 
-def test_a_missing_recorded_shard_is_written_again_to_the_byte(where, shared_ray):
+def test_a_missing_recorded_shard_is_written_again_to_the_byte(where):
     shard = Path(where[0].partition("=")[2]) / "train-000002.tar"
     shard.unlink()
-    assert "7 of 8 shards verified, 1 to write" in done("write_shards", *where, **shared_ray)
+    assert "7 of 8 shards verified, 1 to write" in done("write_shards", *where)
     assert shard.read_bytes() == (RECORDED / "shards" / shard.name).read_bytes()
 
 

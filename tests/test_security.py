@@ -25,10 +25,12 @@ from pcl.config.load import Config, load_config
 from pcl.config.schema import HeadConfig
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
+from pcl.encoders.build import build_model
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.storage.place import place
 from pcl.storage.stored import sealed
 from pcl.train.runs import checkpoints, claim
+from pcl.train.trained import trained
 from tests.s3 import SECRET, WRONG_KEY, s3_server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +84,28 @@ def test_a_checkpoint_executes_nothing(sung, tmp_path, kind, where):
         pcl.storage.place.write_bytes(run / "checkpoint_00000001" / "state.pt", content)
         with pytest.raises(DamagedDataError, match=r"state\.pt"):
             pcl.load(run)
+    assert not sung.exists()
+
+
+@pytest.mark.parametrize("kind", [as_torch_saves, as_a_zip, pickle.dumps], ids=["torch", "zip", "pickle"])
+def test_the_folder_of_a_model_executes_nothing(sung, tmp_path, kind):
+    """Whatever lies in it under the names of its files, programs of encoders too."""
+    encoder = {"kind": "linear", "shape": [3]}
+    tau = {"initial": 1.0, "learned": False, "minimum": 0.1, "maximum": 10.0}
+    spec = {"embedding_dim": 2, "encoder_u": encoder, "encoder_v": encoder, "tilting": "cosine", "temperature": tau}
+    model = trained(spec | {"dtype": "float32"}, dict(build_model(spec | {"dtype": "float32"}).state_dict()))
+    model.save(tmp_path / "model")
+    for name in ("encoder_u.pt2", "encoder_v.pt2", "README.md", "state.pt"):
+        (tmp_path / "model" / name).write_bytes(kind(Canary(sung)))
+    assert torch.equal(pcl.load(tmp_path / "model").encode_u(torch.eye(3)), model.encode_u(torch.eye(3)))
+    (tmp_path / "model" / "model.safetensors").write_bytes(kind({"encoder_u.1.map.weight": Canary(sung)}))
+    with pytest.raises(DamagedDataError, match=r"model\.safetensors"):
+        pcl.load(tmp_path / "model")
+    content = json.loads((tmp_path / "model" / "model.json").read_text())
+    content["weights_sha256"] = hashlib.sha256((tmp_path / "model" / "model.safetensors").read_bytes()).hexdigest()
+    (tmp_path / "model" / "model.json").write_text(json.dumps(sealed(content)))
+    with pytest.raises(DamagedDataError, match=r"model\.safetensors holds no weights"):
+        pcl.load(tmp_path / "model")
     assert not sung.exists()
 
 

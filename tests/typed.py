@@ -9,6 +9,9 @@ from pathlib import Path
 
 import psutil
 
+from tests import forked
+
+MOMENT_S = 0.05
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -18,7 +21,7 @@ def start(job, *arguments, config="configs/gaussian.yaml", prefix=(), **environm
     A prefix, such as ``on_head(cluster)``, starts it elsewhere.
     """
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    return subprocess.Popen(
+    return forked.Popen(
         [*prefix, sys.executable, f"jobs/{job}.py", config, *map(str, arguments)],
         cwd=ROOT,
         env=kept | environment,
@@ -51,6 +54,21 @@ def wait_until(happened, process, timeout_s=120):
         assert time.monotonic() < deadline, "it did not happen"
         assert process.poll() is None, f"the job ended early: {process.communicate()}"
         time.sleep(0.02)
+
+
+def stand_still_when(happened, one, process, timeout_s=120):
+    """Let a process run a moment at a time until something happens while a job runs, and leave it standing still.
+
+    Workers wait for each other, so none of them goes on, and what follows surely happens before the last step.
+    """
+    deadline = time.monotonic() + timeout_s
+    one.suspend()
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        assert process.poll() is None, f"the job ended early: {process.communicate()}"
+        one.resume()
+        time.sleep(MOMENT_S)
+        one.suspend()
 
 
 def family(process):

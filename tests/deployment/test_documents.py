@@ -46,4 +46,14 @@ def test_a_step_by_hand(script: dict[str, Any]):
     assert math.isclose(encoders, 54e9 * 1024 / 395.6e12)
     assert math.isclose(embeddings, 4 * 1030 * 65536 * 63 / 64 / 40e9 + (126 + 36) * 5e-6)
     assert math.isclose(loss, 8 * 1024 * 65536 * 512 / 46.9e12 + 132 * 1024 * 65536 / 2.68e12)
-    assert math.isclose(gradients, 8 * 180e6 * 63 / 64 / 40e9 + 12 * 5e-6)
+    assert math.isclose(gradients, 8 * 180e6 * 63 / 64 / 40e9 + 12 * 5e-6 * 720e6 / 2**25)
+
+
+def test_an_overlapping_step_by_hand(script: dict[str, Any]):
+    """At 512 GPUs with one NIC a node the network is what the backward pass of 256 pairs waits for."""
+    encoders, embeddings, loss, gradients = script["step"](512, 256, 1)
+    rows = embeddings * 1024 / 1030 / 2
+    vectors = embeddings - 2 * rows
+    forward = encoders / 3 + (rows - encoders / 6)
+    assert rows + gradients > 2 * encoders / 3
+    assert math.isclose(script["seconds"](512, 256, 1), forward + vectors + loss + rows + gradients)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 import pcl
+from tests import forked
 from tests.docs.page import EXAMPLES, PAGE, ROOT, blocks, write_data
 
 pytestmark = pytest.mark.process
@@ -22,7 +22,7 @@ def run(folder, *words):
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     environment = kept | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *map(str, words)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+    done = forked.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

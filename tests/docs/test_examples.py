@@ -18,6 +18,7 @@ def arrays():
     return example("fit_arrays")
 
 
+@pytest.mark.long
 def test_learned_lies_between_linear_and_exact(arrays, capsys):
     errors = arrays.main(num_pairs=1600, epochs=15)
     mean, linear, learned, exact = errors.values()

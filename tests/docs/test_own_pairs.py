@@ -3,7 +3,6 @@
 import builtins
 import re
 import shlex
-import sys
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from io import StringIO
@@ -21,7 +20,6 @@ from pcl.config.identity import data_identity
 from pcl.config.load import load_config, resolved_yaml
 from pcl.data.shards import build_all
 from pcl.encoders.registry import ENCODERS
-from pcl.objective import LOSSES
 from pcl.plugins import loading
 from pcl.problems.problem import PROBLEMS
 from pcl.storage.place import place
@@ -37,20 +35,11 @@ HOME = "/home/me"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Give a folder with the data of the page, in which commands are typed, and leave the registries as they were."""
+    """Give a folder with the data of the page, in which commands are typed."""
     write_data(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "_git", lambda *_: "")
-    kept = [(registry, dict(registry)) for registry in (ENCODERS, LOSSES, PROBLEMS)]
-    modules = set(sys.modules)
-    yield tmp_path
-    for registry, content in kept:
-        registry.clear()
-        registry.update(content)
-    loading._LOADED.clear()
-    for name in set(sys.modules) - modules:
-        if name.startswith(loading.PREFIX):
-            del sys.modules[name]
+    return tmp_path
 
 
 def typed(line):
@@ -130,6 +119,7 @@ def see_mistakes(text, folder):
         assert output.replace(str(folder), HOME) == said
 
 
+@pytest.mark.long
 def test_every_block_of_the_page_runs(folder):
     let_timm_be_imported()
     space = {"__name__": "page"}
@@ -145,6 +135,7 @@ def test_every_block_of_the_page_runs(folder):
     assert space["tower_u"].weight.grad is not None
 
 
+@pytest.mark.long
 def test_the_run_file_of_labels_is_that_of_a_whole_run(folder):
     (block,) = (one for one in blocks(PAGE) if one.file == "labels.yaml")
     run_block(block, folder, {})
