@@ -108,7 +108,8 @@ class Copies:
             fetch(part)
             if part.stat().st_size != num_bytes:
                 raise OSError(errno.EIO, f"{part.stat().st_size:,} of {num_bytes:,} bytes came", str(path))
-            os.replace(part, path)
+            with _locked(self.folder / ROOM):  # a scan of the folder meets the part or the copy, never neither
+                os.replace(part, path)
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """A sweep as people type it: killed and run again, with a variant that fails; and what it refuses before it trains."""
 
+import contextlib
 import json
 import os
 import signal
@@ -65,6 +66,10 @@ def kill_when(happened, process):
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
+    for one in everybody:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if one.status() == psutil.STATUS_STOPPED:
+                one.resume()  # or it never sees that its Ray has ended
     left = psutil.wait_procs(everybody, timeout=60)[1]
     assert not [one for one in left if "Agent" not in one.name()], "Ray's agents end a minute later, and hold nothing"
 

@@ -31,6 +31,35 @@ def kept(folder: Path) -> set[str]:
     return {name for name in os.listdir(folder) if name != ".room"}
 
 
+def test_a_copy_that_is_finished_while_room_is_made_counts(tmp_path, monkeypatch):
+    copies, listed, finished = Copies(tmp_path / "pcl", 5), threading.Event(), threading.Event()
+
+    def slowly(folder):
+        entries = list(os.scandir(folder))
+        if any(entry.name.endswith(module.PART) for entry in entries) and not listed.is_set():
+            listed.set()
+            finished.wait(0.5)  # in vain: a copy takes its name when nobody looks
+        return entries
+
+    def fetch_slowly(part: Path) -> None:
+        assert listed.wait(20)
+        part.write_bytes(b"12345")
+
+    def first() -> None:
+        with copies.held("first", 5, fetch_slowly):
+            finished.set()
+
+    monkeypatch.setattr(module, "os", SimpleNamespace(**{**vars(os), "scandir": slowly}))
+    copies.folder.mkdir()
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(first)
+        while not any(name.startswith(".first.") and name.endswith(module.PART) for name in kept(copies.folder)):
+            time.sleep(0.01)
+        with copies.held("second", 5, writes(b"67890")):
+            assert kept(copies.folder) == {"second"}
+        ended.result()
+
+
 @given(st.lists(st.sampled_from("abcdef"), max_size=30))
 @settings(max_examples=60, deadline=None)
 def test_copies_are_those_of_a_plain_list_of_the_last_used(tmp_path_factory, keys):
