@@ -77,6 +77,27 @@ def family(process):
     return [root, *root.children(recursive=True)]
 
 
+def still_there(processes, timeout_s=60):
+    """Wait until processes have ended, and return those that go on: a zombie has ended, Ray's agents are ended here.
+
+    Agents stay for a minute after their Ray was killed, and hold nothing.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (left := [one for one in processes if _goes_on(one)]) and time.monotonic() < deadline:
+        time.sleep(MOMENT_S)
+    return left
+
+
+def _goes_on(process):
+    with suppress(psutil.NoSuchProcess):
+        if process.status() == psutil.STATUS_STOPPED:
+            process.resume()  # or it never sees that its Ray has ended
+        elif "Agent" in process.name():
+            process.kill()
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def workers_of(process):
     """Return the Ray Train workers among a job's descendants."""
     found = []

@@ -7,7 +7,6 @@ import sys
 import time
 from functools import partial
 
-import psutil
 import pytest
 import torch
 
@@ -16,7 +15,7 @@ from pcl.errors import BadInputError, DamagedDataError, RunFailedError
 from pcl.plugins.loading import load_plugins
 from tests import forked
 from tests.processes import new_processes
-from tests.typed import ROOT, family, wait_until
+from tests.typed import ROOT, family, still_there, wait_until
 
 
 @pytest.fixture
@@ -176,4 +175,4 @@ def test_tasks_end_with_their_job_and_print_nothing(tmp_path, number):
     assert (first, output) == ("(0, '1')\n", "")
     told = "error: SIGTERM: the same command goes on from what is finished\n"
     assert (process.returncode, errors) == ((143, told) if number == signal.SIGTERM else (-9, ""))
-    assert psutil.wait_procs(everybody, timeout=20)[1] == []
+    assert still_there(everybody, 20) == []

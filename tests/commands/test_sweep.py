@@ -1,6 +1,5 @@
 """A sweep as people type it: killed and run again, with a variant that fails; and what it refuses before it trains."""
 
-import contextlib
 import json
 import os
 import signal
@@ -19,7 +18,7 @@ from pcl.train.checkpoint import checkpoint_name, is_whole, load_checkpoint
 from pcl.train.runs import checkpoints
 from pcl.train.session import Session
 from tests import forked
-from tests.typed import ROOT, family, finish, wait_until
+from tests.typed import ROOT, family, finish, still_there, wait_until
 
 SHORT, LONG = 35, 1400  # steps
 FILE = """
@@ -66,12 +65,7 @@ def kill_when(happened, process):
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    for one in everybody:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if one.status() == psutil.STATUS_STOPPED:
-                one.resume()  # or it never sees that its Ray has ended
-    left = psutil.wait_procs(everybody, timeout=60)[1]
-    assert not [one for one in left if "Agent" not in one.name()], "Ray's agents end a minute later, and hold nothing"
+    assert still_there(everybody) == []
 
 
 def task_of(run):

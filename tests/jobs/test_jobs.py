@@ -8,7 +8,6 @@ import shutil
 import sys
 import time
 
-import psutil
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -18,7 +17,7 @@ from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
 from pcl.train.runs import checkpoints
 from tests.shards import damaged_copy
-from tests.typed import ROOT, family, finish, stand_still_when, start, wait_until, workers_of
+from tests.typed import ROOT, family, finish, stand_still_when, start, still_there, wait_until, workers_of
 
 SETTINGS = ("train.epochs=30", "train.checkpoint_every=37", "train.log_every=10", "workers.start_timeout_s=120")
 LAST = "checkpoint_00000120"
@@ -180,7 +179,7 @@ def test_one_job_at_a_time_trains_a_run_and_one_that_ended_goes_on(arguments, fo
     processes = family(process)
     process.kill()  # it can give nothing back
     process.communicate()
-    psutil.wait_procs(processes, timeout=60)  # its workers notice, and write no more
+    assert still_there(processes) == []  # its workers notice, and write no more
 
     reached = step()
     process = start("train", *arguments)

@@ -26,7 +26,7 @@ from pcl.problems.ocean.settings import DriftersSettings, OceanSettings
 from pcl.problems.ocean.source import ocean_source
 from tests.problems.ocean.archives import DAY_S, make_archive, write_archive
 from tests.processes import new_processes
-from tests.typed import ROOT, finish, start
+from tests.typed import ROOT, finish, start, still_there
 
 EPOCH_2000 = 946_684_800.0
 RECORD_PAIRS = 30  # a window: 15 tiles with two releases
@@ -373,7 +373,7 @@ def kill_after(process, folder, num_shards):
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    psutil.wait_procs(family, timeout=30)
+    assert still_there(family) == []
     assert not (folder / "manifest.json").exists()
     return hashes(folder)
 
