@@ -77,25 +77,28 @@ def family(process):
     return [root, *root.children(recursive=True)]
 
 
-def still_there(processes, timeout_s=60):
-    """Wait until processes have ended, and return those that go on: a zombie has ended, Ray's agents are ended here.
-
-    Agents stay for a minute after their Ray was killed, and hold nothing.
-    """
-    deadline = time.monotonic() + timeout_s
-    while (left := [one for one in processes if _goes_on(one)]) and time.monotonic() < deadline:
-        time.sleep(MOMENT_S)
-    return left
-
-
-def _goes_on(process):
+def goes_on(process):
+    """Return whether a process runs: a zombie, whose end nobody has asked for yet, does not."""
     with suppress(psutil.NoSuchProcess):
-        if process.status() == psutil.STATUS_STOPPED:
-            process.resume()  # or it never sees that its Ray has ended
-        elif "Agent" in process.name():
-            process.kill()
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
+
+
+def still_there(processes, timeout_s=60):
+    """Wait until processes of a job that was killed have ended, and return those that go on.
+
+    Ray's agents stay for a minute after their Ray was killed, and hold nothing: they are ended here.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (left := list(filter(goes_on, processes))) and time.monotonic() < deadline:
+        for one in left:
+            with suppress(psutil.NoSuchProcess):
+                if one.status() == psutil.STATUS_STOPPED:
+                    one.resume()  # or it never sees that its Ray has ended
+                elif "Agent" in one.name():
+                    one.kill()
+        time.sleep(MOMENT_S)
+    return left
 
 
 def workers_of(process):

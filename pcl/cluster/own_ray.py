@@ -38,6 +38,7 @@ LEAST_BYTES = 50_000_000  # for Ray's logs and sockets
 START_S = 120.0  # it takes 5 to 15, where all else is busy up to 60
 KEPT_S = 86_400.0  # logs that people were told of
 LOOK_S = 0.1
+END_S = 5.0  # for those that were killed
 TRIES = 50
 CORE = ("raylet", "gcs_server")  # without one of them nothing works
 LEAST_SPACE = 8 << 30  # bytes of addresses of each process
@@ -340,7 +341,10 @@ def _kill(processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(processes, timeout=5)
+    deadline = time.monotonic() + END_S
+    while not all(map(_has_ended, processes)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    psutil.wait_procs(processes, timeout=0)  # children of this process leave no zombies
 
 
 def _children() -> set[psutil.Process]:

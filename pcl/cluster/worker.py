@@ -158,7 +158,13 @@ def _elastic(config: Config, run: Place, step: int) -> TorchTrainer:
         ),
         scaling_config=scaling,
         # the policy limits the time without workers, so there is no need to count what keeps them from starting
-        run_config=_run_config(config, run, callbacks=[Watcher(step)], controller_failure_limit=-1),
+        run_config=_run_config(
+            config,
+            run,
+            callbacks=[Watcher(step)],
+            controller_failure_limit=-1,
+            logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),  # in files is all
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from pcl.data.loader import iterate_split
 from pcl.data.manifest import load_manifest
 from pcl.train.runs import checkpoints
 from tests.shards import damaged_copy
-from tests.typed import ROOT, family, finish, stand_still_when, start, still_there, wait_until, workers_of
+from tests.typed import ROOT, family, finish, goes_on, stand_still_when, start, still_there, wait_until, workers_of
 
 SETTINGS = ("train.epochs=30", "train.checkpoint_every=37", "train.log_every=10", "workers.start_timeout_s=120")
 LAST = "checkpoint_00000120"
@@ -153,7 +153,7 @@ def test_a_run_that_is_told_to_stop_commits_a_checkpoint_and_goes_on_from_it(run
     name, step = re.fullmatch(r"error: SIGTERM: (checkpoint_0*(\d+)) of 120 steps is committed, .*\n", errors).groups()
     assert 37 < int(step) < 120
     assert time.monotonic() - started < 30
-    assert not [one for one in processes if one.is_running()]
+    assert not any(map(goes_on, processes))
     assert checkpoints(told)[-1].name == name
     assert all(json.loads(lease.read_bytes())["released"] for lease in (told / "lease").iterdir())
     code, output, errors = finish(start("train", *arguments, "name=told", **shared_ray))

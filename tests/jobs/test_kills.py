@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pcl.train.best import best_checkpoint
 from pcl.train.runs import checkpoints
-from tests.typed import family, finish, start, workers_of
+from tests.typed import family, finish, goes_on, start, workers_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 NUM_ROUNDS, KILLS_OF_A_ROUND = 5, 20
@@ -136,7 +136,7 @@ def kill_again_and_again(choice, run, arguments, temporary, most):
             code, _, errors = finish(process, timeout_s=600)
             assert code == 0, errors
         psutil.wait_procs(processes, timeout=180)  # agents of Ray take a minute
-        assert not [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        assert not any(map(goes_on, processes))
         assert newest(run) >= seen, "a checkpoint that was committed is gone"
         seen = newest(run)
     code, _, errors = finish(start("train", *arguments, f"name={run.name}", TMPDIR=str(temporary)), timeout_s=600)

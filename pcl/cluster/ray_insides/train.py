@@ -4,15 +4,18 @@ A run has W workers, W a divisor of its lanes within the bounds that were asked 
 on as many nodes as are left; when nodes join, the workers grow at the next checkpoint, so that hardly a step is done
 twice. The private names, with the methods of each that are overridden or called, and what happens without them:
 
-- ``TorchTrainer._initialize_and_run_controller``: hands the policies below to Ray Train's controller. Without: those of
-  Ray Train. ``_register_sigint_handler``: Ctrl-C commits a checkpoint. Without: the trainer is called from another
-  thread, where it handles no signal.
-- ``TorchTrainer._create_default_callbacks``, of which ``DatasetsCallback`` and, in a Ray of our own,
-  ``PlacementGroupCleanerCallback`` are left out: each starts a process, which takes seconds, for what does not occur
-  here. Without: a training starts so much later.
+- ``TorchTrainer._initialize_and_run_controller``: hands the policies below to Ray Train's controller, and runs it in
+  this process. ``TrainController`` with ``worker_group_cls``, ``run`` and ``get_result``, and ``WorkerGroup``, whose
+  ``_init_train_context_on_workers`` names the actor of the controller. Without: the policies of Ray Train, in an actor,
+  whose process takes three seconds of a CPU to start.
+- ``TorchTrainer._create_default_callbacks``, of which ``DatasetsCallback`` and ``PlacementGroupCleanerCallback`` are
+  left out: each starts a process, for datasets of Ray and for controllers that die before their job, which do not
+  occur here. Without: a training starts so much later.
 - ``ElasticScalingPolicy`` with its ``ScalingDecision`` and ``NoopDecision``, and ``available_resources_per_node``: as
   many workers as divide the lanes, on what is free. Without: the number of workers stays as it is from begin to end; a
-  run that lost nodes waits for others.
+  run that lost nodes waits for others. ``_maybe_send_resource_request``, ``_send_resource_request``,
+  ``_cancel_resource_request`` and ``total_resources_per_node``: in a Ray of our own, where nobody else asks for
+  workers, there is no actor that shares them out. Without: a training starts a second later.
 - ``DefaultFailurePolicy`` with its ``FailureDecision``: workers that could not form a group, since one of them died
   meanwhile, start again. Without: that ends the run, and the same command goes on.
 - ``WorkerGroupCallback`` and ``ReportCallback``: on which node a worker died, and how many go on. Without: which worker
@@ -24,6 +27,7 @@ twice. The private names, with the methods of each that are overridden or called
 
 __all__ = ["LaneScalingPolicy", "LaneTrainer", "NodeConfig", "Watcher"]
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -34,16 +38,18 @@ from uuid import uuid4
 
 import ray
 import ray.train
-from ray._private.state import available_resources_per_node
+from ray._private.state import available_resources_per_node, total_resources_per_node
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.callback import ReportCallback, WorkerGroupCallback
+from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ScalingDecision
 from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScalingPolicy
+from ray.train.v2._internal.execution.worker_group import WorkerGroup
 
 from pcl.cluster.address import IS_LOCAL
 from pcl.cluster.board import notice
@@ -53,6 +59,34 @@ from pcl.errors import RunFailedError
 
 SETTLE_S = 5  # nodes that die are noticed one after another, and so is what dead workers set free
 ASK_EVERY_S = 0.5
+
+
+class LaneWorkerGroup(WorkerGroup):  # type: ignore[misc]
+    """Workers whose controller is no actor: they never ask it for the checkpoints of others."""
+
+    def _init_train_context_on_workers(
+        self, workers: Sequence[Any], sync_actor: Any, train_context_args: Mapping[str, Sequence[Any]]
+    ) -> None:
+        started = [
+            worker.actor.init_train_context.remote(
+                train_run_context=self._train_run_context,
+                distributed_context=worker.distributed_context,
+                synchronization_actor=sync_actor,
+                storage_context=self._storage_context,
+                worker_callbacks=self._worker_callbacks_to_propagate,
+                controller_actor=None,
+                **{name: values[number] for name, values in train_context_args.items()},
+            )
+            for number, worker in enumerate(workers)
+        ]
+        ray.get(started)
+        self._decorate_worker_log_file_paths(workers)
+
+
+class LaneController(TrainController):  # type: ignore[misc]
+    """A controller in the process that started the job: its end is that of the job."""
+
+    worker_group_cls = LaneWorkerGroup
 
 
 class LaneTrainer(TorchTrainer):  # type: ignore[misc]
@@ -70,18 +104,14 @@ class LaneTrainer(TorchTrainer):  # type: ignore[misc]
     def _initialize_and_run_controller(self, **keywords: Any) -> Any:
         failure_policy = LaneFailurePolicy(self.run_config.failure_config)
         policies = {"scaling_policy": self._policy, "failure_policy": failure_policy}
-        return super()._initialize_and_run_controller(**keywords | policies)
+        controller = LaneController(**keywords | policies)
+        asyncio.run(controller.run())
+        return controller.get_result()
 
     def _create_default_callbacks(self) -> list[Any]:
-        """Return what Ray Train calls, but for what starts processes that have nothing to do.
-
-        There are no datasets of Ray, and what a Ray of our own reserves ends with it.
-        """
-        idle = (DatasetsCallback, PlacementGroupCleanerCallback) if IS_LOCAL else (DatasetsCallback,)
+        """Return what Ray Train calls, but for what starts processes that have nothing to do."""
+        idle = (DatasetsCallback, PlacementGroupCleanerCallback)
         return [one for one in super()._create_default_callbacks() if not isinstance(one, idle)]
-
-    def _register_sigint_handler(self, controller: Any) -> None:
-        """Do nothing: the controller and its workers end with the connection to Ray."""
 
 
 class LaneScalingPolicy(ElasticScalingPolicy):  # type: ignore[misc]
@@ -96,13 +126,28 @@ class LaneScalingPolicy(ElasticScalingPolicy):  # type: ignore[misc]
     def __init__(self, scaling_config: ray.train.ScalingConfig, allowed: Sequence[int], timeout_s: float) -> None:
         super().__init__(scaling_config)
         self.allowed, self.timeout_s = list(allowed), timeout_s
+        self._is_own = IS_LOCAL  # here: processes of a cluster are not told its address
         self._stopped_at: float | None = None  # since when no workers run
         self._said = False
         self._num_reports = 0
         self._own: Mapping[str, int] = {}  # workers by node, dead ones too: they go when others start
 
+    def _maybe_send_resource_request(self) -> None:
+        if not self._is_own:
+            super()._maybe_send_resource_request()
+
+    def _send_resource_request(self) -> None:
+        if not self._is_own:
+            super()._send_resource_request()
+
+    def _cancel_resource_request(self) -> None:
+        if not self._is_own:
+            super()._cancel_resource_request()
+
     def _get_reserved_resources(self) -> Any:
         """Return the share of this run in the cluster, as it is now and not as it was at the last tick."""
+        if self._is_own:
+            return total_resources_per_node()
         coordinator = self._autoscaling_coordinator.get_reserved_resources
         try:
             return ray.get(coordinator.remote(self._requester_id, recompute=True), timeout=10)
