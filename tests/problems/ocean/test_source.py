@@ -452,7 +452,7 @@ def kib(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
 
 def source_of(path):
-    return open_source(path, memory_mb=64.0, seed=0, tile_points=24, tile_stride=100, minimum_wet=0.5, window_steps=8,
+    return open_source(path, memory_mb=32.0, seed=0, tile_points=24, tile_stride=100, minimum_wet=0.5, window_steps=8,
                        window_stride=16, test_fraction=0.2, gap_days=14.0, num_drifters=2, num_releases=1,
                        record_s=86400.0, step_s=21600.0, halo_degrees=2.0)
 
@@ -460,36 +460,36 @@ source_of(sys.argv[1]).pairs("train", 0, 1)  # what libraries load on first use 
 baseline = kib("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
 source = source_of(sys.argv[1])  # it looks through the archive
-build(source, Path(sys.argv[2]), num_shards=8, record_pairs=49)
+build(source, Path(sys.argv[2]), num_shards=8, record_pairs=25)
 print((kib("VmHWM") - baseline) * 1024 / 1e6, source.num_pairs("train"), source.num_pairs("test"))
 """
 
 
 @pytest.fixture(scope="module")
 def huge(tmp_path_factory):
-    """A store of 655 MB whose chunks are not those of the windows and tiles; little on disk."""
-    steps, points = 200, 640
+    """A store of 321 MB whose chunks are not those of the windows and tiles; little on disk."""
+    steps, points = 200, 448
     archive = {
         "time_s": np.arange(steps) * DAY_S,
         "latitude": 0.1 * np.arange(points),
         "longitude": 0.1 * np.arange(points),
     }
-    still = dask.array.ones((steps, points, points), chunks=(10, 160, 160), dtype=np.float32)
+    still = dask.array.ones((steps, points, points), chunks=(10, 112, 112), dtype=np.float32)
     wave = still * np.sin(np.arange(steps), dtype=np.float32)[:, None, None] * np.float32(0.2)
-    assert 2 * wave.nbytes > 640e6
+    assert 2 * wave.nbytes > 320e6
     return write_archive(tmp_path_factory.mktemp("huge") / "huge.zarr", SimpleNamespace(**archive), values=[wave, wave])
 
 
 def test_an_archive_of_ten_times_the_memory_is_cut_within_it(huge, tmp_path):
     output = run_code(MEASURE, huge, tmp_path / "shards")
     peak_mb, train, test = map(float, output.split())
-    assert (train, test) == (9 * 49, 5 * 49)
-    assert peak_mb < 64, peak_mb
+    assert (train, test) == (9 * 25, 5 * 25)
+    assert peak_mb < 32, peak_mb
 
 
 @pytest.mark.slow
 def test_a_huge_archive_that_was_cut_off_ends_with_the_same_shards(huge, tmp_path):
-    settings = [f"data.ocean.paths=[{huge}]", "build.memory_mb=64", "data.num_shards=8", "data.record_pairs=49"]
+    settings = [f"data.ocean.paths=[{huge}]", "build.memory_mb=32", "data.num_shards=8", "data.record_pairs=25"]
     settings += ["data.ocean.tile_points=24", "data.ocean.tile_stride=100", "data.ocean.window_steps=8"]
     settings += ["data.ocean.window_stride=16", "data.ocean.test_fraction=0.2", "data.ocean.gap_days=14"]
     code, _, errors = finish(write_shards(*settings, f"data.shards={tmp_path / 'whole'}", "build.num_tasks=4"))
