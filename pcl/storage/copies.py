@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,7 +23,10 @@ from uuid import uuid4
 from pcl.errors import BadInputError
 from pcl.storage.place import patiently
 
-ROOM, LOCK, PART = ".room", ".lock", ".part"  # one locks the folder, one a name; a part is called .NAME.UUID.BYTES.part
+ROOM, LOCK, PART = ".room", ".lock", ".part"  # one locks the folder, one a name; a part is called .KEY.UUID.BYTES.part
+KEY = "[0-9a-f]{64}"
+COPY, LOCK_NAME = re.compile(KEY), re.compile(rf"\.{KEY}\{LOCK}")  # only what has such a name is ours
+PART_NAME = re.compile(rf"\.{KEY}\.[0-9a-f]{{32}}\.(\d+)\{PART}")
 WAIT_S = 600.0  # while others read all that would have to go
 REMEDY = "choose another data.cache, or another data.cache_gb"
 
@@ -51,15 +55,15 @@ class Copies:
     Example:
         >>> import tempfile
         >>> copies = Copies(Path(tempfile.mkdtemp()), most_bytes=8)
-        >>> for key in ("one", "two", "one"):
+        >>> for key in ("1" * 64, "2" * 64, "1" * 64):
         ...     with copies.held(key, 5, lambda part: print("fetched", part.write_bytes(b"12345"))) as path:
-        ...         print(path.name)
+        ...         print(path.name[0])
         fetched 5
-        one
+        1
         fetched 5
-        two
+        2
         fetched 5
-        one
+        1
     """
 
     folder: Path = field(default_factory=default_folder)
@@ -72,7 +76,7 @@ class Copies:
         Blocks that hold several copies at a time can wait for each other: hold one after another.
 
         Args:
-            key: name of the copy, which stands for its content; without a dot in front.
+            key: name of the copy, 64 hexadecimal digits that stand for its content.
             num_bytes: of the copy.
             fetch: writes it to a path; called by one process at a time.
 
@@ -129,7 +133,8 @@ class Copies:
     def _reserved(self, key: str, num_bytes: int) -> Iterator[Path]:
         """Give the name of a part for which there is room, and leave none behind."""
         part = self.folder / f".{key}.{uuid4().hex}.{num_bytes}{PART}"
-        with patiently(partial(self._reserve, part, num_bytes), WAIT_S):
+        reserve, refuses = partial(self._reserve, part, num_bytes), lambda error: error.errno != errno.EBUSY
+        with patiently(reserve, WAIT_S, who="data.cache", gives_up=refuses):
             try:
                 yield part
             finally:
@@ -154,16 +159,15 @@ class Copies:
         """Remove copies until there is room; None, or where there is none the bytes that are in use."""
         copies, reserved, unwritten = [], 0, 0
         for entry in os.scandir(self.folder):
-            path = Path(entry.path)
-            if entry.name.endswith((LOCK, PART)) and _remove(path):
+            path, part = Path(entry.path), PART_NAME.fullmatch(entry.name)
+            if (part or LOCK_NAME.fullmatch(entry.name)) and _remove(path):
                 continue  # of a process that was killed
             with contextlib.suppress(FileNotFoundError):
-                found = entry.stat()
-                if entry.name.endswith(PART):
-                    promised = int(entry.name.split(".")[-2])
-                    reserved, unwritten = reserved + promised, unwritten + max(0, promised - found.st_size)
-                elif not entry.name.startswith("."):
-                    copies.append((found.st_mtime_ns, found.st_size, path))
+                if part:
+                    promised = int(part[1])
+                    reserved, unwritten = reserved + promised, unwritten + max(0, promised - entry.stat().st_size)
+                elif COPY.fullmatch(entry.name):
+                    copies.append((entry.stat().st_mtime_ns, entry.stat().st_size, path))
         used = reserved + sum(size for _, size, _ in copies)
 
         def fits() -> bool:

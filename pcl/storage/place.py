@@ -335,6 +335,7 @@ def patiently(
     function: Callable[[], T],
     timeout_s: float,
     *,
+    who: str = "storage",
     say: Callable[[str], None] = say,
     gives_up: Callable[[OSError], bool] = lambda error: False,
 ) -> T:
@@ -345,6 +346,7 @@ def patiently(
     Args:
         function: may be called several times.
         timeout_s: seconds after which the last refusal is raised.
+        who: refuses, for people.
         say: takes the lines.
         gives_up: returns whether a refusal is raised at once.
 
@@ -363,12 +365,12 @@ def patiently(
             if waited_s >= timeout_s or gives_up(error):
                 raise
             if pause_s == 0.25:
-                say(f"storage refuses ({error}): trying again for {timeout_s:g} s")
+                say(f"{who} refuses ({error}): trying again for {timeout_s:g} s")
             time.sleep(min(pause_s, timeout_s - waited_s))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         else:
             if pause_s > 0.25:
-                say(f"storage works again after {time.monotonic() - started:.1f} s")
+                say(f"{who} works again after {time.monotonic() - started:.1f} s")
             return result
 
 

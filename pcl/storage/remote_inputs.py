@@ -105,7 +105,7 @@ class RemoteInput(Input):
     @property
     def _key(self) -> str:
         told = f"{self}\0{self._file.num_bytes}\0{self._file.tag}"
-        return f"input-{hashlib.sha256(told.encode()).hexdigest()[:40]}"
+        return hashlib.sha256(told.encode()).hexdigest()
 
     @contextmanager
     def held(self) -> Iterator[Path]:
