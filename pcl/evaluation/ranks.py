@@ -28,6 +28,7 @@ LEAST_PAIRS = 20  # of which ranks tell something
 MOST_COMPONENTS = 8  # of an item, evenly spaced among those that vary
 BLOCK_PAIRS = 256
 SEED = 0  # of the choices and the draws: the same model has the same numbers
+SLACK = 0.03  # of shares that tell nothing
 SMALL = 0.01  # p-values of which a note tells
 COLUMNS = ["p-value", "in 50 %", "in 90 %", "dispersion", "relative width"]
 
@@ -175,9 +176,26 @@ def _row(p_value: float, *others: float) -> list[str]:
 
 def _note(spoken: str, calibration: Calibration, coverage: float) -> str:
     """Say in which way intervals are wrong."""
-    dispersion = calibration.dispersion.mean().item()
-    wrong = "too wide" if dispersion < 0.97 else "too narrow" if dispersion > 1.03 else "shifted"
+    half, most, _, dispersion = calibration.metrics("").values()
     return (
         f"Distrust the spread of {spoken}: 90 % intervals hold {coverage:.1%} of the truths, whose ranks are not "
-        f"uniform (p = {calibration.p_value:.2g}): the learned conditional is {wrong}."
+        f"uniform (p = {calibration.p_value:.2g}): the learned conditional is {in_which_way(half, most, dispersion)}."
     )
+
+
+def in_which_way(half: float, most: float, dispersion: float) -> str:
+    """Return in which way a conditional is wrong whose ranks are not uniform.
+
+    Args:
+        half: share of the truths in its 50 % intervals.
+        most: in its 90 % intervals.
+        dispersion: spread of the ranks over that of uniform ones.
+
+    Example:
+        >>> in_which_way(0.68, 0.98, 0.78), in_which_way(0.3, 0.7, 1.3), in_which_way(0.2, 0.46, 0.9)
+        ('too wide', 'too narrow', 'shifted')
+    """
+    beyond = min(half - 0.5, most - 0.9), max(half - 0.5, most - 0.9)
+    if beyond[0] > -SLACK and dispersion < 1 - SLACK:
+        return "too wide"
+    return "too narrow" if beyond[1] < SLACK and dispersion > 1 + SLACK else "shifted"

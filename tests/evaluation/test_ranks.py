@@ -10,7 +10,7 @@ from torch import nn
 from pcl.data.loader import iterate_split
 from pcl.data.shards import build_all
 from pcl.evaluation.evaluate import evaluate
-from pcl.evaluation.ranks import MOST_REFERENCES, chosen_components, chosen_pairs
+from pcl.evaluation.ranks import MOST_REFERENCES, chosen_components, chosen_pairs, in_which_way
 from pcl.evaluation.splits import EvaluationOptions, Splits
 from pcl.model import PairModel
 from pcl.problems.arrays.memory import MemoryPairs
@@ -68,6 +68,19 @@ def test_an_exact_conditional_is_calibrated_and_one_with_the_prior_spread_is_too
     (note,) = [note for note in wide.notes if "u given v" in note]
     assert note.startswith("Distrust the spread of u given v: 90 % intervals hold 9")
     assert note.endswith("too wide.")
+
+
+@pytest.mark.parametrize(
+    ("shift", "width"), [(0, 1.3), (0, 2), (0, 0.7), (0, 0.4), (1.5, 1), (3, 1), (2, 0.8), (-2, 1.2)]
+)
+def test_what_is_said_of_a_normal_law_is_true_of_it(shift, width):
+    """Ranks of a normal truth in a law that is wider by a factor, and in one that lies beside it."""
+    normal = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
+    truths = normal.icdf((torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000)
+    ranks = normal.cdf((truths - shift) / width)
+    half, most = (((ranks - 0.5).abs() < level / 2).double().mean().item() for level in (0.5, 0.9))
+    expected = "shifted" if shift else "too wide" if width > 1 else "too narrow"
+    assert in_which_way(half, most, (ranks.std() * math.sqrt(12)).item()) == expected
 
 
 def test_every_component_has_a_row_and_the_figure_names_them(gaussian):
