@@ -17,6 +17,8 @@ from torch import Tensor
 from pcl.data.loader import iterate_split
 from pcl.data.manifest import Manifest
 from pcl.problems.ocean.contract import ArchiveFacts, Origin, read_facts
+from pcl.problems.ocean.prior.averages import Averages
+from pcl.problems.ocean.tiles import DAY_S
 from pcl.storage.place import Place
 
 BLOCKS, BLOCKS_A_WINDOW = 64, 4  # of time: at most, and in the length of a window
@@ -33,6 +35,9 @@ class GridClimatology:
         longitude: increasing, degrees east, shape (X,).
         mean: m/s, eastward and northward, NaN where nothing is known, shape (2, R, X).
         std: likewise.
+        spans_s: begin and end of the time over which they were taken, seconds since 1970-01-01, shape (P, 2); None:
+            that is not known.
+        whole_s: length of the period that this time is part of, s.
 
     Example:
         >>> grid = torch.tensor([[0.0, 1.0], [0.0, 1.0]], dtype=torch.float64).expand(2, 2, 2)
@@ -46,6 +51,14 @@ class GridClimatology:
     longitude: Tensor
     mean: Tensor
     std: Tensor
+    spans_s: Tensor | None = None
+    whole_s: float = 0.0
+
+    def averages(self, time_s: float) -> Averages | None:
+        """Return the time over which the mean was taken, in days from another; None: that is not known."""
+        if self.spans_s is None:
+            return None
+        return Averages((self.spans_s - time_s) / DAY_S, self.whole_s / DAY_S / 2)
 
     def at(self, latitude: Tensor, longitude: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean, m/s, shape (2, n), and the amplitude at places, interpolated linearly.
@@ -179,4 +192,11 @@ class ClimatologySums:
         number, *rest = self.sums[kept].sum(0)
         number = number.where(number > 0, torch.nan)
         mean, square = torch.stack(rest[:2]) / number, torch.stack(rest[2:]) / number
-        return GridClimatology(self.latitude, self.longitude, mean, (square - mean.square()).clamp(min=0).sqrt())
+        std = (square - mean.square()).clamp(min=0).sqrt()
+        return GridClimatology(self.latitude, self.longitude, mean, std, self._spans(kept), self.block_s * len(kept))
+
+    def _spans(self, kept: Tensor) -> Tensor:
+        """Return begin and end of the runs of blocks that are kept, seconds since 1970-01-01, shape (P, 2)."""
+        change = torch.nn.functional.pad(kept.long(), (1, 1)).diff()
+        edges = torch.stack([(change == 1).nonzero()[:, 0], (change == -1).nonzero()[:, 0]], 1)
+        return self.first_s + self.block_s * edges.double()

@@ -13,7 +13,7 @@ are multiplied by :math:`s_0 (s / s_0)^\alpha` with :math:`s_0` that of the whol
 Shapes: n and m points, each km east, km north and days; K components.
 """
 
-__all__ = ["CurrentKernel", "Points"]
+__all__ = ["AnomalyKernel", "CurrentKernel", "Points"]
 
 import math
 from collections.abc import Sequence
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from pcl.problems.ocean.prior.averages import Averages
 
 KINDS = ("streamfunction", "streamfunction", "potential")
 FIRST_LENGTHS_KM = (50.0, 120.0, 100.0)
@@ -137,15 +139,25 @@ class CurrentKernel(nn.Module):
         first.day.copy_(self.day)
         return first
 
-    def forward(self, first: Points, second: Points) -> Tensor:
-        """Return the covariances of currents at two sets of points, m^2 s^-2, shape (2, n, 2, m)."""
+    def forward(self, first: Points, second: Points, averages: Averages | None = None) -> Tensor:
+        """Return the covariances of currents at two sets of points, m^2 s^-2, shape (2, n, 2, m).
+
+        Args:
+            first: n points.
+            second: m points.
+            averages: of the currents less their means over that time; None: of the currents.
+        """
         apart = first.place[:, None] - second.place
         time = apart[..., 2]
         moved = (apart[..., :2] - self.drifts_km_day[:, None, None] * time[..., None]) / self.lengths_km[:, None, None]
         x, y = moved.unbind(-1)  # (K, n, m)
         x_square, y_square = x.square(), y.square()
-        later = (time / self.days[:, None, None]).square()
-        decay = (2 * self.log_scales[:, None, None] - (x_square + y_square + later) / 2).exp()
+        decay = 2 * self.log_scales[:, None, None] - (x_square + y_square) / 2
+        if averages is None:
+            decay = (decay - (time / self.days[:, None, None]).square() / 2).exp()
+        else:
+            days = self.days.clamp(max=averages.longest)
+            decay = decay.exp() * averages.correlation(days, first.place[:, 2], second.place[:, 2])
         ratio = self._ratio[:, None, None]
         along_x = (1 - x_square) * decay / ratio  # minus the second derivative in x
         along_y = (1 - y_square) * decay * ratio
@@ -179,15 +191,19 @@ class CurrentKernel(nn.Module):
         variance: Tensor = (2 * self.log_noise).exp() * self.scale(points).square()
         return variance
 
-    def variance(self, points: Points) -> Tensor:
+    def variance(self, points: Points, averages: Averages | None = None) -> Tensor:
         """Return the variances of both components at points, m^2 s^-2, shape (2, n)."""
-        shares, ratio, of_stream = (2 * self.log_scales).exp(), self._ratio, self._of_stream
-        east = (shares * torch.where(of_stream, ratio, 1 / ratio)).sum()
-        north = (shares * torch.where(of_stream, 1 / ratio, ratio)).sum()
-        return torch.stack([east, north])[:, None] * self.scale(points).square()
+        shares, ratio, of_stream = (2 * self.log_scales).exp()[:, None], self._ratio[:, None], self._of_stream[:, None]
+        if averages is not None:
+            shares = shares * averages.variance(self.days.clamp(max=averages.longest), points.place[:, 2])
+        east = (shares * torch.where(of_stream, ratio, 1 / ratio)).sum(0)
+        north = (shares * torch.where(of_stream, 1 / ratio, ratio)).sum(0)
+        return torch.stack([east, north]) * self.scale(points).square()
 
     @torch.no_grad()
-    def draw(self, points: Points, num_draws: int, generator: torch.Generator) -> Tensor:
+    def draw(
+        self, points: Points, num_draws: int, generator: torch.Generator, averages: Averages | None = None
+    ) -> Tensor:
         r"""Draw coherent currents at points: sums of waves, whose covariance is this one, shape (K, 2, n).
 
         .. math:: \psi = \sigma \sqrt{\tfrac{L_x L_y}{M}} \sum_j a_j \cos\theta_j + b_j \sin\theta_j, \qquad
@@ -201,29 +217,83 @@ class CurrentKernel(nn.Module):
             points: where and when.
             num_draws: K.
             generator: of the waves and their amplitudes.
+            averages: as of ``forward``.
         """
-        waves = [self._waves(number, kind, num_draws, generator) for number, kind in enumerate(self.kinds)]
+        days = self.days if averages is None else self.days.clamp(max=averages.longest)
+        waves = [self._waves(number, days[number], num_draws, generator) for number in range(len(self.kinds))]
         blocks = []
         for start in range(0, max(1, len(points)), POINTS_AT_ONCE):
             place = points.place[start : start + POINTS_AT_ONCE]
             drawn = torch.zeros(num_draws, 2, len(place), dtype=torch.float64)
-            for k, currents in waves:
-                angles = place @ k
-                drawn += currents @ torch.cat([angles.cos(), angles.sin()], 1).T
+            for k, frequency, currents in waves:
+                drawn += currents @ _cosines(place, k, frequency, averages).T
             blocks.append(drawn)
         return torch.cat(blocks, -1) * self.scale(points)
 
-    def _waves(self, number: int, kind: str, num_draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return waves, shape (3, M), and the currents of their cosines and then of their sines, shape (K, 2, 2 M)."""
+    def _waves(
+        self, number: int, days: Tensor, num_draws: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return waves (3, M), frequencies as the drift sees them (M,), currents of cosines, then sines (K, 2, 2 M)."""
         seed = int(torch.randint(2**31, (), generator=generator))
         engine = torch.quasirandom.SobolEngine(3, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
         even = engine.draw(NUM_WAVES, dtype=torch.float64)
         normal = math.sqrt(2) * torch.erfinv((2 * even - 1).clamp(-1 + 1e-9, 1 - 1e-9))
         lengths, drift = self.lengths_km[number], self.drifts_km_day[number]
         k = normal[:, :2] / lengths
-        frequency = normal[:, 2] / self.days[number] - k @ drift
+        frequency = normal[:, 2] / days
         cosine, sine = torch.randn(2, num_draws, NUM_WAVES, generator=generator, dtype=torch.float64)
         size = self.log_scales[number].exp() * (lengths.prod() / NUM_WAVES).sqrt()
         along = [size * torch.cat([sine * each, -cosine * each], 1) for each in k.T]  # derivatives east and north
-        current = [-along[1], along[0]] if kind == "streamfunction" else along
-        return torch.cat([k, frequency[:, None]], 1).T, torch.stack(current, 1)
+        current = [-along[1], along[0]] if self.kinds[number] == "streamfunction" else along
+        return torch.cat([k, (frequency - k @ drift)[:, None]], 1).T, frequency, torch.stack(current, 1)
+
+
+def _cosines(place: Tensor, k: Tensor, frequency: Tensor, averages: Averages | None) -> Tensor:
+    """Return cosines and then sines of waves at places (n, 3), less their means over a time, shape (n, 2 M)."""
+    angles = place @ k
+    found = torch.cat([angles.cos(), angles.sin()], 1)
+    if averages is None:
+        return found
+    still = angles - place[:, 2:] * frequency  # what drifts keeps its mean
+    cosine, sine = averages.of_waves(frequency)
+    means = [still.cos() * cosine - still.sin() * sine, still.sin() * cosine + still.cos() * sine]
+    return found - torch.cat(means, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class AnomalyKernel:
+    """Covariance of currents less their means over the time of a climatology, as ``CurrentKernel``.
+
+    Attributes:
+        kernel: of the currents, with the amplitude, and the error of measurements.
+        averages: that time, in the days of the points.
+    """
+
+    kernel: CurrentKernel
+    averages: Averages
+
+    def __call__(self, first: Points, second: Points) -> Tensor:
+        """Return the covariances at two sets of points, m^2 s^-2, shape (2, n, 2, m)."""
+        covariance: Tensor = self.kernel(first, second, self.averages)
+        return covariance
+
+    @property
+    def reach(self) -> Tensor:
+        """As of the kernel, shape (3,)."""
+        return self.kernel.reach
+
+    def scale(self, points: Points) -> Tensor:
+        """Return the amplitude of currents at points, m/s, shape (n,)."""
+        return self.kernel.scale(points)
+
+    def noise_variance(self, points: Points) -> Tensor:
+        """Return the variance of the error of a velocity at points, m^2 s^-2, shape (n,)."""
+        return self.kernel.noise_variance(points)
+
+    def variance(self, points: Points) -> Tensor:
+        """Return the variances of both components at points, m^2 s^-2, shape (2, n)."""
+        return self.kernel.variance(points, self.averages)
+
+    def draw(self, points: Points, num_draws: int, generator: torch.Generator) -> Tensor:
+        """Draw coherent anomalies at points, shape (K, 2, n); see ``CurrentKernel.draw``."""
+        return self.kernel.draw(points, num_draws, generator, self.averages)

@@ -17,6 +17,7 @@ Shapes: b pairs on this worker, m points.
 
 __all__ = ["PosteriorLoss"]
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -33,12 +34,14 @@ from pcl.problems.ocean.evaluation.windows import Geometry
 from pcl.problems.ocean.prior.climatology import ClimatologySums
 from pcl.problems.ocean.prior.measurements import measurements_of
 from pcl.problems.ocean.prior.model import CurrentPrior
+from pcl.problems.ocean.prior.pooled import PooledSums
 from pcl.problems.ocean.settings import PosteriorLossSettings
 from pcl.problems.ocean.tiles import DAY_S
 from pcl.workers import Workers
 
 LEAST_SPREAD = 1e-4  # m/s: where a posterior is surer, rounding would decide
 INTERVALS = {0.5: 0.6744897501960817, 0.9: 1.6448536269514722}  # half a normal interval that holds so much
+TABLES = 8  # of a window each, that are kept
 SHOWN_POINTS = 50  # of whose joint density something is said where it is not learned from
 
 
@@ -57,6 +60,8 @@ class PosteriorLoss:
         self.geometry = Geometry.of(context.manifest.source, context.root / "manifest.json")
         self.sums = ClimatologySums.of(context.root, context.manifest)
         self.gap_s = context.manifest.config["ocean"]["gap_days"] * DAY_S
+        pooled = PooledSums.of(context.root, context.manifest, self.sums, self.gap_s)
+        self.table_without = functools.lru_cache(TABLES)(pooled.without)  # pairs of a window follow each other
 
     def __call__(
         self, model: PairModel, arrays: Mapping[str, Tensor], *, step: int, workers: Workers
@@ -90,6 +95,7 @@ class PosteriorLoss:
             measurements_of(v, origin, self.geometry),
             centre=(float(place.latitude), float(place.longitude)),
             climatology=climatology,
+            table=self.table_without(float(time_s[0]), float(time_s[-1]), self.gap_s),
         )
         grid = torch.meshgrid(time_s, *self.geometry.axes(origin), indexing="ij")
         when, north, east = (part.flatten() for part in grid)

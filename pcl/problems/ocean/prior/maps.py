@@ -26,6 +26,7 @@ from pcl.problems.ocean.contract import DrifterFacts, GridFacts, read_facts
 from pcl.problems.ocean.evaluation.windows import Geometry
 from pcl.problems.ocean.prior.climatology import ClimatologySums
 from pcl.problems.ocean.prior.model import CurrentPrior
+from pcl.problems.ocean.prior.pooled import PooledSums
 from pcl.problems.ocean.tiles import DAY_S
 from pcl.problems.ocean.tracks import DrifterRaster
 from pcl.storage.place import Place
@@ -116,7 +117,8 @@ class MeasurementMaps(nn.Module):
         self.raster = DrifterRaster(read_facts(drifters, DrifterFacts), shape[1], margin=0)
         self.surplus = _surplus("measurements", self.raster.shape, embedding_dim)
         axes = read_facts(grid, GridFacts)
-        self.prior = CurrentPrior(axes.latitude, axes.longitude)
+        lags = [2 * size - 1 for size in self.raster.shape]
+        self.prior = CurrentPrior(axes.latitude, axes.longitude, lags)
 
     def forward(self, v: Tensor) -> Tensor:
         """Map (B, D, P, 4) to (B, E)."""
@@ -141,4 +143,6 @@ def keep_climatology(network: nn.Module, root: Place, manifest: Manifest) -> Non
     """
     assert isinstance(network, MeasurementMaps)
     geometry = Geometry.of(manifest.source, root / "manifest.json")
-    network.prior.keep(ClimatologySums.of(root, manifest).whole(), geometry.scale_s / DAY_S)
+    sums = ClimatologySums.of(root, manifest)
+    pooled = PooledSums.of(root, manifest, sums, manifest.config["ocean"]["gap_days"] * DAY_S)
+    network.prior.keep(sums.whole(), geometry.scale_s / DAY_S, pooled.whole())

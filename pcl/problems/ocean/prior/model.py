@@ -7,7 +7,7 @@ variance that is learned (``Precision``). Where climatology is not known there i
 Shapes: n measurements, m targets, K members, R x X points of the archive's grid.
 """
 
-__all__ = ["CurrentPosterior", "CurrentPrior", "generic_prior"]
+__all__ = ["Covariance", "CurrentPosterior", "CurrentPrior", "generic_prior"]
 
 import math
 from collections.abc import Sequence
@@ -17,9 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pcl.problems.ocean.prior.averages import Averages
 from pcl.problems.ocean.prior.climatology import GridClimatology
-from pcl.problems.ocean.prior.kernel import CurrentKernel, Points
+from pcl.problems.ocean.prior.kernel import AnomalyKernel, CurrentKernel, Points
 from pcl.problems.ocean.prior.measurements import EVERY, Measurements
+from pcl.problems.ocean.prior.pooled import LEAST_AMPLITUDE, LagTable, WithPooled
 from pcl.problems.ocean.prior.posterior import Measured, Posterior, Spread
 from pcl.problems.ocean.prior.precision import Precision
 from pcl.problems.ocean.prior.region import MOST_MEASUREMENTS, RegionPosterior
@@ -27,9 +29,9 @@ from pcl.problems.ocean.sphere import METRES_PER_DEGREE
 from pcl.problems.ocean.tiles import DAY_S
 from pcl.problems.ocean.tracks import within_half_turn
 
-LEAST_AMPLITUDE = 1e-3  # m/s
 UNKNOWN = -1.0  # instead of a standard deviation: what checkpoints hold is finite
 FIRST_FREEDOM = 300.0  # large: an energy that is nearly as expected
+FIRST_SHARE = 0.03  # of the pooled covariance
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,9 @@ class Uniform:
 
     amplitude: float
 
+    def averages(self, time_s: float) -> None:
+        """Return no time over which a mean was taken."""
+
     def at(self, latitude: Tensor, longitude: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean (2, n) and the amplitude (n,) at places."""
         zero = torch.zeros_like(latitude, dtype=torch.float64)
@@ -62,6 +67,7 @@ class Uniform:
 
 
 Climatology = GridClimatology | Uniform
+Covariance = CurrentKernel | AnomalyKernel | WithPooled
 
 
 class CurrentPrior(nn.Module):
@@ -71,12 +77,14 @@ class CurrentPrior(nn.Module):
         latitude: of the archive's grid, degrees north, R of them; none: a prior without a climatology, whose amplitude
             is that of the tracks.
         longitude: likewise, X of them.
+        lags: of the pooled covariance that is kept, in time, north and east; none: the kernel is the covariance.
 
     Attributes:
         kernel: covariance of the anomaly.
         precision: factor of the variance of the error of a measurement.
         log_freedom: of the degrees of freedom of the energy of a window's currents (``Posterior``).
         log_spread: of the root of the inflation of covariances.
+        log_share: of the pooled covariance beside the kernel.
 
     Example:
         >>> prior = CurrentPrior()
@@ -90,24 +98,34 @@ class CurrentPrior(nn.Module):
     longitude: Tensor
     mean: Tensor
     std: Tensor
+    period: Tensor
+    pooled: Tensor
+    pooled_step: Tensor
 
-    def __init__(self, latitude: Sequence[float] = (), longitude: Sequence[float] = ()) -> None:
+    def __init__(
+        self, latitude: Sequence[float] = (), longitude: Sequence[float] = (), lags: Sequence[int] = (0, 0, 0)
+    ) -> None:
         super().__init__()
         self.kernel, self.precision = CurrentKernel(), Precision()
         self.log_freedom = nn.Parameter(torch.tensor(math.log(FIRST_FREEDOM), dtype=torch.float64))
         self.log_spread = nn.Parameter(torch.zeros((), dtype=torch.float64))
+        self.log_share = nn.Parameter(torch.tensor(math.log(FIRST_SHARE), dtype=torch.float64))
         self.register_buffer("latitude", torch.tensor(latitude, dtype=torch.float64))
         self.register_buffer("longitude", torch.tensor(longitude, dtype=torch.float64))
         unknown = torch.full((2, len(latitude), len(longitude)), UNKNOWN, dtype=torch.float64)
         self.register_buffer("mean", torch.zeros_like(unknown))
         self.register_buffer("std", unknown)
+        self.register_buffer("period", torch.zeros(2, dtype=torch.float64))
+        self.register_buffer("pooled", torch.zeros(2, 2, *lags, dtype=torch.float64))
+        self.register_buffer("pooled_step", torch.ones(3, dtype=torch.float64))
 
-    def keep(self, climatology: GridClimatology, day: float = 1.0) -> None:
+    def keep(self, climatology: GridClimatology, day: float = 1.0, table: LagTable | None = None) -> None:
         """Keep a climatology on the archive's grid, which checkpoints then hold, and take its amplitude as unit.
 
         Args:
             climatology: on the grid of the prior.
             day: time in which the currents of the archive change little, days.
+            table: pooled covariance of the archive; None: none is kept.
         """
         known = torch.isfinite(climatology.mean) & torch.isfinite(climatology.std)
         self.mean.copy_(climatology.mean.where(known, 0.0))
@@ -115,6 +133,30 @@ class CurrentPrior(nn.Module):
         level = climatology.std.square().nanmean().sqrt()
         self.kernel.level.copy_(level if level > LEAST_AMPLITUDE else torch.tensor(LEAST_AMPLITUDE))
         self.kernel.day.fill_(day)
+        if climatology.spans_s is not None:
+            self.period.copy_(torch.stack([climatology.spans_s[0, 0], climatology.spans_s[-1, 1]]))
+        if table is not None:
+            self.pooled.copy_(table.values)
+            self.pooled_step.copy_(table.step)
+
+    def covariance(self, table: LagTable | None = None, averages: Averages | None = None) -> Covariance:
+        """Return the covariance of currents: the kernel, and its share of a pooled one.
+
+        Args:
+            table: to take; None: that which is kept, if there is one.
+            averages: time over which climatology was taken, in days of the points; None: that is not known.
+        """
+        kernel = self.kernel if averages is None else AnomalyKernel(self.kernel, averages)
+        if table is None and not bool(self.pooled.any()):
+            return kernel
+        return WithPooled(kernel, self.log_share.exp(), table or LagTable(self.pooled, self.pooled_step))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Load what was saved; of a prior that was saved without them, no pooled covariance and no period is known."""
+        for name in ("log_share", "period", "pooled", "pooled_step"):
+            own = getattr(self, name).detach()
+            state.setdefault(prefix + name, own if name == "log_share" else torch.zeros_like(own))
+        super()._load_from_state_dict(state, prefix, *rest)
 
     @property
     def climatology(self) -> GridClimatology | None:
@@ -123,7 +165,8 @@ class CurrentPrior(nn.Module):
         if not bool(known.any()):
             return None
         mean, std = (values.where(known, torch.nan) for values in (self.mean, self.std))
-        return GridClimatology(self.latitude, self.longitude, mean, std)
+        length = float(self.period[1] - self.period[0])
+        return GridClimatology(self.latitude, self.longitude, mean, std, self.period[None] if length else None, length)
 
     def posterior(
         self,
@@ -131,6 +174,7 @@ class CurrentPrior(nn.Module):
         *,
         centre: tuple[float, float],
         climatology: Climatology | None = None,
+        table: LagTable | None = None,
         learned: bool = True,
     ) -> "CurrentPosterior":
         """Return the law of currents given measurements.
@@ -139,11 +183,13 @@ class CurrentPrior(nn.Module):
             measurements: n of them, of which those count that lie where climatology is known.
             centre: latitude and longitude, degrees, around which the Earth is flat.
             climatology: to take; None: that which is kept, or of the amplitude of the measurements.
+            table: pooled covariance to take; None: that which is kept.
             learned: whether what was learned is used; False: the covariance and the error from which learning starts.
         """
         chosen = climatology or self.climatology or _of_tracks(measurements)
-        kernel = self.kernel if learned else self.kernel.as_at_first()
         frame = Frame(*centre, float(measurements.time_s.double().mean()) if len(measurements) else 0.0)
+        averages = chosen.averages(frame.time_s)
+        kernel = self.covariance(table, averages) if learned else self.kernel.as_at_first()
         mean, amplitude = chosen.at(measurements.latitude, measurements.longitude)
         anomaly = measurements.velocity.double().T - mean
         used = torch.isfinite(anomaly).all(0) & torch.isfinite(amplitude)
@@ -151,7 +197,7 @@ class CurrentPrior(nn.Module):
         points = Points(frame.place(counted.latitude, counted.longitude, counted.time_s), amplitude)
         error, spread = kernel.noise_variance(points), None
         if learned:
-            usual_s = EVERY * float(kernel.day) * DAY_S
+            usual_s = EVERY * float(self.kernel.day) * DAY_S
             error = error * self.precision(counted, amplitude, usual_s)
             spread = Spread(self.log_freedom.exp(), (2 * self.log_spread).exp())
         measured = Measured(points, anomaly[:, used], error + counted.variance.double())

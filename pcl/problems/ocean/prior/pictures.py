@@ -10,14 +10,14 @@ from torch import Tensor
 
 from pcl.evaluation.result import Evaluation
 from pcl.problems.ocean.prior.kernel import CurrentKernel, Points
-from pcl.problems.ocean.prior.model import CurrentPrior
+from pcl.problems.ocean.prior.model import Covariance, CurrentPrior
 
 LEARNED, FIRST = "#1f5f8b", "#b0552c"
 REACH = 3.0  # of curves and maps, in units of the longest length and time
 STEPS = 121
 
 
-def correlation(kernel: CurrentKernel, place: Tensor) -> Tensor:
+def correlation(kernel: Covariance, place: Tensor) -> Tensor:
     """Return the correlations of currents here and now with those at places (n, 3), shape (2, 2, n).
 
     Args:
@@ -39,7 +39,7 @@ def correlation(kernel: CurrentKernel, place: Tensor) -> Tensor:
 
 def prior_figure(prior: CurrentPrior) -> Figure:
     """Draw correlations along distance and time, as learned and as learning began, and maps of the learned ones."""
-    kernel, first = prior.kernel, prior.kernel.as_at_first()
+    kernel, first = prior.covariance(), prior.kernel.as_at_first()
     far = REACH * kernel.reach[:2].max().item()
     figure = Figure(figsize=(12.4, 7.4), layout="constrained")
     curves, maps = figure.subplots(2, 3)
@@ -49,7 +49,7 @@ def prior_figure(prior: CurrentPrior) -> Figure:
     return figure
 
 
-def _draw_curves(axes: Any, kernel: CurrentKernel, first: CurrentKernel, far: float) -> None:
+def _draw_curves(axes: Any, kernel: Covariance, first: CurrentKernel, far: float) -> None:
     line = torch.linspace(0, 1, STEPS, dtype=torch.float64)
     late = REACH * kernel.reach[2].item()
     panels = (("along the current, km", far, (0, 1)), ("across it, km", far, (1, 0)), ("later, days", late, (2, 2)))
@@ -67,7 +67,7 @@ def _draw_curves(axes: Any, kernel: CurrentKernel, first: CurrentKernel, far: fl
     axes[0].legend(frameon=False, fontsize=8)
 
 
-def _draw_maps(figure: Figure, axes: Any, kernel: CurrentKernel, far: float) -> None:
+def _draw_maps(figure: Figure, axes: Any, kernel: Covariance, far: float) -> None:
     side = torch.linspace(-far, far, STEPS, dtype=torch.float64)
     north, east = torch.meshgrid(side, side, indexing="ij")
     place = torch.stack([east.flatten(), north.flatten(), torch.zeros(STEPS**2, dtype=torch.float64)], 1)
@@ -97,8 +97,11 @@ def _lines(prior: CurrentPrior) -> list[str]:
         f"drift {drift[0]:5.1f} km/day east, {drift[1]:5.1f} north"
         for kind, share, length, time, drift in zip(kernel.kinds, shares, lengths, days, drifts, strict=True)
     ]
+    share = float(prior.log_share.detach().exp())
+    pooled = [f"{share:.3g} of the covariance that all tiles show"] if prior.pooled.any() else []
     return [
         *lines,
+        *pooled,
         f"variances over s\N{SUPERSCRIPT TWO}, s = s0 (local deviation / s0)^{float(kernel.exponent.detach()):.2f}, "
         f"s0 = {float(kernel.level):.3g} m/s; error of a measurement {noise:.3g}; {nu:.0f} degrees of freedom",
     ]

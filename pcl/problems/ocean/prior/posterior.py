@@ -26,7 +26,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pcl.problems.ocean.prior.kernel import POINTS_AT_ONCE, CurrentKernel, Points
+from pcl.problems.ocean.prior.kernel import POINTS_AT_ONCE, AnomalyKernel, CurrentKernel, Points
+from pcl.problems.ocean.prior.pooled import WithPooled
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Posterior:
         spread: by what the covariance is multiplied; None: it is as it is.
     """
 
-    kernel: CurrentKernel
+    kernel: CurrentKernel | AnomalyKernel | WithPooled
     measured: Measured
     spread: Spread | None = None
 

@@ -18,7 +18,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pcl.problems.ocean.prior.kernel import CurrentKernel, Points
+from pcl.problems.ocean.prior.kernel import AnomalyKernel, CurrentKernel, Points
+from pcl.problems.ocean.prior.pooled import WithPooled
 from pcl.problems.ocean.prior.posterior import Measured, Posterior, Spread
 
 MOST_MEASUREMENTS = 4000  # of a block: the root of their covariance takes 0.5 GB, and as much twice while it is made
@@ -59,7 +60,7 @@ class RegionPosterior:
         most: measurements of a block.
     """
 
-    kernel: CurrentKernel
+    kernel: CurrentKernel | AnomalyKernel | WithPooled
     measured: Measured
     spread: Spread | None = None
     most: int = MOST_MEASUREMENTS

@@ -66,17 +66,18 @@ def test_the_posterior_is_the_textbook_one_where_climatology_is_known(ocean):
     seen = measured[used]
     seen = points(seen.latitude, seen.longitude, seen.time_s)
     at = points(*target[:2], target[2] + geometry.time_s[time])
-    for kernel, found in ((prior.kernel.as_at_first(), frozen), (prior.kernel, learned)):
+    own = prior.covariance(averages=prior.climatology.averages(float(place.release_s)))
+    for kernel, found in ((prior.kernel.as_at_first(), frozen), (own, learned)):
         size = 2 * len(seen)
         with torch.no_grad():
             among, across = kernel(seen, seen).reshape(size, size), kernel(at, seen).reshape(2, size)
             noise = kernel.noise_variance(seen)
-            if kernel is prior.kernel:
+            if kernel is own:
                 noise = noise * prior.precision(measured[used], seen.amplitude, 43200.0)  # windows of days
             weights = across @ torch.linalg.inv(among + torch.diag(noise.repeat(2)))
             wanted = prior.climatology.at(*target[:2])[0][:, 0] + weights @ anomaly[:, used].reshape(-1)
             variance = kernel.variance(at)[:, 0] - (weights * across).sum(1)
-            if kernel is prior.kernel:  # the energy of the window over what was expected
+            if kernel is own:  # the energy of the window over what was expected
                 inverse, freedom = torch.linalg.inv(among + torch.diag(noise.repeat(2))), prior.log_freedom.exp()
                 white = inverse @ anomaly[:, used].reshape(-1)
                 variance *= (freedom + white @ among @ white) / (freedom + torch.trace(inverse @ among))

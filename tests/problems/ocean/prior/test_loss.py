@@ -60,6 +60,7 @@ def test_at_all_points_it_is_the_score_of_the_posterior(shards):
             measurements_of(v, origin, geometry),
             centre=(float(place.latitude), float(place.longitude)),
             climatology=climatology,
+            table=loss.table_without(float(time_s[0]), float(time_s[-1]), 6 * 86400.0),
         )
         when, north, east = (x.flatten() for x in torch.meshgrid(time_s, *geometry.axes(origin), indexing="ij"))
         mean, std = posterior.mean_and_std(north, east, when)

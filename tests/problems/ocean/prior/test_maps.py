@@ -1,5 +1,7 @@
 """The score of feature maps against sums over what drifters measured, and retrieval by it with nothing learned."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from tests.problems.ocean.evaluation.ocean_pairs import make_ocean_shards
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     root, manifest = make_ocean_shards(tmp_path_factory.mktemp("maps"))
+    manifest = dataclasses.replace(manifest, config={"ocean": {"gap_days": 6.0}})
     every = torch.arange(manifest.num_pairs("test"))
     return root, manifest, read_arrays(root, manifest, "test", {name: every for name in ("u", "v", "origin")})
 
