@@ -2,6 +2,7 @@
 
 __all__ = ["finish", "imported"]
 
+import errno
 import os
 import signal
 import sys
@@ -13,6 +14,9 @@ from typing import Any, NoReturn
 from pcl.cluster.signals import SIGNALS, Interrupted, handled, interruptible
 from pcl.commands.required import lacks
 from pcl.errors import BadInputError, DamagedDataError, RunFailedError, printable
+
+REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there, or choose another place")
+REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose another place, or have that permitted")
 
 
 def finish(main: Callable[[], object]) -> None:
@@ -33,7 +37,8 @@ def finish(main: Callable[[], object]) -> None:
             raise
         _leave(lacks([error.name]), 1)
     except OSError as error:  # no permission, no space, no storage: what the machine says is the clearest
-        _leave(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
+        remedy = f": {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
+        _leave((f"{error.filename}: {error.strerror}" if error.filename else str(error)) + remedy, 1)
     except KeyboardInterrupt as error:
         _leave_told(error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT))
     except Exception as error:

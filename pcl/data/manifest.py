@@ -32,7 +32,7 @@ SCHEMA_VERSION = 1
 SPLITS = ("train", "test")
 FILE_NAME = "manifest.json"
 REMEDY = "delete the folder and write the shards again"
-SHARD_REMEDY = "jobs/write_shards.py with the same config writes it again"
+SHARD_REMEDY = "pcl shards with the same config writes it again"
 TAR_BLOCK, LONGEST_HEADERS, TAR_END = 512, 1 << 15, 1 << 15  # bytes: least and most of a file's headers, of no file
 STRICT = ConfigDict(extra="forbid")
 

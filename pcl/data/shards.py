@@ -108,8 +108,9 @@ def begin_build(
     """
     identity = json.loads(json.dumps(identity))
     _check_ground(root)
+    remedy = f"choose another data.shards, or delete the folder {root} if it holds shards alone"
     for name in (FILE_NAME, BUILD_FILE):
-        found = read_sealed(root / name, Identity, f"delete the folder {root} and write the shards again")
+        found = read_sealed(root / name, Identity, remedy)
         if found is not None:
             if keys := printable(", ".join(differing(vars(found[0]), identity))):
                 raise BadInputError(

@@ -24,7 +24,7 @@ BATCHES = (1, 2, 7)  # sizes of the batches on which a program is compared
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}  # of a difference, over the largest component
 MISSING_SHARE = 0.1
 LARGEST = 1000  # of integers that are drawn: items hold such numbers, whatever else their dtype may
-LONGEST_REASON = 160
+LONGEST_REASON = 500
 
 
 @dataclass(frozen=True)

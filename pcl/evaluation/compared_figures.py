@@ -44,7 +44,8 @@ def curves_figure(groups: Sequence[Group]) -> "Figure | None":
             for run in group.runs:
                 label = group.label if run is group.runs[0] else None
                 curve = run.curves[tag]
-                axis.plot(curve.steps, curve.values, color=colour, lw=1, alpha=0.8, label=label)
+                marker = "o" if len(curve.steps) == 1 else ""  # a line of one point is none
+                axis.plot(curve.steps, curve.values, marker=marker, color=colour, lw=1, alpha=0.8, label=label)
         axis.set(xlabel="step", title=tag)
     for axis in axes[len(tags) :]:
         axis.set_axis_off()

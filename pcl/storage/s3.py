@@ -62,4 +62,6 @@ def _located(error: Exception, path: str) -> OSError:
     elif isinstance(error, FileExistsError) or CREATED_BY_ANOTHER.search(repr(error.__cause__)):
         number = errno.EEXIST
     message = re.sub(r"//[^/@\s]*@", "//", " ".join(str(getattr(error, "strerror", None) or error).split()))
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        message += "; credentials are those of the environment (AWS_...)"
     return OSError(number, message, f"s3://{path.strip('/')}")

@@ -1,5 +1,6 @@
 """What somebody types who is new here: help, a run's folder as its configuration, mistakes that name a remedy."""
 
+import errno
 import json
 import os
 import shlex
@@ -503,3 +504,17 @@ def test_settings_of_kinds_that_nobody_registers_here_are_left_out(train):
     (run / "config.yaml").write_text(config.replace("\nmodel:\n", "\nmodel:\n  theirs: 3\n"))
     with pytest.raises(BadInputError, match=r"'model\.theirs' is not a key"):
         load_config(run)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO])
+def test_a_place_that_cannot_be_written_to_is_told_with_what_to_do(capsys, number):
+    def main():
+        raise OSError(number, os.strerror(number), "/runs/mine")
+
+    with pytest.raises(SystemExit) as end:
+        finish(main)
+    assert end.value.code == 1
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: /runs/mine: {os.strerror(number)}")
+    assert line.count("\n") == 1
+    assert ("choose another place" in line) == (number != errno.EIO), "of a broken disk pcl knows no more"

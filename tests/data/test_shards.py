@@ -745,7 +745,7 @@ def test_a_damaged_shard_is_written_again_and_no_other(write, tmp_path, how):
     victims = ["test-000002.tar", "train-000001.tar"]
     for name in victims:
         spoil(root / name, how)
-    with pytest.raises(DamagedDataError, match=r"jobs/write_shards\.py with the same config writes it again$"):
+    with pytest.raises(DamagedDataError, match=r"pcl shards with the same config writes it again$"):
         read_all(root)
     code, output, errors = write()
     assert (code, errors) == (0, "")

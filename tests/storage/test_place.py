@@ -280,7 +280,9 @@ def test_no_credentials_are_named(s3, monkeypatch):
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     path = place(f"{s3.address}/runs/run/name")
     path.fs.clear_instance_cache()
-    assert refused(place(str(path))) == {"Unable to locate credentials"}
+    assert refused(place(str(path))) == {
+        "Unable to locate credentials; credentials are those of the environment (AWS_...)"
+    }
     path.fs.clear_instance_cache()
 
 
