@@ -147,20 +147,17 @@ def verdict(score: str, other: str, learned: float, of_other: float, found: Diff
 
     Example:
         >>> verdict("RMSE", "optimal interpolation", 0.2, 0.2001, Difference(-0.0001, -0.01, 0.01, 9))
-        'Learning does not win: RMSE of the field, m/s, is 0.2000, and 0.2001 by optimal interpolation; 9 blocks of time
-        do not tell the difference from chance.'
+        'Learning is not shown to win: RMSE of the field, m/s, is 0.2000, and 0.2001 by optimal interpolation; 9 blocks
+        of time are too few to tell the difference from chance.'
     """
     what = f"{score} of the field, m/s,"
     if found.is_more or (found.value >= 0 and math.isnan(found.low)):
         return sentence(what, other, learned, of_other)
     if found.is_less:
         return ""
-    why = (
-        f"{found.num_blocks} blocks of time do not tell the difference from chance"
-        if found.num_blocks >= LEAST_BLOCKS
-        else f"{found.num_blocks} blocks of time are too few to tell the difference from chance"
-    )
-    return f"Learning does not win: {what} is {learned:.4f}, and {of_other:.4f} by {other}; {why}."
+    number = "1 block of time is" if found.num_blocks == 1 else f"{found.num_blocks} blocks of time are"
+    why = f"{number} too few to tell the difference from chance"
+    return f"Learning is not shown to win: {what} is {learned:.4f}, and {of_other:.4f} by {other}; {why}."
 
 
 def _finite(rows: Rows) -> Rows:
