@@ -19,6 +19,7 @@ from pcl.cluster.signals import interruptible
 from pcl.config.load import Config
 from pcl.config.validation import allowed_workers
 from pcl.errors import BadInputError, RunFailedError
+from pcl.plugins.loading import place_of
 from pcl.storage.place import Place, patiently
 from pcl.train.best import keep_best
 from pcl.train.checkpoint import FILE_NAME, checkpoint_name, save_checkpoint
@@ -98,7 +99,7 @@ class Here:
                 failures += 1
                 if 0 <= config.workers.max_failures < failures:
                     raise RunFailedError(
-                        f"training ended early ({_where(error)}): the same command goes on from the newest checkpoint"
+                        f"training ended early ({_where(error)}): the same command {_what_it_does(run)}"
                     ) from error
                 self._lines.append(f"worker 0 failed ({_where(error)})")
             mend_record(run)
@@ -106,10 +107,15 @@ class Here:
             self._lines.append(f"going on from step {step} on 1 worker")
 
 
+def _what_it_does(run: Place) -> str:
+    """Return what the command of a run that failed does when it is given again."""
+    return "goes on from the newest checkpoint" if checkpoints(run) else "begins anew, for there is no checkpoint yet"
+
+
 def _where(error: Exception) -> str:
-    """Return an error with the line of the code that raised it: nothing else keeps the traceback."""
+    """Return an error with the line that raised it, or led to it from a plugin: nothing else keeps the traceback."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{last_line(error)}, in {last.filename}, line {last.lineno}"
+    return last_line(error) + (place_of(error) or f", in {last.filename}, line {last.lineno}")
 
 
 def never() -> bool:

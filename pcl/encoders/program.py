@@ -7,6 +7,7 @@ __all__ = ["BATCHES", "Program", "program_of", "random_items"]
 
 import io
 import logging
+import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ BATCHES = (1, 2, 7)  # sizes of the batches on which a program is compared
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}  # of a difference, over the largest component
 MISSING_SHARE = 0.1
 LARGEST = 1000  # of integers that are drawn: items hold such numbers, whatever else their dtype may
-LONGEST_REASON = 500
+LONGEST_REASON = 200
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def program_of(encoder: nn.Module, items: Items, seed: int = 0) -> Program:
             module = torch.export.load(io.BytesIO(file.getvalue())).module()
             pairs = [(encoder(batch), module(batch)) for batch in batches]
     except Exception as error:  # whatever the network does may be what cannot be exported
-        reason = printable(" ".join(str(error).split())[:LONGEST_REASON])
+        reason = printable(textwrap.shorten(str(error), LONGEST_REASON, placeholder=" ..."))
         raise BadInputError(f"torch.export cannot export it ({type(error).__name__}: {reason})") from error
     difference = max(((one - other).abs().max() / one.abs().max().clamp(min=1e-30)).item() for one, other in pairs)
     if not difference <= TOLERANCE.get(pairs[0][0].dtype, 0.0):

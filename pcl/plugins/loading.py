@@ -1,16 +1,18 @@
 """Plugins, read and run: whoever names a file trusts it; a name in a checkpoint or in a stored run leads to none."""
 
-__all__ = ["Plugin", "all_loaded", "hashes", "load_plugins", "loaded", "modules", "run_plugins", "running"]
+__all__ = ["Plugin", "all_loaded", "hashes", "load_plugins", "loaded", "modules", "place_of", "run_plugins", "running"]
 
 import hashlib
+import inspect
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from pcl.errors import BadInputError, printable
 
@@ -116,6 +118,31 @@ def _where(error: Exception, path: str) -> str:
     said = error.msg if isinstance(error, SyntaxError) else printable(str(error))[:300]
     kind = "" if isinstance(error, BadInputError) else f"{type(error).__name__}: "
     return f"{f', line {line}' if line else ''}: {kind}{said}"
+
+
+def place_of(error: BaseException | None, function: Callable[..., Any] | None = None) -> str:
+    """Say which line of a plugin an error passed last: nobody looks for a mistake of one's own in a library.
+
+    Args:
+        error: that was raised, if any.
+        function: in whose file is looked too, or a class; it is named where no such line raised the error, as where
+            it was called with arguments that it does not take.
+
+    Returns:
+        ``, in <file>, line <line>``, or nothing.
+
+    Example:
+        >>> place_of(ValueError("raised by no plugin"))
+        ''
+    """
+    of_it = inspect.unwrap(function.__init__ if inspect.isclass(function) else function) if function else None
+    code = getattr(of_it, "__code__", None)
+    files = {*_LOADED, *([code.co_filename] if code else [])}
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    passed = [(frame.filename, frame.lineno) for frame in frames if frame.filename in files]
+    if code and not passed:
+        passed = [(code.co_filename, code.co_firstlineno)]
+    return f", in {printable(passed[-1][0])}, line {passed[-1][1]}" if passed else ""
 
 
 @contextmanager

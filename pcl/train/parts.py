@@ -44,6 +44,7 @@ from pcl.train.gradient import Augmentation, as_they_are, check_chunks
 from pcl.train.loop import Optimisation
 from pcl.train.loss import check_arrays, exact_sides, loss_of, potential_of
 from pcl.train.model_folder import weights_file
+from pcl.train.tried import tried_model
 from pcl.train.validation import plan_validation
 
 
@@ -156,7 +157,7 @@ def prepare(config: Config, num_workers: int, run: Place | None = None) -> tuple
     manifest = load_shards(config)
     check_arrays(config, manifest)
     loader = make_loader(config, manifest, num_workers=num_workers)
-    model = build_model(model_spec(config, manifest), config.seed)
+    model = tried_model(model_spec(config, manifest), config.seed)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise BadInputError(
             "the model has nothing to learn: choose another model.encoder_u or encoder_v, or "

@@ -42,6 +42,7 @@ from pcl.train.parts import (
 from pcl.train.profiler import profiled
 from pcl.train.runs import recorded_experiment
 from pcl.train.tensorboard import Journal
+from pcl.train.tried import tried_model
 from pcl.train.validation import Validation, plan_validation
 
 Batch = Sequence[Tensor]
@@ -108,7 +109,7 @@ class Session:
         self.loss = loss_of(config, manifest, device)
         self.marginals = known_marginals(config, manifest, device)
         self.augment = augmentation_of(config, manifest)
-        model = build_model(self.spec, config.seed)
+        model = (tried_model if resume_from is None else build_model)(self.spec, config.seed)
         self.begun_with: list[str] = []  # lines on what of the first weights is another model's
         if resume_from is None and (first := first or first_weights(config)) is not None:
             self.begun_with = begin_with(model, first)

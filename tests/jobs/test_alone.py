@@ -12,6 +12,7 @@ from pcl.cluster import alone
 from pcl.cluster.alone import Here
 from pcl.config.load import load_config
 from pcl.errors import DamagedDataError, RunFailedError
+from pcl.plugins.loading import load_plugins, modules
 from pcl.train.runs import checkpoints
 from tests.conftest import GAUSSIAN
 from tests.shards import damaged_copy
@@ -103,6 +104,18 @@ def test_what_fails_too_often_ends_it_in_a_line_that_says_where(here):
     with pytest.raises(RunFailedError, match=r"training ended early \(RuntimeError: c, in .*test_alone.py, line \d+\)"):
         fit([RuntimeError(one) for one in "abc"])
     assert len(calls) == 4
+
+
+def test_where_nothing_is_kept_it_says_so_and_names_the_line_of_a_plugin(monkeypatch, tmp_path):
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("import torch\n\ndef fails():\n    torch.nn.Linear(7, 2)(torch.zeros(1, 3))\n")
+    load_plugins(plugin)
+    monkeypatch.setattr(alone, "fit_alone", lambda *_: modules()[-1].fails())
+    with pytest.raises(RunFailedError) as caught:
+        Here(1.0).fit(load_config(GAUSSIAN, ["workers.max_failures=0"]), tmp_path / "run", 0)
+    assert str(caught.value).endswith(
+        f" in {plugin}, line 4): the same command begins anew, for there is no checkpoint yet"
+    )
 
 
 @pytest.mark.parametrize(
