@@ -19,7 +19,7 @@ NUMBERS = "biuf"
 
 
 def of_memory(label: str, given: Any) -> Coordinate | None:
-    """Coordinate of the rows of a table of pandas or an array of xarray, None of all else and of mere numbering.
+    """Coordinate of the rows of a table of pandas or an array of xarray, None of all else.
 
     Args:
         label: what the array is called in messages.
@@ -35,13 +35,14 @@ def of_memory(label: str, given: Any) -> Coordinate | None:
     index = getattr(given, "indexes", {}).get(dims[0]) if dims else getattr(given, "index", None)
     if pandas is None or not isinstance(index, pandas.Index):
         return None
-    if isinstance(index, pandas.RangeIndex) and (index.start, index.step) == (0, 1) and not dims:
-        return None
     return Coordinate(label, str(index.name or ""), index.to_numpy(), is_of_table=not dims)
 
 
 def check_aligned(found: Sequence[Coordinate], unless: str) -> None:
     """Refuse arrays whose rows are not the same pairs, by their coordinates of one name.
+
+    Rows of a table that are numbered from 0 on are compared with whole numbers alone: those of one that was sorted or
+    filtered, while dates and texts tell of other things.
 
     Args:
         found: of the arrays that have one.
@@ -52,7 +53,8 @@ def check_aligned(found: Sequence[Coordinate], unless: str) -> None:
     """
     for one, other in itertools.combinations(found, 2):
         is_same = one.name == other.name or not (one.name and other.name)
-        if not is_same or one.values.shape != other.values.shape:
+        is_mute = one.is_numbering != other.is_numbering and not _are_whole(one, other)
+        if not is_same or is_mute or one.values.shape != other.values.shape:
             continue
         differs = _differs(one.values, other.values)
         if differs.any():
@@ -85,6 +87,10 @@ def check_in_order(found: Sequence[Coordinate], unless: str) -> None:
                 f"{_shown(one.values[row])} to {_shown(one.values[row + 1])}; the last pairs are held out, so sort the "
                 f"rows, such as {one.in_order}, or {unless}"
             )
+
+
+def _are_whole(*coordinates: Coordinate) -> bool:
+    return all(one.values.dtype.kind in "iu" for one in coordinates)
 
 
 def _differs(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -136,7 +136,10 @@ def of_days(values=ORDER, name="day"):
 
 TENTHS = np.float32(0.1) * np.arange(NUM, dtype=np.float32)
 HARMLESS = [
-    (pd.Series(VALUES[:, 0]), pd.Series(VALUES[:, 0], ORDER)),  # the first is only numbered
+    (pd.Series(VALUES[:, 0]), pd.Series(VALUES[:, 0], COORDINATES["dates"])),  # the first is only numbered
+    (pd.Series(VALUES[:, 0]), pd.Series(VALUES[:, 0], COORDINATES["texts"])),
+    (pd.Series(VALUES[:, 0]), pd.Series(VALUES[:, 0])),
+    (pd.Series(VALUES[:, 0]), VALUES),
     (pd.Series(VALUES[:, 0], ORDER), VALUES),
     (of_days(), of_days(ORDER[::-1], "hour")),
     (of_days(), of_days().assign_coords(k=[4, 5, 6])),
@@ -147,3 +150,20 @@ HARMLESS = [
 @pytest.mark.parametrize(("one", "other"), HARMLESS)
 def test_what_says_nothing_of_the_pairs_is_no_obstacle(one, other):
     assert pairs(one, other).num_pairs("train") == 36
+
+
+@pytest.mark.parametrize("kind", ["pandas", "parquet"])
+@pytest.mark.parametrize("rows", [ORDER, np.arange(NUM)[::-1], np.arange(NUM) + 10, np.arange(NUM) * 2])
+def test_rows_that_nobody_numbered_are_those_of_a_table_that_was_sorted_or_filtered(tmp_path, kind, rows):
+    given = [pd.DataFrame({"x": VALUES[:, 0]}), pd.DataFrame({"x": VALUES[:, 1]}, index=rows)]
+    if kind == "parquet":
+        for number, table in enumerate(given):
+            table.to_parquet(tmp_path / f"{number}.parquet")
+        given = [f"{tmp_path / str(number)}.parquet:x" for number in range(2)]
+    first = np.flatnonzero(rows != np.arange(NUM))[0]
+    for one, other in (given, given[::-1]):
+        assert f"differ in their coordinate index in {np.count_nonzero(rows != np.arange(NUM))} of {NUM} rows" in (
+            text := refused(one, other)
+        )
+        assert f"first in row {first}: " in text
+    assert pairs(given[0], given[0], split="order").num_pairs("test") == 4

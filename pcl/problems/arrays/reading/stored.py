@@ -80,6 +80,12 @@ class Coordinate:
     is_of_table: bool = False
 
     @property
+    def is_numbering(self) -> bool:
+        """Whether it is what tables have that nobody gave an index: the numbers of the rows."""
+        is_bare = self.is_of_table and not self.name and self.values.dtype.kind in "iu"
+        return is_bare and np.array_equal(self.values, np.arange(len(self.values)))
+
+    @property
     def aligned(self) -> str:
         """How arrays with such coordinates are aligned."""
         return "u, v = u.align(v, 'inner', axis=0)" if self.is_of_table else "u, v = xarray.align(u, v, join='inner')"

@@ -59,16 +59,16 @@ class Columns(Stored):
         return _joined(table, self.names, self.dtype, is_vector=len(self.shape) > 1)
 
     def coordinate(self) -> Coordinate | None:
-        """Return the index of the table of pandas that the file holds, unless it numbers the rows from 0 on."""
+        """Return the index of the table of pandas that the file holds."""
         with damaged(self.label), self.opened() as opened:
             indices = (opened.schema_arrow.pandas_metadata or {}).get("index_columns", [])
-            index: Any = indices[0] if len(indices) == 1 else {}
+            if len(indices) != 1:
+                return None
+            index: Any = indices[0]
             if isinstance(index, str):
                 values = opened.read(columns=[index]).column(0).to_numpy()
-            elif (index.get("start", 0), index.get("step", 1)) != (0, 1):
-                index, values = str(index.get("name") or ""), np.arange(index["start"], index["stop"], index["step"])
             else:
-                return None
+                index, values = str(index.get("name") or ""), np.arange(index["start"], index["stop"], index["step"])
             return Coordinate(self.label, "" if index.startswith("__index_level_") else index, values, is_of_table=True)
 
 
