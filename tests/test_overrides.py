@@ -176,6 +176,7 @@ def test_lists_of_quoted_texts_come_through(items):
 def test_the_nearest_key_is_named():
     assert "the nearest is train.epochs;" in refusal(GAUSSIAN, "train.epoch=3")
     assert "the nearest is seed;" in refusal(GAUSSIAN, "sede=3")
+    assert "the nearest is train;" in refusal(GAUSSIAN, "trian.epochs=3")
     assert "the nearest is timeout_s;" in refusal(CONFIGS / "head.yaml", "timeouts=3", load=load_head_config)
 
 

@@ -161,7 +161,7 @@ def suggested(name: str, schema: type, prefix: str = "") -> str:
     if likes and last:
         more = f" or {len(likes) - MOST_MEANT} others" if len(likes) > MOST_MEANT else ""
         return f": write {'one of ' if len(likes) > 1 else ''}{', '.join(likes[:MOST_MEANT])}{more}"
-    near = difflib.get_close_matches(name[:LONGEST_MEANT], keys, 1, 0.5)
+    near = difflib.get_close_matches(name[:LONGEST_MEANT], [*keys, *filter(None, sections)], 1, 0.5)
     return f": the nearest is {near[0]}" if near else ""
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from pcl.config.identity import data_identity
 from pcl.config.load import Config, config_of
 from pcl.data.shards import build_all
+from pcl.errors import BadInputError, printable
 from pcl.library.arguments import check_are_names, flat, in_words_of_fit, keys_of
 from pcl.library.known import about_model
 from pcl.library.shown import losses_shown
@@ -144,12 +145,28 @@ def _fitted(
     with tempfile.TemporaryDirectory(prefix="pcl-fit-") as folder:
         here = {"name": "fit", "storage": folder, "data.source": "arrays", "data.shards": f"{folder}/shards"}
         config = config_of(here | keys)
-        data, chosen = config.data, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        data, chosen = config.data, _device(device)
         build_all(config.shard_root, pairs, data_identity(config), data.num_shards, data.record_pairs)
         session = Session(config, chosen, first=first)
         for line in session.begun_with if show else ():
             tqdm.write(line, file=sys.stderr)
         return _trained(session, config, show)
+
+
+def _device(given: str | torch.device | None) -> torch.device:
+    """Return the device that is asked for, else a GPU where there is one.
+
+    Raises:
+        BadInputError: there is no such device here.
+    """
+    device = torch.device(given or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        torch.zeros((), device=device)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:  # what torch makes of it hangs on its build
+        there = f"cpu and {torch.cuda.device_count()} of cuda" if torch.cuda.is_available() else "cpu"
+        reason = printable(str(error).split("\n")[0])[:120]
+        raise BadInputError(f"device={device} cannot be used here ({reason}): there is {there}") from error
+    return device
 
 
 def _array(given: Any) -> Any:

@@ -117,6 +117,7 @@ def test_progress_and_the_loss_of_validation_are_shown(capsys):
     ("change", "said"),
     [
         ({"batch": 20}, "batch=20: it must be a multiple of 8"),
+        ({"device": "mps"}, "device=mps cannot be used here"),
         ({"encoder_u": "mpl"}, "text, frozen, lenet, or for special kinds of pairs learned_inverse"),
         ({"settings_u": {"width": 3}}, "no such setting: it has widths"),
         ({"options": {"train.wieght_decay": 1}}, "the nearest is train.weight_decay"),

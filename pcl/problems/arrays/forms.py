@@ -117,7 +117,8 @@ def items_of(stored: Stored, form: str) -> Items:
     """
     label, dtype, shape = stored.label, stored.dtype, stored.shape
     if not shape:
-        raise BadInputError(f"{label} is a single value: give an array whose first axis is that of the pairs")
+        hint = ", such as np.load of that file" if dtype.kind in "US" else ""
+        raise BadInputError(f"{label} is a single value: give an array whose first axis is that of the pairs{hint}")
     if 0 in shape[1:]:
         raise BadInputError(f"{label} has shape {shape}: an item must hold at least one number")
     if form == "text" and dtype.kind == "S" and len(shape) == 1:
