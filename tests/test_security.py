@@ -283,7 +283,8 @@ def test_storage_that_refuses_ends_a_job_with_one_line_that_holds_no_secret(monk
         s3.refusal = WRONG_KEY if bucket == "bucket" else None
         code, said = run_job(monkeypatch, capfd, f"storage=s3://{bucket}/runs")
     assert code == 1
-    reason = "Forbidden" if bucket == "bucket" else "The specified bucket does not exist"
+    forbidden = "Forbidden: choose another place, or have that permitted"
+    reason = forbidden if bucket == "bucket" else "The specified bucket does not exist"
     assert re.fullmatch(rf"error: s3://{bucket}\S*: {reason}", said.strip())
     assert SECRET not in said
 
