@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pcl
+from pcl.cluster.signals import Interrupted
 from pcl.commands.ending import finish, imported
 from pcl.commands.required import check_job
 from pcl.errors import BadInputError
@@ -30,6 +31,8 @@ COMMANDS = (
     "benchmark",
     "benchmark-losses",
 )
+KEEPING = ("shards", "train", "sweep", "theory", "head")
+"""Commands that keep what they have finished when they are told to end."""
 
 
 def main() -> None:
@@ -61,7 +64,12 @@ def _choose(program: str, given: Sequence[str]) -> None:
 
 def _run(name: str, program: str, given: Sequence[str]) -> None:
     check_job()
-    imported(_module(name)).command(program, list(given))
+    try:
+        imported(_module(name)).command(program, list(given))
+    except Interrupted as told:
+        if name in KEEPING or str(told) != str(Interrupted(told.number)):
+            raise
+        raise Interrupted(told.number, "the same command begins again") from told
 
 
 def _module(name: str) -> str:

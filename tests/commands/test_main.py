@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import omegaconf
 import pytest
 import yaml
 
+from pcl.cluster.signals import Interrupted
 from pcl.commands import config as print_config
+from pcl.commands import main
 from pcl.commands.required import pins
 from pcl.config.page import page_of_keys
 from pcl.errors import BadInputError
@@ -114,6 +117,21 @@ def test_a_signal_while_torch_is_imported_ends_in_one_line(number, tmp_path):
         output, errors = process.communicate(timeout=20)
         line = f"error: {number.name}: the same command goes on from what is finished\n"
         assert (process.returncode, output, errors) == (128 + number, "", line)
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+@pytest.mark.parametrize("message", [(), ("step 7 is committed",)])
+def test_a_command_that_keeps_nothing_does_not_say_that_it_goes_on(monkeypatch, capsys, name, message):
+    def command(program, given):
+        raise Interrupted(signal.SIGTERM, *message)
+
+    monkeypatch.setattr(main, "imported", lambda module: SimpleNamespace(command=command))
+    monkeypatch.setattr(sys, "argv", [f"jobs/{name}.py"])
+    with pytest.raises(SystemExit) as ended:
+        main.script(name)
+    keeps = name in ("shards", "train", "sweep", "theory", "head")
+    said = message[0] if message else f"the same command {'goes on from what is finished' if keeps else 'begins again'}"
+    assert (ended.value.code, capsys.readouterr().err) == (143, f"error: SIGTERM: {said}\n")
 
 
 def test_a_python_that_lacks_a_package_is_told_so_in_one_line(tmp_path):
