@@ -3,7 +3,7 @@
 __all__ = ["Results", "page_of", "summary"]
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,14 +80,33 @@ def verdict(results: Results) -> list[str]:
             way = "better" if apart.value < 0 else "worse"
             lines.append(f"{way} than {other} on drifters that were left out, but it may be chance: {change}")
     inside = {p: 100 * own[f"coverage_{p}"] for p in HONEST}
-    is_honest = all(low <= inside[p] <= high for p, (low, high) in HONEST.items())
-    word = "honest" if is_honest else "too narrow" if inside[90] < HONEST[90][0] else "too wide in the middle"
     lines.append(
-        f"spread {word}: {inside[50]:.0f} % of velocities in the interval of 50 %, {inside[90]:.0f} % in that of 90 %"
+        f"spread {spread_word(inside)}: {inside[50]:.0f} % of velocities in the interval of 50 %, "
+        f"{inside[90]:.0f} % in that of 90 %"
     )
     if len(judged.names) < FEW:
         lines.append(f"distrust these scores: they are of {len(judged.names)} drifters, that is of one situation")
     return lines
+
+
+def spread_word(inside: Mapping[int, float]) -> str:
+    """Return what the shares of truths in intervals say of the spread.
+
+    Args:
+        inside: % of the truths in the intervals of 50 and of 90 %.
+
+    Example:
+        >>> spread_word({50: 52, 90: 89}), spread_word({50: 70, 90: 90}), spread_word({50: 30, 90: 98})
+        ('honest', 'too wide in the middle', 'too narrow in the middle and too wide at the ends')
+    """
+    ways = {
+        p: "too narrow" if inside[p] < low else "too wide" if inside[p] > high else ""
+        for p, (low, high) in HONEST.items()
+    }
+    if ways[50] == ways[90]:
+        return ways[50] or "honest"
+    places = {50: "in the middle", 90: "at the ends"}
+    return " and ".join(f"{way} {places[p]}" for p, way in ways.items() if way)
 
 
 def told(results: Results) -> str:
