@@ -14,6 +14,7 @@ from pcl.problems.ocean.fixes.fixes import Fixes
 from pcl.problems.ocean.sphere import METRES_PER_DEGREE
 
 SOME = 64  # fixes that are looked at together
+FEWEST_RIDDEN = 4  # fixes in a row that are left out: fewer are spikes
 FEWEST_STILL = 4  # fixes that stay: two of a slow current may be near each other
 
 
@@ -21,7 +22,9 @@ def without_spikes(fixes: Fixes, fastest_m_s: float, position_error_m: float) ->
     """Leave out fixes that a drifter would have to be too fast to reach, from the longest run of its track that is not.
 
     A track is cut where it is too fast. From its longest run on, forward and backward, every run stays that can be
-    reached: a spike, an excursion of several fixes and a bad end are not.
+    reached: a spike, an excursion of several fixes and a bad end are not. Of a ride on a boat some can, where it stops
+    or turns back. After a few fixes that are left out, a run stays only if the drifter need not have been faster than
+    it ever is in its longest run, and if the run has as many fixes as are left out, or lasts as long as they do.
 
     Args:
         fixes: sorted by drifter and time, each once.
@@ -29,27 +32,35 @@ def without_spikes(fixes: Fixes, fastest_m_s: float, position_error_m: float) ->
         position_error_m: but for so many metres.
     """
 
-    def too_far(index: np.ndarray) -> np.ndarray:
-        apart = metres_apart(fixes, index[:-1], index[1:])
-        same = fixes.name[index][1:] == fixes.name[index][:-1]
-        reach = fastest_m_s * np.abs(np.diff(fixes.time_s[index])) + position_error_m
-        found: np.ndarray = same & (apart > reach)
+    def speed(index: np.ndarray, error_m: float) -> np.ndarray:
+        apart = np.maximum(metres_apart(fixes, index[:-1], index[1:]) - error_m, 0)
+        found: np.ndarray = apart / np.abs(np.diff(fixes.time_s[index]))
         return found
 
-    kept = np.ones(len(fixes), bool)
-    cuts = np.flatnonzero(too_far(np.arange(len(fixes)))) + 1
+    def lasts(first: int, last: int) -> float:
+        return float(np.abs(fixes.time_s[last] - fixes.time_s[first]))
+
+    fast, ridden = np.zeros((2, len(fixes)), bool)
     for start, stop in _tracks(fixes):
-        edges = [start, *cuts[(cuts > start) & (cuts < stop)], stop]
-        runs = [np.arange(a, b) for a, b in itertools.pairwise(edges)]
+        cuts = start + 1 + np.flatnonzero(speed(np.arange(start, stop), position_error_m) > fastest_m_s)
+        runs = [np.arange(a, b) for a, b in itertools.pairwise([start, *cuts, stop])]
         longest = int(np.argmax([len(run) for run in runs]))
+        own = speed(runs[longest], 0.0).max(initial=0.0) or fastest_m_s
         for direction in (runs[longest:], [run[::-1] for run in runs[longest::-1]]):
-            last = direction[0][-1]
+            last, lost = direction[0][-1], 0
             for run in direction[1:]:
-                if too_far(np.array([last, run[0]]))[0]:
-                    kept[run] = False
+                needed = speed(np.array([last, run[0]]), position_error_m)[0]
+                is_short = len(run) < lost and lasts(run[0], run[-1]) < lasts(last, run[0])
+                if needed > fastest_m_s:
+                    fast[run] = True
+                elif lost >= FEWEST_RIDDEN and (needed > own or is_short):
+                    ridden[run] = True
                 else:
-                    last = run[-1]
-    return fixes.only(kept, f"faster than {fastest_m_s:g} m/s from the rest of the track")
+                    last, lost = run[-1], 0
+                    continue
+                lost += len(run)
+    rest = fixes.only(~fast, f"faster than {fastest_m_s:g} m/s from the rest of the track")
+    return rest.only(~ridden[~fast], "on a boat: between such fixes, or after them")
 
 
 def are_still(fixes: Fixes, within_m: float, least_s: float) -> np.ndarray:

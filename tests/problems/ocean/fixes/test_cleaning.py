@@ -34,6 +34,45 @@ def test_spikes_excursions_and_bad_ends_go_and_nothing_else(bad):
     np.testing.assert_array_equal(found.time_s, np.delete(np.arange(20) * 600.0, bad))
 
 
+def ridden(legs):
+    """Places of a drifter every ten minutes, of legs (fixes, m/s north)."""
+    speeds = np.concatenate([np.full(number, speed) for number, speed in legs])
+    latitude = 54 + np.r_[0.0, np.cumsum(speeds)[:-1]] * 600 / 111_120
+    return Fixes(np.full(len(speeds), "a"), np.arange(len(speeds)) * 600.0, latitude, np.full(len(speeds), 10.0))
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+@pytest.mark.parametrize(
+    "ride",
+    [
+        [(20, 5.0)],
+        [(6, 5.0), (3, 0.1), (6, -5.0), (4, 1.0)],  # it stops, and turns back
+        [(6, 5.0), (3, 2.5), (6, 5.0), (60, 0.3)],  # and lies there: what a chord of 3 m/s would reach
+        [(6, 5.0), (6, -5.0), (3, 0.2)],
+        [(8, 5.0), (40, 0.0), (8, 5.0), (2, 0.3)],
+    ],
+)
+def test_nothing_of_a_ride_on_a_boat_is_a_current(ride, is_reversed):
+    fixes = ridden([(100, 0.4), *ride])
+    if is_reversed:  # of the ride that brings a drifter out
+        fixes = Fixes(fixes.name, fixes.time_s, fixes.latitude[::-1].copy(), fixes.longitude)
+    found = cleaned(fixes, Rules(still_s=1e9))
+    kept = np.searchsorted(fixes.time_s, found.time_s)
+    first, last = (len(fixes) - 101, len(fixes)) if is_reversed else (0, 101)  # where the ride begins is of the drift
+    assert first <= kept.min()
+    assert kept.max() < last
+    assert sum(left.number for left in found.left) == len(fixes) - len(found)
+
+
+def test_a_track_goes_on_after_a_burst_of_bad_places():
+    fixes = track(number=100)
+    generator = np.random.default_rng(0)
+    latitude = fixes.latitude.copy()
+    latitude[30:40] += generator.uniform(0.2, 0.5, 10) * generator.choice([-1, 1], 10)
+    found = cleaned(Fixes(fixes.name, fixes.time_s, latitude, fixes.longitude), Rules())
+    np.testing.assert_array_equal(found.time_s, np.delete(fixes.time_s, slice(30, 40)))
+
+
 def test_the_errors_of_positions_are_no_spikes():
     fixes = track(step_s=5.0)
     noisy = with_places(fixes, slice(None), fixes.latitude + np.resize([0, 40], 20) / 111_120)
