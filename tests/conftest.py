@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,9 @@ import pytest
 import torch
 
 if find_spec("ray"):  # the mathematics and the training are tested without it too
-    import pcl.cluster.connection  # noqa: F401 - before any test imports ray, which reads how it is to listen
+    import pcl.cluster.connection  # before any test imports ray, which reads how it is to listen
+import pcl.commands.main
+from pcl.commands.ending import finish
 from pcl.config.identity import data_identity
 from pcl.config.load import load_config
 from pcl.data.manifest import Manifest
@@ -28,6 +31,7 @@ from tests.shards import build_shards
 
 GAUSSIAN = Path(__file__).resolve().parents[1] / "configs" / "gaussian.yaml"
 collect_ignore_glob = ["golden/*"]  # run by hand: it needs packages that pcl does not
+pcl.commands.main.end_process, pcl.commands.main.template = finish, nullcontext  # what tests call in this process
 torch.set_num_threads(1)  # threads of several processes on few cores wait for each other
 
 
@@ -80,9 +84,12 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SHARED_RAY = """
 import os, sys
-from pcl.cluster.connection import connected  # before ray
-import ray
-with connected(4):
+import torch
+from pcl.cluster.template import template
+with template():
+  from pcl.cluster.connection import connected  # before ray
+  import ray
+  with connected(4):
     print(ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN_PATH"], flush=True)
     sys.stdin.read()
 """

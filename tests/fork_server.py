@@ -4,6 +4,7 @@ It is started with the number of a socket, by which it is told of jobs, and impo
 code reads when it is imported, such as where a cluster is, it reads of its own environment.
 """
 
+import atexit
 import gc
 import importlib
 import os
@@ -14,6 +15,7 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 import types
 from contextlib import suppress
 
@@ -81,4 +83,20 @@ if __name__ == "__main__":
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # copies do not write to the pages that they share with it
-    run(serve(socket.socket(fileno=int(sys.argv[1]))))
+    words = serve(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        run(words)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    else:
+        code = 0
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)  # nothing is taken apart: with torch that takes most of a second

@@ -43,6 +43,7 @@ MAY_READ_CONFIGURATION = (
     "pcl.train.parts",
     "pcl.train.session",
     "pcl.cluster.alone",
+    "pcl.cluster.on_ray",
     "pcl.cluster.worker",
 )
 

@@ -16,6 +16,7 @@ import torch
 from pcl.cluster.address import IS_LOCAL
 from pcl.cluster.failures import FINAL_ERRORS, last_line
 from pcl.cluster.signals import interruptible
+from pcl.cluster.template import end_template
 from pcl.config.load import Config
 from pcl.config.validation import allowed_workers
 from pcl.errors import BadInputError, RunFailedError
@@ -41,7 +42,7 @@ def is_alone(config: Config) -> bool:
 class Here:
     """A training in this process, with the faults handled that the workers of Ray Train have handled.
 
-    What it offers ``pcl.cluster.worker.OnRay`` offers too.
+    What it offers ``pcl.cluster.on_ray.OnRay`` offers too.
 
     Args:
         patience_s: seconds after it is asked to stop in which storage that refuses is waited for.
@@ -55,6 +56,7 @@ class Here:
 
     def connected(self, config: Config) -> AbstractContextManager[None]:
         """Return the context of a training."""
+        end_template()
         print("one worker, and no cluster is asked for: training in this process, without Ray", flush=True)  # noqa: T201
         return interruptible()
 

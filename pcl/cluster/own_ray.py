@@ -27,6 +27,7 @@ import ray
 
 from pcl.cluster.ray_insides import kill_at_once, lean_start, say_no_logs
 from pcl.cluster.signals import SIGNALS
+from pcl.cluster.template import offered
 from pcl.errors import RunFailedError, printable
 
 PREFIX = "pcl-ray-"  # and 8 characters
@@ -184,11 +185,12 @@ def own_ray(num_cpus: int, *, dashboard: bool = False) -> Iterator[None]:
         _make_token()
         try:
             with _exit_after(START_S, before):
+                copied = offered(private_folder())
                 _start(num_cpus, dashboard=dashboard)
         except Exception as error:  # Ray's own is of no narrower kind
             _kill(_children() - before)
             raise RunFailedError(_no_start(_first_line(error))) from error
-        started = _children() - before
+        started = _children() - before | ({psutil.Process(copied)} if copied else set())
     try:
         with _watched(started):
             yield

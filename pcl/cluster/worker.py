@@ -1,6 +1,6 @@
 """Ray Train calls the loop: the function that runs on every worker, and the trainer that starts the workers."""
 
-__all__ = ["Asked", "OnRay", "check_resources", "fit", "train_function", "worker_resources"]
+__all__ = ["Asked", "check_resources", "fit", "train_function", "worker_resources"]
 
 import pcl.cluster.connection  # noqa: F401 - before ray
 
@@ -9,7 +9,6 @@ import math
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from pcl.cluster.address import IS_LOCAL
 from pcl.cluster.alone import save, with_gpu
-from pcl.cluster.board import ask_to_stop, is_asked_to_stop, notice, notices, open_board
-from pcl.cluster.connection import connected, interface_of, logs, private_folder, room_for, wait_for_room
+from pcl.cluster.board import is_asked_to_stop, notice, open_board
+from pcl.cluster.connection import interface_of, logs, private_folder, room_for, wait_for_room
 from pcl.cluster.failures import final_error, last_line
 from pcl.cluster.files import patient_files
 from pcl.cluster.ray_insides import IS_WRITTEN_FOR, missing
@@ -86,27 +85,6 @@ class Asked:
     def end(self) -> None:
         """Look no more."""
         self._over.set()
-
-
-class OnRay:
-    """A training by the workers of Ray Train; what it offers ``pcl.cluster.alone.Here`` offers too."""
-
-    ask_to_stop, notices = staticmethod(ask_to_stop), staticmethod(notices)
-
-    def connected(self, config: Config) -> AbstractContextManager[None]:
-        """Return the connection to Ray of a training."""
-        return connected(allowed_workers(config)[0] * config.workers.cpus_per_worker)
-
-    def check_resources(self, config: Config) -> Config:
-        """Do as the function of that name."""
-        return check_resources(config)
-
-    def give_up(self) -> None:
-        """Do nothing: its workers end with the connection."""
-
-    def fit(self, config: Config, run: Place, step: int) -> None:
-        """Do as the function of that name."""
-        fit(config, run, step)
 
 
 def fit(config: Config, run: Place, step: int = 0) -> None:

@@ -4,6 +4,7 @@ __all__ = [
     "Guide",
     "check_is_kept",
     "check_is_one_run",
+    "check_writable",
     "job",
     "plugins_in_job",
     "progress",
@@ -11,6 +12,7 @@ __all__ = [
     "watch",
 ]
 
+import itertools
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from tqdm import tqdm
 
@@ -27,6 +30,7 @@ from pcl.commands.required import is_job
 from pcl.config.load import Config, load_config
 from pcl.config.page import choices_as_typed, keys_as_typed
 from pcl.errors import BadInputError
+from pcl.storage.place import Place, write_bytes
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -135,6 +139,30 @@ def check_is_kept(**places: str) -> None:
         from pcl.cluster.address import check_shared
 
         check_shared(**places)
+
+
+def check_writable(folder: Place) -> None:
+    """Refuse a folder that nothing can be written to, before long work is done for it; what is made is removed again.
+
+    Raises:
+        BadInputError: what the machine says, of a folder.
+        OSError: storage refuses.
+    """
+    parents = [folder, *folder.parents] if isinstance(folder, Path) else []
+    missing = list(itertools.takewhile(lambda parent: not parent.exists(), parents))
+    try:
+        write_bytes(probe := folder / f".writable.{uuid4().hex}", b"")
+        probe.unlink()
+    except OSError as error:
+        if not isinstance(folder, Path):
+            raise
+        raise BadInputError(
+            f"{folder} cannot be written to ({error.strerror}): choose another folder, or have that permitted"
+        ) from error
+    finally:
+        with suppress(OSError):  # somebody writes there
+            for parent in missing:
+                parent.rmdir()
 
 
 def _chosen(given: Sequence[str], load: Callable[[str, Sequence[str]], Any]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pcl
 from pcl.commands import evaluate
-from pcl.commands.command_line import HELP, Guide, check_is_kept
+from pcl.commands.command_line import HELP, Guide, check_is_kept, check_writable
 from pcl.config.identity import experiment_hash, flatten
 from pcl.config.layers import DEFAULTS, decoded, defaults_of
 from pcl.config.load import Config, load_config
@@ -73,6 +73,7 @@ def compare(runs: Sequence[Place], folder: Place, overrides: Sequence[str] = ())
         BadInputError: a run has no evaluation, or they have none in common.
     """
     groups = groups_of(read_runs(runs))
+    check_writable(folder)
     differing = differing_keys(groups)
     keys, parts = keys_table(groups, differing), parts_of(groups, partial(label_figures, overrides=overrides))
     warned = [*warnings_of(groups), *(warning for part in parts for warning in part.warnings)]

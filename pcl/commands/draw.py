@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import pcl
-from pcl.commands.command_line import Guide, check_is_kept, job
+from pcl.commands.command_line import Guide, check_is_kept, check_writable, job
 from pcl.commands.evaluate import checkpoint_of, trained_run
 from pcl.commands.query import Query, query_of
 from pcl.conditional import Conditional
@@ -181,6 +181,7 @@ def folder_of(config: Config, run: Place, checkpoint: str, query: Query) -> Plac
     check_is_kept(draw__to=str(folder))
     if folder.exists() and names(folder) and COMPLETE not in names(folder):
         raise BadInputError(f"draw.to={folder}: it holds something else than draws, choose another folder")
+    check_writable(folder)
     return folder
 
 

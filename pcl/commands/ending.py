@@ -1,12 +1,15 @@
 """How a command ends: one clear line for every mistake, and exit codes."""
 
-__all__ = ["finish", "imported"]
+__all__ = ["end_process", "finish", "imported"]
 
+import atexit
 import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
@@ -45,6 +48,23 @@ def finish(main: Callable[[], object]) -> None:
         if type(error).__module__.split(".")[0] != "botocore":
             raise
         _leave(f"storage in S3: {error}", 1)  # from TensorBoard's own access to it
+
+
+def end_process(main: Callable[[], object]) -> NoReturn:
+    """Run a program as ``finish`` does, and end the process: torch and others are not taken apart, for a second."""
+    code: str | int | None = 0
+    try:
+        finish(main)
+    except SystemExit as end:
+        code = end.code
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # the terminal is gone
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def imported(name: str) -> Any:

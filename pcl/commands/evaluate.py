@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pcl
 from pcl.cluster.parts import elsewhere
-from pcl.commands.command_line import Guide, job, progress, watch
+from pcl.commands.command_line import Guide, check_writable, job, progress, watch
 from pcl.commands.model_card import model_card
 from pcl.config.identity import differing, experiment_hash
 from pcl.config.load import Config
@@ -65,6 +65,7 @@ def main(config: Config, told: Collection[str] = ()) -> None:
     checkpoint, best = checkpoint_of(run, config.evaluation.checkpoint)
     if line := said_of_best(best, name := checkpoint.name):
         print(line, flush=True)
+    check_writable(run / "evaluations")
     about = {"experiment": experiment_hash(recorded), "run": config.name, "checkpoint": name}
     about["training_seed"] = recorded.get("seed", config.seed)
     chosen_label(manifest.statistics["v"], config.evaluation.label)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 import pcl
-from pcl.commands.command_line import Guide, check_is_kept, job
+from pcl.commands.command_line import Guide, check_is_kept, check_writable, job
 from pcl.commands.evaluate import checkpoint_of
 from pcl.config.identity import experiment_hash
 from pcl.config.load import Config
@@ -41,6 +41,7 @@ def main(config: Config) -> None:
     target = place(config.export.to) if config.export.to else run / "exported" / name
     check_is_kept(export__to=str(target))
     check_target(target)
+    check_writable(target)
     model = pcl.load(checkpoint)
     manifest = manifest_of(config, recorded)
     model.about = about_model(model.spec, manifest, config.plugins, provenance(config, recorded, name))

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import pcl
-from pcl.commands.command_line import Guide, job, progress
+from pcl.commands.command_line import Guide, check_writable, job, progress
 from pcl.commands.evaluate import checkpoint_of, trained_run
 from pcl.commands.export import provenance
 from pcl.commands.finetuned_card import finetuned_card
@@ -65,7 +65,7 @@ def main(config: Config, told: Collection[str] = ()) -> None:
     model = pcl.load(checkpoint)
     given = given_labels(config, manifest, model)
     labelled = numbered_labels(given, config, manifest)
-    folder = folder_of(run, config.finetune.name, given.name)
+    check_writable(folder := folder_of(run, config.finetune.name, given.name))
     counts = {split: int((numbers >= 0).sum()) for split, numbers in labelled.labels.items()}
     named = printable(", ".join(map(str, labelled.names)))[:MOST_SHOWN]
     print(

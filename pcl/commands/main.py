@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pcl
 from pcl.cluster.signals import Interrupted
-from pcl.commands.ending import finish, imported
+from pcl.cluster.template import template
+from pcl.commands.ending import end_process, imported
 from pcl.commands.required import check_job
 from pcl.errors import BadInputError
 
@@ -33,16 +34,18 @@ COMMANDS = (
 )
 KEEPING = ("shards", "train", "sweep", "theory", "head")
 """Commands that keep what they have finished when they are told to end."""
+ON_RAY = ("train", "sweep")
+"""Commands that start workers which import torch, on a Ray of their own where there is none."""
 
 
 def main() -> None:
     """Run the command that the command line names, and exit."""
-    finish(lambda: _choose("python -m pcl" if Path(sys.argv[0]).stem == "__main__" else "pcl", sys.argv[1:]))
+    end_process(lambda: _choose("python -m pcl" if Path(sys.argv[0]).stem == "__main__" else "pcl", sys.argv[1:]))
 
 
 def script(name: str) -> None:
     """Run a command as the script of jobs/ that was started, and exit."""
-    finish(lambda: _run(name, f"python {sys.argv[0]}", sys.argv[1:]))
+    end_process(lambda: _run(name, f"python {sys.argv[0]}", sys.argv[1:]))
 
 
 def _choose(program: str, given: Sequence[str]) -> None:
@@ -65,7 +68,12 @@ def _choose(program: str, given: Sequence[str]) -> None:
 def _run(name: str, program: str, given: Sequence[str]) -> None:
     check_job()
     try:
-        imported(_module(name)).command(program, list(given))
+        if name not in ON_RAY:
+            imported(_module(name)).command(program, list(given))
+            return
+        imported("torch")
+        with template():
+            imported(_module(name)).command(program, list(given))
     except Interrupted as told:
         if name in KEEPING or str(told) != str(Interrupted(told.number)):
             raise

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pcl
+from pcl.commands.command_line import check_writable
 from pcl.commands.evaluate import checkpoint_of
 from pcl.config.identity import experiment_hash
 from pcl.config.load import load_config
@@ -234,6 +235,7 @@ def folder_of(settings: ReconstructSettings, run: Place | None, files: Sequence[
     folder = place(settings.to) if settings.to else run / name if run is not None else place(name)
     if folder.exists() and names(folder) and COMPLETE not in names(folder):
         raise BadInputError(f"to={folder}: it holds something else than a reconstruction, choose another folder")
+    check_writable(folder)
     return folder
 
 

@@ -27,7 +27,7 @@ from pcl.train.runs import checkpoints, claim, mend_record, sweep
 from pcl.train.validation import plan_validation
 
 if TYPE_CHECKING:
-    from pcl.cluster.worker import OnRay
+    from pcl.cluster.on_ray import OnRay
 
 OF_THE_TEST_SPLIT = (
     "the held-out loss is that of the test split, a curve and no more: no checkpoint is chosen by the pairs that it is "
@@ -152,7 +152,7 @@ def _lease(config: Config, run: Place, *lost: Callable[[], None]) -> Lease:
 
 
 def _on_ray() -> "OnRay":
-    from pcl.cluster.worker import OnRay  # imports ray.train, which takes seconds: after the checks
+    from pcl.cluster.on_ray import OnRay  # imports ray: after the checks
 
     return OnRay()
 

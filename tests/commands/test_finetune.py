@@ -235,6 +235,14 @@ def test_bad_input_is_refused_in_a_line_before_anything_is_learned(key, run, fol
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
+def test_a_run_that_cannot_be_written_to_is_refused_before_anything_is_learned(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(finetune, "fine_tuned", lambda *_: pytest.fail("something is learned"))
+    monkeypatch.setattr(finetune, "folder_of", lambda *_: tmp_path / "file" / "finetuned")
+    (tmp_path / "file").write_text("what is no folder")
+    with pytest.raises(BadInputError, match=r"file/finetuned cannot be written to \("):
+        finetuned(run, "finetune.per_label=[1]")
+
+
 def test_what_does_not_fit_the_run_is_refused(run, folder, tmp_path):
     np.save(tmp_path / "wide.npy", np.zeros((90, 7)))
     labels = f"finetune.labels={folder / 'new_v.npy'}"

@@ -17,6 +17,7 @@ import pcl
 from pcl.cluster import address
 from pcl.commands import compare, evaluate, submit
 from pcl.commands import train as train_command
+from pcl.commands.command_line import check_writable
 from pcl.commands.ending import finish
 from pcl.config.load import load_config, resolved_yaml
 from pcl.encoders.registry import ENCODERS
@@ -518,3 +519,35 @@ def test_a_place_that_cannot_be_written_to_is_told_with_what_to_do(capsys, numbe
     assert line.startswith(f"error: /runs/mine: {os.strerror(number)}")
     assert line.count("\n") == 1
     assert ("choose another place" in line) == (number != errno.EIO), "of a broken disk pcl knows no more"
+
+
+@pytest.mark.parametrize(
+    ("command", "key", "where"),
+    [
+        ("evaluate", "seed=0", "run/evaluations"),
+        ("export", "export.to={file}/out", "{file}/out"),
+        ("draw", "draw.to={file}/out/deep", "{file}/out/deep"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to_is_refused_before_work_is_done_for_it(
+    typed, train, tmp_path, monkeypatch, command, key, where
+):
+    run, file = train("run"), tmp_path / "file"
+    file.write_text("what is no folder")
+    if command == "evaluate":
+        (run / "evaluations").write_text("what is no folder")
+    monkeypatch.setattr(pcl, "load", lambda *_: pytest.fail("work is done"))
+    given = ["given.item=0"] if command == "draw" else []
+    code, _, errors = typed(command, run, key.format(file=file), *given)
+    assert code == 2
+    assert f"{where.format(file=file)} cannot be written to (" in errors
+    assert errors.count("\n") == 1
+    assert "choose another folder" in errors
+
+
+@pytest.mark.parametrize("there", ["", "out", "out/deep"])
+def test_a_folder_that_can_be_written_to_is_as_it_was(tmp_path, there):
+    (tmp_path / there).mkdir(parents=True, exist_ok=True)
+    before = sorted(tmp_path.rglob("*"))
+    check_writable(tmp_path / "out" / "deep" / "deeper")
+    assert sorted(tmp_path.rglob("*")) == before

@@ -11,6 +11,7 @@ Of Ray itself:
 - ``ray._private.parameter.RayParams``: the port of the agent that runs jobs is the same for all Rays of a machine, and
   ``ray.init`` has no argument for it. Without: jobs run in one Ray of a machine only, so a second head waits. Nor has
   it one for the monitor of a cluster that grows and that of logs that nobody is shown. Without: two processes more.
+  Nor for the program that begins a worker (``pcl.cluster.begin_worker``). Without: each imports for three seconds.
 - ``ray._private.services.start_api_server``: starts the dashboard, also where there is to be none. Without: a process
   more, that Ray waits for.
 - ``ray._private.worker.print_to_stdstream``: without, pages of logs when a part of Ray is killed.
@@ -40,6 +41,8 @@ from typing import Any
 import ray
 import ray.exceptions
 
+from pcl.cluster import begin_worker
+
 WRITTEN_FOR = "2.60"
 IS_WRITTEN_FOR = ray.__version__.startswith(f"{WRITTEN_FOR}.")
 TIMEOUT_S = 20  # of a request about jobs
@@ -61,7 +64,7 @@ def missing(num_workers: int) -> str:
 
 @contextmanager
 def lean_start(*, dashboard: bool) -> Iterator[None]:
-    """Let a Ray that starts in a block take any free port for its agent, and start nothing that it does not need.
+    """Let a Ray that starts in a block take any free port for its agent, begin workers at once, and nothing unneeded.
 
     Args:
         dashboard: whether it has one.
@@ -72,7 +75,8 @@ def lean_start(*, dashboard: bool) -> Iterator[None]:
     from ray._private import parameter, services
 
     parameters, start_api_server = parameter.RayParams, services.start_api_server
-    needed = {"dashboard_agent_listen_port": 0, "no_monitor": True, "include_log_monitor": False}
+    needed: dict[str, Any] = {"dashboard_agent_listen_port": 0, "no_monitor": True, "include_log_monitor": False}
+    needed["setup_worker_path"] = begin_worker.__file__
     parameter.RayParams = functools.partial(parameters, **needed)
     if not dashboard:
         services.start_api_server = lambda *_, **__: ("", None)

@@ -138,6 +138,13 @@ def test_a_map_is_written_with_all_that_it_is_made_of(table, tmp_path, monkeypat
     assert not (to / "scores.png").exists()
 
 
+def test_a_folder_that_cannot_be_written_to_is_refused_before_work_is_done_for_it(table, tmp_path, monkeypatch):
+    file = written(tmp_path / "a.csv", table)
+    monkeypatch.setattr(command, "reconstruct", lambda *_: pytest.fail("work is done"))
+    with pytest.raises(BadInputError, match=r"a.csv/out cannot be written to \("):
+        typed("--prior", "generic", "--tracks", file, f"to={file}/out")
+
+
 EXCHANGED = {"lat": "lon", "lon": "lat"}
 BAD = {
     "no latitude": (lambda t: t.rename(columns={"lat": "nord"}), (), "no column that can be a latitude"),
