@@ -17,6 +17,7 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,7 +29,19 @@ from pcl.cluster.address import IS_LOCAL
 from pcl.cluster.begin_worker import LENGTH, NAME
 from pcl.cluster.signals import SIGNALS
 
-IMPORTED = ("pandas", "PIL.Image", "omegaconf", "psutil", "torch.utils.tensorboard.summary", "upath", "webdataset")
+IMPORTED = (
+    "PIL.Image",
+    "jsonschema",
+    "omegaconf",
+    "pandas",
+    "psutil",
+    "pyarrow",
+    "pydantic",
+    "requests",
+    "upath",
+    "webdataset",
+)
+IMPORTED += ("torch.utils.tensorboard.summary",)
 ENDED_FIRST = "1000"  # of all processes, where memory runs out: what Ray asks for its workers
 
 
@@ -168,6 +181,7 @@ def _become(job: dict[str, Any], streams: list[int]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
         code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # as processes of multiprocessing end
     atexit._run_exitfuncs()
     for file in (sys.stdout, sys.stderr):
         file.flush()

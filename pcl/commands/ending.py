@@ -57,9 +57,7 @@ def end_process(main: Callable[[], object]) -> NoReturn:
         finish(main)
     except SystemExit as end:
         code = end.code
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
+    threading._shutdown()  # type: ignore[attr-defined]  # as processes of multiprocessing end; it ends idle pools too
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # the terminal is gone
