@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 import types
 from contextlib import suppress
 
@@ -84,18 +83,13 @@ if __name__ == "__main__":
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # copies do not write to the pages that they share with it
-    words = serve(socket.socket(fileno=int(sys.argv[1])))
+    words, code = serve(socket.socket(fileno=int(sys.argv[1]))), 0
     try:
         run(words)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
             sys.stderr.write(f"{end.code}\n")
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    else:
-        code = 0
     threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

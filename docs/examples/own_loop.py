@@ -69,4 +69,5 @@ if __name__ == "__main__":
         dist.init_process_group("gloo")
     main(given.steps, given.batch)
     if dist.is_initialized():
+        dist.barrier()  # nobody ends while others still send
         dist.destroy_process_group()

@@ -29,7 +29,7 @@ from pcl.cluster.address import IS_LOCAL
 from pcl.cluster.begin_worker import LENGTH, NAME
 from pcl.cluster.signals import SIGNALS
 
-IMPORTED = (
+IMPORTED: tuple[str, ...] = (
     "PIL.Image",
     "jsonschema",
     "omegaconf",
