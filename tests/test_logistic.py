@@ -154,6 +154,7 @@ def test_diagnostics_are_detached_and_are_what_they_are_called(mode):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_negatives", [1.0, 7.0])
 def test_the_population_optimum_of_gaussian_pairs_is_the_log_density_ratio(num_negatives):
     """Scores quadratic in both numbers, by quadrature under the pairs and under the product of their marginals."""
@@ -284,6 +285,7 @@ def test_only_a_model_whose_loss_learns_a_bias_has_one():
     assert biased.for_loss["bias"].dtype == torch.float64
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_negatives", [0.0, 1.0])
 def test_a_training_finds_what_the_conditional_loss_finds(num_negatives, tmp_path):
     """Correlated Gaussian pairs: the learned log density of v given u is nearly the true one, even unnormalised."""

@@ -73,6 +73,7 @@ def test_it_is_the_integral_over_one_number(tilting, name):
     torch.testing.assert_close(carried.log_normaliser(queries), integral, rtol=0, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tilting", ["inner_product", "squared_distance"])
 def test_on_gaussian_pairs_the_optimum_is_the_truth(tilting):
     """The loss is a log-likelihood: its optimum is the regression of u on v, and the covariance that it leaves."""

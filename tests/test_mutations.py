@@ -344,6 +344,7 @@ def root(project, tmp_path_factory):
     return project, kept
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "read", "is_told"), FILES, ids=[f"{n}-{r.__name__}" for n, r, _ in FILES])
 def test_a_mutated_file_ends_in_one_line_or_is_harmless(root, name, read, is_told):
     mutate_and_read(root[1], root[0], name, read, is_told, range(13))

@@ -59,6 +59,7 @@ def given_to_all(manifest: Manifest, num_workers: int, first: int, count: int | 
     return Schedule(np.concatenate(parts, 1), steps)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "num_shards",
     [4 * LANES, 4 * LANES - 300, pytest.param(200 * LANES, marks=pytest.mark.slow)],

@@ -780,6 +780,7 @@ def test_a_shard_that_is_written_again_otherwise_is_one_line(write, tmp_path, mo
     assert contents(root) == whole
 
 
+@pytest.mark.long
 def test_a_second_process_is_refused_while_one_writes(write, tmp_path, monkeypatch):
     root = tmp_path / "shards"
     write()

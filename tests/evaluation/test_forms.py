@@ -55,6 +55,7 @@ def test_tokens_are_compared_alone_and_in_twos(monkeypatch):
     torch.testing.assert_close(found @ found.T, torch.tensor(expected), atol=1e-5, rtol=0)
 
 
+@pytest.mark.long
 @given(st.lists(st.text(max_size=10).filter(lambda text: "\0" not in text), min_size=1, max_size=5))
 @settings(deadline=None, max_examples=30)
 def test_the_length_of_storage_and_the_neighbours_do_not_matter(sentences):

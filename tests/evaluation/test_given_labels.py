@@ -62,6 +62,7 @@ def test_a_label_that_is_none_is_refused(statistics, asked, message):
         chosen_label(statistics, asked)
 
 
+@pytest.mark.long
 def test_repeats_are_framed_and_wrong_labels_are_named(tmp_path):
     items, labels = torch.rand(6, 8, 8), torch.tensor([7, 7, 4, 7, 7, 7])
     drawn = Drawn(torch.tensor([1, 2, 1, 5, 1]), torch.tensor([0.5, 0.25, 0.5, 0.001, 0.5]), 3.25)

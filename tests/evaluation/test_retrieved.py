@@ -89,6 +89,7 @@ def assert_within(text, figure):
     assert not any(box.overlaps(axis.get_window_extent()) for block in figure.subfigs for axis in block.axes)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("items", "drawing", "artists"),
     [

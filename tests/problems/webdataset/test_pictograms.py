@@ -87,6 +87,7 @@ def test_texts_are_the_bytes_of_the_fields(pictograms, files, field):
     assert f"cut: {too_long} texts of v are longer than text_length=24, the longest has 44" in source.notes(10)
 
 
+@pytest.mark.long
 def test_repeated_pairs_lie_on_one_side_and_are_counted(pictograms, files):
     times = Counter((one["twemoji.png"], one["noto.png"]) for one in files.values())
     repeated = sum(number - 1 for number in times.values())

@@ -19,6 +19,7 @@ def splits(tmp_path_factory):
     return Splits(root, manifest, "train", arrays, (nothing, nothing), EvaluationOptions())
 
 
+@pytest.mark.long
 def test_drawn_currents_are_those_of_their_place_and_time(splits, tmp_path):
     row = torch.tensor([3, 0, 3, 39])
     drawn_dataset(splits, "u", row, torch.tensor([0.5, 0.25, 0.5, 0.1])).to_netcdf(tmp_path / "drawn.nc")

@@ -122,6 +122,7 @@ def test_a_sentence_says_where_learning_does_not_win():
     assert verdict("CRPS", "it", 0.3, 0.2, Difference(0.1, math.nan, math.nan, 1)).startswith("Learning loses")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("learned", "num", "least", "most"), [(True, 60, 0.87, 0.93), (False, 12, 0.0, 0.8)])
 def test_true_ends_are_in_the_region_of_the_members_nine_times_of_ten(learned, num, least, most):
     """Maps of a known law: members of that law hold the true end, those of a law that is too sure do not."""

@@ -101,6 +101,7 @@ def pooled_by_hand(manifest, arrays, sums, chosen):
     return total / count
 
 
+@pytest.mark.long
 def test_it_is_that_of_all_windows_and_without_some_that_of_the_rest(pairs):
     root, manifest, arrays = pairs
     sums = ClimatologySums.of(root, manifest)

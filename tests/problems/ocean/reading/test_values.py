@@ -85,6 +85,7 @@ def stored_fields(draw):
     return raw, attributes, dtype, fill
 
 
+@pytest.mark.long
 @given(stored_fields(), st.sampled_from(["NETCDF4", "NETCDF4_CLASSIC"]))
 @settings(max_examples=120, deadline=None)
 def test_what_netcdf_masks_is_missing(tmp_path_factory, field, form):

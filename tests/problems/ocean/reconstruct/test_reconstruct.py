@@ -82,6 +82,7 @@ def maps_of(file, monkeypatch, **settings):
     return results.maps
 
 
+@pytest.mark.long
 def test_what_does_not_matter_changes_nothing(table, tmp_path, monkeypatch):
     """Turns of the globe, the order of rows, local times and copies of rows."""
     found = maps_of(written(tmp_path / "a.csv", table), monkeypatch)
@@ -101,6 +102,7 @@ def test_what_does_not_matter_changes_nothing(table, tmp_path, monkeypatch):
             torch.testing.assert_close(getattr(other, part), getattr(found, part), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_map_is_written_with_all_that_it_is_made_of(table, tmp_path, monkeypatch, capsys):
     quick(monkeypatch)
     file, to = written(tmp_path / "a.csv", table), tmp_path / "out"
@@ -221,6 +223,7 @@ def made(file, first_s=None, **settings):
     return reconstruct([file], priors, chosen, None, None, None, {}, say=lambda line: None)
 
 
+@pytest.mark.long
 def test_a_learned_prior_brings_its_land(table, tmp_path, monkeypatch):
     quick(monkeypatch)
     file = written(tmp_path / "a.csv", table)
@@ -266,6 +269,7 @@ def test_a_prior_with_land_is_stored_in_finite_numbers():
         torch.testing.assert_close(getattr(again.climatology, part), wanted, equal_nan=True)
 
 
+@pytest.mark.long
 def test_tracks_before_the_archive_are_refused_unless_wanted(table, tmp_path, monkeypatch):
     quick(monkeypatch)
     file = written(tmp_path / "a.csv", table)
@@ -275,6 +279,7 @@ def test_tracks_before_the_archive_are_refused_unless_wanted(table, tmp_path, mo
     assert any("of another time than the archive" in note for note in results.notes)
 
 
+@pytest.mark.long
 def test_far_from_drifters_a_map_is_climatology(table, tmp_path, monkeypatch):
     quick(monkeypatch)
     file = written(tmp_path / "a.csv", table)
@@ -313,6 +318,7 @@ def test_learning_makes_tracks_likelier_and_finds_scales(table, tmp_path):
     assert found.prior.kernel.log_lengths.mean().item() < prior.kernel.log_lengths.mean().item() - 0.5
 
 
+@pytest.mark.long
 def test_scales_of_optimal_interpolation_predict_drifters_best_from_the_others(table, tmp_path):
     tracks = tracks_of([written(tmp_path / "a.csv", table)], TrackSettings(), None, None, None)
     measurements, names = of_pieces(tracks.pieces), tracks.pieces.name
