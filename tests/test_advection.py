@@ -94,6 +94,7 @@ def peninsula_psi(x):
     return x[..., 1] * 0.02 / ((x[..., 0] - 0.5) ** 2 + x[..., 1] ** 2) - x[..., 1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("psi", "start", "duration"),
     [

@@ -103,6 +103,7 @@ def groups(num_references, values=(1.0, -1.0, 0.0)):
     return Conditional(features, 1.0), torch.tensor([[0.3]]), torch.tensor(bounds[1:3]), shares / shares.sum()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_references", [2**10, 2**20, 2**22, pytest.param(2**24 + 7, marks=pytest.mark.slow)])
 def test_draws_and_moments_have_the_right_law_for_any_number_of_references(num_references):
     conditional, query, bounds, shares = groups(num_references)

@@ -121,6 +121,7 @@ def test_a_mean_far_from_zero_costs_no_digits_that_matter():
     torch.testing.assert_close(of_single.covariance_z.double(), of_exact.covariance_z, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.long
 def test_it_does_not_saturate_where_a_batch_does():
     """A posterior that is sharp in 8 numbers, learned from batches of 64: 18 nats are known, log 64 are 4."""
     generator = torch.Generator().manual_seed(0)

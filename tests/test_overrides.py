@@ -78,6 +78,7 @@ def is_a_name(text: str) -> bool:
     return text not in ("", ".", "..") and "/" not in text and text.isprintable()
 
 
+@pytest.mark.long
 @given(name=texts.filter(is_a_name), others=st.lists(texts, min_size=len(TEXT_KEYS) - 1, max_size=len(TEXT_KEYS) - 1))
 @A_FEW
 def test_any_text_comes_through(name, others, tmp_path):
@@ -324,6 +325,7 @@ def test_overrides_of_any_kind_end_well(given_):
     ends_well(GAUSSIAN, given_)
 
 
+@pytest.mark.long
 @given(content=mutated() | st.binary(max_size=100))
 @MANY
 def test_run_files_of_any_content_end_well(content, tmp_path):

@@ -129,6 +129,7 @@ def most_steps(sizes: list[int], num_lanes: int, lane_batch: int) -> int:
     return min(map(sum, combinations(sizes, len(sizes) // num_lanes))) // lane_batch
 
 
+@pytest.mark.long
 @QUICK
 @given(arguments=ARGUMENTS, data=st.data())
 def test_batches_do_not_depend_on_the_workers_nor_on_where_they_begin(shards, arguments, data):

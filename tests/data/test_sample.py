@@ -49,6 +49,7 @@ def folders(tmp_path_factory):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("most", [0, 1, 2, 60, NUM_PAIRS - 1, NUM_PAIRS, 1000])
 def test_a_sample_is_that_of_its_definition_in_any_layout(folders, most):
     whole = [torch.cat(parts) for parts in zip(*iterate_split(*folders[0], "train"), strict=True)]

@@ -29,6 +29,7 @@ def test_they_are_those_of_the_softmax(number, dim, scale, seed):
     assert found["log_density"] <= math.log(number) + 1e-9
 
 
+@pytest.mark.long
 def test_the_true_tilting_of_gaussian_pairs_has_their_mutual_information():
     generator = torch.Generator().manual_seed(0)
     u, noise = torch.randn(2, 20_000, generator=generator, dtype=torch.float64)

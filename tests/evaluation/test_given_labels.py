@@ -124,6 +124,7 @@ def test_wilson_interval_solves_its_equation():
         np.testing.assert_allclose((gap / error).numpy()[~at_an_end], 1.959964, rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sharpness", [1.0, 1.6])
 def test_intervals_hold_the_truth_of_other_pairs(sharpness):
     """Of a calibrated model, whose error is 0, and of one that is too sure."""

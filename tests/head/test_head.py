@@ -278,6 +278,7 @@ def test_a_job_that_takes_too_long_is_stopped(world):
     assert world.status["works"][0]["message"] == "stopped after 100 s"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["before it writes", "before it submits", "after it submitted"])
 def test_a_head_that_dies_repeats_and_forgets_nothing(world, monkeypatch, moment):
     for step in (100, 200, 300):

@@ -79,6 +79,7 @@ def turned(steps, records=8):
     return (path - torch.stack([east, north], -1)).abs().max().item() / 5e-4
 
 
+@pytest.mark.long
 def test_solid_body_rotation_returns_on_a_circle():
     assert turned(800) < 2e-9  # the cosine's share
 
@@ -113,6 +114,7 @@ def test_time_is_interpolated_exactly_where_currents_are_linear_in_it():
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("decay_s", [math.inf, 5 * DAY_S])
 def test_moving_and_decaying_eddies(decay_s):
     """A mean current and an inertial oscillation that decays, uniform in space (the tests of Parcels)."""
@@ -167,6 +169,7 @@ def test_back_in_time_a_drifter_returns():
     torch.testing.assert_close(back[:, -1], start, rtol=0, atol=1e-7)
 
 
+@pytest.mark.long
 def test_eddies_and_the_stommel_gyre_conserve_their_streamfunction():
     latitude, longitude = axis(-2, 2, 201), axis(-2, 2, 201)
     streamfunction, current = eddy(latitude, longitude)

@@ -41,6 +41,7 @@ def ocean(tmp_path_factory):
     return root, manifest, geometry, model
 
 
+@pytest.mark.long
 def test_the_posterior_is_the_textbook_one_where_climatology_is_known(ocean):
     root, manifest, geometry, model = ocean
     one = read_windows(root, manifest, "test")[5:6]

@@ -36,6 +36,7 @@ def colours(figure, axis):
     return found
 
 
+@pytest.mark.long
 def test_land_is_painted_and_missing_water_is_not_land():
     figure = maps_figure([row()])
     FigureCanvasAgg(figure)

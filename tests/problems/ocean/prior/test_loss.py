@@ -47,6 +47,7 @@ def loss_of(shards, **settings):
     return PosteriorLoss(LossContext(root, manifest, settings, seed=3))
 
 
+@pytest.mark.long
 def test_at_all_points_it_is_the_score_of_the_posterior(shards):
     _, _, arrays = shards
     model, loss = model_of(shards), loss_of(shards, num_points=10**6)
@@ -70,6 +71,7 @@ def test_at_all_points_it_is_the_score_of_the_posterior(shards):
     assert diagnostics["crps_m_s"] == diagnostics["loss"] == value
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("score", ["crps", "density"])
 def test_workers_share_it_out(shards, score):
     _, _, arrays = shards
@@ -104,6 +106,7 @@ def test_points_follow_from_the_step(shards):
     assert values[0] == values[1] != values[2]
 
 
+@pytest.mark.long
 def test_it_is_learned_from(shards):
     _, _, arrays = shards
     model, loss = model_of(shards), loss_of(shards, num_points=50)

@@ -28,6 +28,7 @@ def encoders(manifest):
     return FieldPoints(u, size), MeasurementMaps(v, size, **facts)
 
 
+@pytest.mark.long
 def test_the_score_is_minus_the_mean_square_of_what_field_and_measurements_differ_by(pairs):
     _, manifest, arrays = pairs
     of_u, of_v = encoders(manifest)

@@ -155,12 +155,12 @@ def test_the_posterior_is_that_of_gaussian_algebra(law):
 @pytest.mark.long
 def test_draws_have_this_covariance():
     law = WithPooled(CurrentKernel(), torch.tensor(3.0, dtype=torch.float64), table())
-    some, number = points(4, 3), 20000
+    some, number = points(4, 3), 5000
     drawn = law.draw(some, number, torch.Generator().manual_seed(3)).reshape(number, 8)
     whole = law(some, some).reshape(8, 8)
     scale = whole.diagonal().sqrt()
     torch.testing.assert_close(
-        torch.cov(drawn.T) / scale / scale[:, None], whole / scale / scale[:, None], rtol=0, atol=0.05
+        torch.cov(drawn.T) / scale / scale[:, None], whole / scale / scale[:, None], rtol=0, atol=0.08
     )
     part = law.draw(some[:2], number, torch.Generator().manual_seed(3)).reshape(number, 2, 2)
     torch.testing.assert_close(part, drawn.reshape(number, 2, 4)[..., :2])  # of one field

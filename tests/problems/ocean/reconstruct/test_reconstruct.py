@@ -245,6 +245,7 @@ def test_what_is_outside_of_the_archive_is_not_on_land(table, tmp_path):
         reconstruct([file], priors, ReconstructSettings(), Box(30, 40, 0, 20), None, None, {}, say=lambda line: None)
 
 
+@pytest.mark.long
 def test_a_map_ends_where_the_archive_does(table, tmp_path, monkeypatch):
     quick(monkeypatch)
     file = written(tmp_path / "a.csv", table)
