@@ -43,8 +43,8 @@ def is_ordinary(context: dict[str, Any]) -> bool:
 
 
 def is_copied(words: list[str], template: Path) -> bool:
-    """Ask for a copy, with the environment, the folder and the streams of this process; return whether there is one."""
-    job = {"words": words, "environment": dict(os.environ), "folder": str(Path.cwd())}
+    """Ask for a copy with the environment, folder, streams and niceness of this process; return whether there is one."""
+    job = {"words": words, "environment": dict(os.environ), "folder": str(Path.cwd()), "niceness": os.nice(0)}
     content = json.dumps(job).encode()
     try:
         with socket.socket(socket.AF_UNIX) as connection:

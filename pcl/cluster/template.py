@@ -74,8 +74,11 @@ def template() -> Iterator[None]:
     mine, there = socket.socketpair()
     pid = os.fork()
     if pid == 0:
-        mine.close()
-        _serve(there)
+        try:
+            mine.close()
+            _serve(there)
+        finally:  # it never goes on as this process
+            os._exit(1)
     there.close()
     _template = Template(pid, mine)
     try:
@@ -169,6 +172,7 @@ def _become(job: dict[str, Any], streams: list[int]) -> NoReturn:
         del sys.modules[name]  # some read the environment when they are imported
     os.chdir(job["folder"])
     with suppress(OSError):
+        os.nice(job["niceness"] - os.nice(0))
         Path("/proc/self/oom_score_adj").write_text(ENDED_FIRST)
     _begin_anew()
     code = 0

@@ -31,7 +31,8 @@ import numpy, torch
 print(json.dumps({
     "words": sys.argv, "path": sys.path[0], "name": __name__, "folder": os.getcwd(), "mine": os.environ.get("MINE"),
     "home": os.environ.get("HOME"), "threads": torch.get_num_threads(), "input": sys.stdin.read(),
-    "child": signal.getsignal(signal.SIGCHLD), "torch": had_torch, "pcl": had_pcl, "parent": os.getppid(),
+    "niceness": os.nice(0), "child": signal.getsignal(signal.SIGCHLD),
+    "torch": had_torch, "pcl": had_pcl, "parent": os.getppid(),
     "random": [random.random(), float(numpy.random.rand()), float(torch.rand(()))],
     "files": [link for n in range(3, 100) if os.path.exists(link := f"/proc/self/fd/{n}")],
 }), flush=True)
@@ -64,7 +65,7 @@ def begun(folder, code=0, **context):
     environment = os.environ | {"MINE": "1", "OMP_NUM_THREADS": "1"}
     with (folder / "said").open("w+") as said:
         done = subprocess.run(
-            [sys.executable, begin_worker.__file__, *words],
+            ["nice", "-n", "5", sys.executable, begin_worker.__file__, *words],
             check=False, cwd=folder, env=environment, input="given", text=True, stdout=said,
         )  # fmt: skip
         assert done.returncode == (0 if (folder / begin_worker.NAME).exists() else code)
@@ -81,6 +82,7 @@ def test_a_copy_is_what_it_would_be_from_nothing(folder, holder):
     assert not one["pcl"], "pcl reads the environment when it is imported"
     assert one["parent"] == template.pid
     assert one["files"] == []
+    assert one["niceness"] == os.nice(0) + 5
     assert one["child"] == signal.SIG_DFL
     assert not {*one["random"]} & {*two["random"]}
     assert (two["home"], two["mine"]) == ("/elsewhere", "1")
