@@ -43,7 +43,7 @@ def is_ordinary(context: dict[str, Any]) -> bool:
 
 
 def is_copied(words: list[str], template: Path) -> bool:
-    """Ask for a copy with the environment, folder, streams and niceness of this process; return whether there is one."""
+    """Ask for a copy with environment, folder, streams and niceness of this process; return whether there is one."""
     job = {"words": words, "environment": dict(os.environ), "folder": str(Path.cwd()), "niceness": os.nice(0)}
     content = json.dumps(job).encode()
     try:
