@@ -5,7 +5,7 @@ was killed. The template branches off while this process has one thread, no file
 nothing of Ray, whose code reads the environment of its process when it is imported: a copy reads its own.
 """
 
-__all__ = ["end_template", "offered", "template"]
+__all__ = ["end_at_once", "end_template", "offered", "template"]
 
 import atexit
 import importlib
@@ -144,7 +144,7 @@ def _asked(control: socket.socket, listener: socket.socket) -> tuple[dict[str, A
             if any(key.fileobj is control for key, _ in selector.select()):
                 os._exit(0)
             connection, _ = listener.accept()
-            with connection, suppress(OSError):  # who asked was ended
+            with connection, suppress(OSError, ValueError):  # who asked was ended, before it said for what
                 size, streams, _, _ = socket.recv_fds(connection, LENGTH, 3)
                 content = b""
                 while len(content) < int.from_bytes(size, "big") and (part := connection.recv(1 << 20)):
@@ -175,21 +175,27 @@ def _become(job: dict[str, Any], streams: list[int]) -> NoReturn:
         os.nice(job["niceness"] - os.nice(0))
         Path("/proc/self/oom_score_adj").write_text(ENDED_FIRST)
     _begin_anew()
-    code = 0
+    code: Any = 0
     try:
         sys.argv = job["words"]
         sys.path[0] = str(Path(sys.argv[0]).parent)
         runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        code = end.code
     except BaseException:
         traceback.print_exc()
         code = 1
-    threading._shutdown()  # type: ignore[attr-defined]  # as processes of multiprocessing end
+    end_at_once(code)
+
+
+def end_at_once(code: str | int | None) -> NoReturn:
+    """End this process with the code of a ``SystemExit``, without taking torch and others apart, for a second."""
+    threading._shutdown()  # type: ignore[attr-defined]  # as processes of multiprocessing end; it ends idle pools too
     atexit._run_exitfuncs()
-    for file in (sys.stdout, sys.stderr):
-        file.flush()
-    os._exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # the terminal is gone
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _begin_anew() -> None:

@@ -2,19 +2,17 @@
 
 __all__ = ["end_process", "finish", "imported"]
 
-import atexit
 import errno
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
 
 from pcl.cluster.signals import SIGNALS, Interrupted, handled, interruptible
+from pcl.cluster.template import end_at_once
 from pcl.commands.required import lacks
 from pcl.errors import BadInputError, DamagedDataError, RunFailedError, printable
 
@@ -51,18 +49,13 @@ def finish(main: Callable[[], object]) -> None:
 
 
 def end_process(main: Callable[[], object]) -> NoReturn:
-    """Run a program as ``finish`` does, and end the process: torch and others are not taken apart, for a second."""
+    """Run a program as ``finish`` does, and end the process at once."""
     code: str | int | None = 0
     try:
         finish(main)
     except SystemExit as end:
         code = end.code
-    threading._shutdown()  # type: ignore[attr-defined]  # as processes of multiprocessing end; it ends idle pools too
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # the terminal is gone
-            stream.flush()
-    os._exit(code if isinstance(code, int) else int(code is not None))
+    end_at_once(code)
 
 
 def imported(name: str) -> Any:

@@ -64,7 +64,7 @@ def missing(num_workers: int) -> str:
 
 @contextmanager
 def lean_start(*, dashboard: bool) -> Iterator[None]:
-    """Let a Ray that starts in a block take any free port for its agent, begin workers at once, and nothing unneeded.
+    """Let a Ray that starts in a block take a free port for its agent, begin copies as workers, and nothing unneeded.
 
     Args:
         dashboard: whether it has one.
