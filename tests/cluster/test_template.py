@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -92,6 +93,13 @@ def test_a_copy_is_what_it_would_be_from_nothing(folder, holder):
     left = (*RANDOM, *OURS)
     assert {key: one[key] for key in one if key not in left} == {key: alone[key] for key in one if key not in left}
     assert alone["words"][1:] == ["0", f"--temp-dir={folder / 'ray'}"]
+
+
+def test_who_is_ended_before_it_says_for_what_leaves_the_template_as_it_is(folder, holder):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(folder / begin_worker.NAME))
+    assert begun(folder)["torch"]
+    assert goes_on(holder[1])
 
 
 def test_where_the_template_has_ended_a_worker_begins_from_nothing(folder, holder):
