@@ -9,7 +9,8 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import DomainDispatcherApplication, create_backend_app
+from botocore.retries.standard import ExponentialBackoff
+from moto.server import create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from pcl.storage.s3 import Bucket
@@ -17,6 +18,7 @@ from pcl.storage.s3 import Bucket
 SLOW_DOWN = (503, "SlowDown", "Please reduce your request rate.")
 WRONG_KEY = (403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
 SECRET = "hunter2hunter2"
+POLL_S = 0.05  # between the looks of a server whether it is to end
 
 
 class S3:
@@ -36,7 +38,7 @@ class S3:
         self.refuses: Callable[[str, str], bool] = lambda method, path: True
         self.requests: list[tuple[str, str]] = []
         self._one_at_a_time = threading.Lock()  # moto looks whether a name exists, then writes it
-        self._app = DomainDispatcherApplication(create_backend_app)
+        self._app = create_backend_app("s3")
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request."""
@@ -65,7 +67,7 @@ def s3_server(host: str = "127.0.0.1", port: int = 0) -> Iterator[S3]:
     s3 = S3()
     server = make_server(host, port, s3, threaded=True, request_handler=Silent)
     s3.endpoint = f"http://{host}:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True)
     thread.start()
     try:
         with s3_environment(s3.endpoint):
@@ -73,8 +75,8 @@ def s3_server(host: str = "127.0.0.1", port: int = 0) -> Iterator[S3]:
             client.create_bucket(Bucket="bucket")
             yield s3
             s3.refusal = None
-            for item in client.list_objects_v2(Bucket="bucket").get("Contents", []):
-                client.delete_object(Bucket="bucket", Key=item["Key"])
+            while names := [{"Key": one["Key"]} for one in client.list_objects_v2(Bucket="bucket").get("Contents", [])]:
+                client.delete_objects(Bucket="bucket", Delete={"Objects": names})
             client.close()
     finally:
         server.shutdown()
@@ -97,10 +99,11 @@ def s3_variables(endpoint: str) -> dict[str, str]:
 
 @contextmanager
 def s3_environment(endpoint: str) -> Iterator[None]:
-    """Point this process and its children to an endpoint."""
+    """Point this process and its children to an endpoint; here botocore tries again without the pauses it draws."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_variables(endpoint).items():
             patch.setenv(name, value)
+        patch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)
         patch.delenv("AWS_PROFILE", raising=False)
         Bucket.clear_instance_cache()
         try:

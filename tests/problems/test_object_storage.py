@@ -26,9 +26,10 @@ from pcl.problems.webdataset.settings import WebdatasetSettings
 from pcl.problems.webdataset.source import webdataset_source
 from pcl.storage.copies import Copies
 from tests.problems.arrays.test_reading import LABELS, VECTORS, folder, pairs  # noqa: F401 - fixtures
+from tests.problems.ocean import test_source as ocean
 from tests.problems.ocean.archives import make_archive, write_archive
-from tests.problems.ocean.test_source import MEASURE, huge, open_source, run_code  # noqa: F401
-from tests.s3 import S3, SLOW_DOWN, s3_server, uploaded
+from tests.problems.ocean.test_source import MEASURE, huge, run_code  # noqa: F401
+from tests.s3 import POLL_S, S3, SLOW_DOWN, s3_server, uploaded
 from tests.shards import build_shards
 
 Make = Callable[[str], Source]
@@ -59,6 +60,8 @@ def assert_same_shards(make: Make, path: Path, tmp_path: Path, pattern: str = ""
 
 # fields of the ocean
 
+open_source = partial(ocean.open_source, window_stride=4, num_releases=1, step_s=21_600.0)  # every step is read once
+
 
 @pytest.fixture(scope="module")
 def archive():
@@ -82,7 +85,7 @@ def test_currents_of_a_zarr_store(s3, archive, tmp_path, version, consolidated):
     write_archive(tmp_path / "whole.nc", archive)
     with xr.open_dataset(tmp_path / "whole.nc", decode_times=False) as whole, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # metadata of the third format are consolidated in a way of its own
-        whole.chunk(time=7, latitude=8, longitude=20).to_zarr(
+        whole.chunk(time=14, latitude=8, longitude=20).to_zarr(
             tmp_path / "c.zarr", zarr_format=version, consolidated=consolidated
         )
     assert_same_shards(open_source, tmp_path / "c.zarr", tmp_path)
@@ -143,9 +146,9 @@ def test_images_of_digits(s3, mnist_root, tmp_path):
     here, there = MnistSource(raw), MnistSource(uploaded(raw))
     assert there.provenance() == here.provenance()
     for split in ("train", "test"):
-        number = here.num_pairs(split)
-        for name, values in here.pairs(split, 0, number).items():
-            np.testing.assert_array_equal(there.pairs(split, 0, number)[name], values)
+        wanted, found = (one.pairs(split, 0, here.num_pairs(split)) for one in (here, there))
+        for name, values in wanted.items():
+            np.testing.assert_array_equal(found[name], values)
     next(raw.iterdir()).unlink()
     with pytest.raises(BadInputError, match=r"MNIST is not in s3://\S+: put there"):
         MnistSource(uploaded(raw))
@@ -205,7 +208,7 @@ class Silent(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
@@ -217,9 +220,9 @@ def test_currents_of_the_web(s3, archive, tmp_path, web):
     assert built(there, tmp_path / "there") == built(here, tmp_path / "here")
     with xr.open_dataset(tmp_path / "a.nc", decode_times=False) as whole:
         whole.to_zarr(tmp_path / "a.zarr", zarr_format=2, consolidated=True)
-    store = open_source(f"{web}/a.zarr")
+    found = open_source(f"{web}/a.zarr").pairs("train", 0, 20)
     for name, values in here.pairs("train", 0, 20).items():
-        np.testing.assert_array_equal(store.pairs("train", 0, 20)[name], values)
+        np.testing.assert_array_equal(found[name], values)
     (tmp_path / "login.nc").write_text("<html>please log in</html>")
     for name, message in (("login.nc", "no NetCDF or Zarr"), ("none.nc", "no such file"), ("*.nc", "cannot be listed")):
         with pytest.raises((BadInputError, DamagedDataError), match=message) as refused:
