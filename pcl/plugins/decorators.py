@@ -2,6 +2,7 @@
 
 __all__ = ["encoder", "loss", "problem", "tokenizer"]
 
+import functools
 import inspect
 import types
 import typing
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, is_dataclass, make_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+import torch
 from torch import Tensor, nn
 
 from pcl.data.source import Source, SourceContext
@@ -100,9 +102,12 @@ def loss(name: str, *, settings: type | None = None) -> Callable[[F], F]:
         def with_diagnostics(*features: Tensor, workers: Workers | None = None, **rest: Any) -> Any:
             given = {"workers": given_or_alone(workers)} if takes_workers else {}
             returned = function(*features, **given, **rest)
-            return returned if isinstance(returned, tuple) else (returned, {"loss": returned.detach()})
+            if not isinstance(returned, tuple):
+                returned = returned, {"loss": returned} if isinstance(returned, Tensor) else {}
+            value, told = returned
+            return value, {key: torch.as_tensor(number).detach() for key, number in told.items()}
 
-        with_diagnostics.__qualname__, with_diagnostics.__module__ = function.__qualname__, function.__module__
+        functools.update_wrapper(with_diagnostics, function)
         register_loss(name, LossKind(with_diagnostics, has_normaliser=False, is_own=True, settings=chosen))
         return function
 

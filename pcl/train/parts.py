@@ -44,7 +44,7 @@ from pcl.train.gradient import Augmentation, as_they_are, check_chunks
 from pcl.train.loop import Optimisation
 from pcl.train.loss import check_arrays, exact_sides, loss_of, potential_of
 from pcl.train.model_folder import weights_file
-from pcl.train.tried import tried_model
+from pcl.train.tried import tried_model, try_loss
 from pcl.train.validation import plan_validation
 
 
@@ -169,7 +169,8 @@ def prepare(config: Config, num_workers: int, run: Place | None = None) -> tuple
     if (first := first_weights(config, run)) is not None:
         begin_with(model, first)
     plan_validation(manifest, config.train.validation_fraction, config.train.global_batch)
-    loss_of(config, manifest, torch.device("cpu"))
+    loss = loss_of(config, manifest, torch.device("cpu"))
+    try_loss(config.loss.kind, loss, model_spec(config, manifest), config.train.global_batch // num_workers)
     exact_sides(config, manifest)
     augmentation_of(config, manifest)
     steps = num_steps(config, loader)

@@ -42,7 +42,7 @@ from pcl.train.parts import (
 from pcl.train.profiler import profiled
 from pcl.train.runs import recorded_experiment
 from pcl.train.tensorboard import Journal
-from pcl.train.tried import tried_model
+from pcl.train.tried import tried_model, try_loss
 from pcl.train.validation import Validation, plan_validation
 
 Batch = Sequence[Tensor]
@@ -107,6 +107,8 @@ class Session:
         self.experiment_hash = experiment_hash(self.experiment)
         self.optimisation = optimisation_of(config, self.loader)
         self.loss = loss_of(config, manifest, device)
+        if resume_from is None:
+            try_loss(config.loss.kind, self.loss, self.spec, config.train.global_batch // self.workers.num_workers)
         self.marginals = known_marginals(config, manifest, device)
         self.augment = augmentation_of(config, manifest)
         model = (tried_model if resume_from is None else build_model)(self.spec, config.seed)

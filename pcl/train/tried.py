@@ -1,7 +1,8 @@
-"""Models whose encoders of one's own were tried on two items, so that a mistake in them is a line before a training."""
+"""Encoders and losses of one's own, tried on a few items, so that a mistake in them is a line before a training."""
 
-__all__ = ["tried_model"]
+__all__ = ["tried_model", "try_loss"]
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +16,13 @@ from pcl.encoders.build import ModelSpec, build_model
 from pcl.encoders.registry import make_encoder, network_of
 from pcl.errors import BadInputError, printable
 from pcl.model import PairModel
+from pcl.objective import LOSSES, Loss
 from pcl.plugins.loading import place_of
+from pcl.tilting import feature_maps
+from pcl.workers import OneWorker
 
 NUM_ITEMS = 2
+MOST_ROWS = 1024  # of a worker's share: a loss may need some, for its nearest negatives, say
 SIDES = ("encoder_u", "encoder_v")
 
 
@@ -100,6 +105,49 @@ def _try(spec: ModelSpec, side: str, encoder: nn.Module) -> None:
     what = f"{tuple(found.shape)} of {found.dtype}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
     where = place_of(None, type(network).forward)
     raise BadInputError(f"{name} maps {of_items} to {what}{where}: {_rule(spec, given)}")
+
+
+def try_loss(kind: str, loss: Loss, spec: ModelSpec, num_rows: int) -> None:
+    """Refuse a loss of a plugin, script or notebook that fails on features, or gives nothing that can be learned from.
+
+    Args:
+        kind: of the loss, ``loss.kind``.
+        loss: of that kind.
+        spec: of the model, whose features it gets, of embeddings that are drawn at random.
+        num_rows: pairs of a worker.
+
+    Raises:
+        BadInputError: it fails, or returns no differentiable number.
+    """
+    if not LOSSES[kind].is_own or LOSSES[kind].loss.__module__.startswith("pcl."):
+        return
+    function = inspect.unwrap(LOSSES[kind].loss)
+    name, (u, v) = f"loss.kind={printable(kind)}", _random_features(spec, min(num_rows, MOST_ROWS))
+    rule = (
+        f"it gets this worker's features of u and of v, {tuple(u.shape)} each, the temperature, workers= and its "
+        "settings by name, and returns a number that can be differentiated, or that and a dict of numbers"
+    )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            found, diagnostics = loss(u, v, u.new_tensor(spec["temperature"]["initial"]), workers=OneWorker())
+    except Exception as error:
+        raise BadInputError(f"{name} fails{place_of(error, function)}: {_said(error)}: {rule}") from error
+    where = place_of(None, function)
+    if not isinstance(found, Tensor) or found.numel() != 1 or not found.is_floating_point():
+        what = f"{tuple(found.shape)} of {found.dtype}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise BadInputError(f"{name} returns {what}{where}: {rule}")
+    if not found.requires_grad:
+        raise BadInputError(f"{name} returns a number that does not hang on the features by torch{where}: {rule}")
+    if not isinstance(diagnostics, Mapping):
+        raise BadInputError(f"{name} returns a number and a {type(diagnostics).__name__}{where}: {rule}")
+
+
+def _random_features(spec: ModelSpec, number: int) -> tuple[Tensor, Tensor]:
+    """Return features of random embeddings of a model, which can be differentiated."""
+    generator, width = torch.Generator().manual_seed(0), spec["embedding_dim"] + (spec["tilting"] == "potentials")
+    drawn = torch.randn(2, number, width, generator=generator, dtype=getattr(torch, spec["dtype"]))
+    u, v = feature_maps(drawn[0], drawn[1], spec["tilting"])
+    return u.requires_grad_(), v.requires_grad_()
 
 
 def _width(spec: ModelSpec, given: Mapping[str, Any]) -> int:

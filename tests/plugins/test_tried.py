@@ -7,8 +7,9 @@ import torch
 import pcl
 from pcl.encoders.build import build_model
 from pcl.errors import BadInputError
+from pcl.objective import make_loss
 from pcl.plugins.loading import load_plugins
-from pcl.train.tried import tried_model
+from pcl.train.tried import tried_model, try_loss
 from tests.plugins.test_plugins import (
     built,
     run_file,  # noqa: F401 - a fixture
@@ -112,6 +113,51 @@ def test_labels_come_as_they_are_stored(tmp_path):
     )
     u, labels = pairs()[0], np.arange(64) % 3
     pcl.fit(u, labels, form_v="labels", encoder_v="own", embedding_dim=4, epochs=1, batch=8, show=False)
+
+
+LOSS = """import torch
+import pcl
+
+@pcl.loss("own_loss")
+def own_loss(features_u, features_v, {arguments}):
+    scores = features_u @ features_v.T / temperature
+    return {returned}
+"""
+RIGHT_LOSS = {"arguments": "temperature, *, by: float = 1.0", "returned": "(by + scores).relu().mean()"}
+LOSS_MISTAKES = [  # what differs from what is right, and what is said of it with the line
+    ({"returned": "scores.diagonal() @ features_u[:3]"}, "fails, in {}, line 7: RuntimeError: "),
+    ({"returned": "by * absent"}, "fails, in {}, line 7: NameError: name 'absent' is not defined"),
+    ({"returned": "scores"}, "returns (8, 8) of torch.float32, in {}, line 4: "),
+    ({"returned": "None"}, "returns a NoneType, in {}, line 4: "),
+    ({"returned": "scores.argmax()"}, "returns () of torch.int64, in {}, line 4: "),
+    ({"returned": "scores.detach().mean()"}, "returns a number that does not hang on the features by torch, in {}"),
+    ({"returned": "scores.mean(), 'told'"}, "fails, in {}, line 4: AttributeError: 'str' object has no attribute 'items'"),
+    ({"returned": "(scores.mean(), 1, 2)"}, "fails, in {}, line 4: ValueError: too many values to unpack"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "said"), LOSS_MISTAKES)
+def test_a_mistake_in_a_loss_is_a_line_with_its_place_and_the_rule(tmp_path, wrong, said):
+    path = written(tmp_path, LOSS.format(**RIGHT_LOSS | wrong))
+    with pytest.raises(BadInputError) as caught:
+        fit(path, loss="own_loss")
+    message = str(caught.value)
+    assert said.replace("{}", str(path)) in message, message
+    assert "gets this worker's features of u and of v, (8, 4) each, the temperature, workers= and its" in message
+    assert "\n" not in message
+
+
+def test_a_loss_that_is_right_is_tried_without_a_trace_and_may_tell_numbers(tmp_path):
+    returned = "(by + scores + 0 * torch.rand(())).relu().mean(), {'largest': scores.max(), 'pairs': len(scores)}"
+    path = written(tmp_path, LOSS.format(**RIGHT_LOSS | {"returned": returned}))
+    generator = torch.get_rng_state()
+    load_plugins(path)
+    spec = {"embedding_dim": 4, "tilting": "potentials", "temperature": {"initial": 0.5}, "dtype": "float64"}
+    try_loss("own_loss", make_loss("own_loss", settings={"by": 2.0}), spec, 5)
+    assert torch.equal(generator, torch.get_rng_state())
+    features = torch.ones(2, 3, 4)
+    _, told = make_loss("own_loss")(*features, 1.0)
+    assert (told["largest"].item(), told["pairs"].item()) == (4.0, 3)
 
 
 @pytest.mark.process
