@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import pcl.problems.problem  # noqa: F401  a checkpoint may name an encoder of a kind of pairs
-from pcl.encoders.build import ModelSpec, build_model
+from pcl.encoders.build import ModelSpec
 from pcl.encoders.registry import ENCODERS, make_encoder
 from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.model import PairModel
@@ -19,6 +19,7 @@ from pcl.storage.place import Place, place
 from pcl.tilting import TILTINGS
 from pcl.train.checkpoint import FILE_NAME, UNREADABLE, compare, load_checkpoint, not_ours
 from pcl.train.model_folder import JSON_FILE, REMEDY, About, holds_model, read_model, write_model
+from pcl.train.tried import built_model
 
 PRECISIONS = ("float32", "float64")
 NOTHING = About()
@@ -67,7 +68,7 @@ class TrainedModel(PairModel):
 
 def trained(spec: ModelSpec, weights: dict[str, Tensor], about: About = NOTHING) -> TrainedModel:
     """Return the model of a specification with weights, on the CPU, as it is used: without dropout and gradients."""
-    model = build_model(spec)
+    model = built_model(spec)
     model.load_state_dict(weights)
     model.__class__ = TrainedModel
     found = cast(TrainedModel, model.eval().requires_grad_(False))
@@ -103,18 +104,30 @@ def load_model(directory: Place) -> TrainedModel:
         spec, weights, about = content["spec"], content["model"], NOTHING
     try:
         _check_known(spec)
-        _check_spec(spec, weights)
-        return trained(spec, weights, about)
     except BadInputError as error:
         raise BadInputError(
             f"{path} holds a model that cannot be built here ({printable(error)[:300]}): name the plugin that "
             f"registers it, {_plugins_of(about)}, or use the version of this program that wrote it"
         ) from error
     except UNREADABLE as error:
-        what = f"its model: {type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        if not is_folder:
-            raise not_ours(path, what) from error
-        raise DamagedDataError(f"{path} is no model that this program wrote ({printable(what)}): {REMEDY}") from error
+        raise _unreadable(path, error, is_folder) from error
+    try:
+        _check_spec(spec, weights)
+        return trained(spec, weights, about)
+    except BadInputError as error:
+        raise BadInputError(
+            f"{path}: {printable(error)}, or name the plugin as it was when the model was made"
+        ) from error
+    except UNREADABLE as error:
+        raise _unreadable(path, error, is_folder) from error
+
+
+def _unreadable(path: Place, error: Exception, is_folder: bool) -> DamagedDataError:
+    """Return the error of a file that holds no model that can be built."""
+    what = f"its model: {type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    if not is_folder:
+        return not_ours(path, what)
+    return DamagedDataError(f"{path} is no model that this program wrote ({printable(what)}): {REMEDY}")
 
 
 def _plugins_of(about: About) -> str:
@@ -150,7 +163,7 @@ def _check_spec(spec: ModelSpec, weights: Mapping[str, Tensor]) -> None:
         raise ValueError("its precision or its depth is not that of the weights")
     try:
         with torch.device("meta"):
-            skeleton = build_model(spec)
+            skeleton = built_model(spec)
     except RuntimeError:  # an encoder of others that computes with values as it is built
         return
     compare(skeleton.state_dict(), weights)

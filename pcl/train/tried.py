@@ -1,6 +1,6 @@
 """Encoders and losses of one's own, tried on a few items, so that a mistake in them is a line before a training."""
 
-__all__ = ["tried_model", "try_loss"]
+__all__ = ["built_model", "tried_model", "try_loss"]
 
 import inspect
 from collections.abc import Mapping
@@ -47,12 +47,12 @@ def tried_model(spec: ModelSpec, seed: int = 0) -> PairModel:
         >>> model.encode_u(torch.ones(1, 3)).shape
         torch.Size([1, 2])
     """
-    model = _built(spec, seed)
+    model = built_model(spec, seed)
     own = [side for side in SIDES if _is_own(_side(spec, side)["kind"])]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for side in own:
             _try(spec, side, getattr(model, side).eval())
-    return _built(spec, seed) if own else model
+    return built_model(spec, seed) if own else model
 
 
 def _side(spec: ModelSpec, side: str) -> dict[str, Any]:
@@ -65,7 +65,16 @@ def _is_own(kind: str) -> bool:
     return not ENCODERS[kind].build.__module__.startswith("pcl.") and ENCODERS[kind].begin is None
 
 
-def _built(spec: ModelSpec, seed: int) -> PairModel:
+def built_model(spec: ModelSpec, seed: int = 0) -> PairModel:
+    """Model of ``build_model``, where an encoder of one's own that cannot be built is told in a line.
+
+    Args:
+        spec: what builds the model.
+        seed: of its weights.
+
+    Raises:
+        BadInputError: an encoder of a plugin, script or notebook cannot be built.
+    """
     try:
         return build_model(spec, seed)
     except BadInputError:
@@ -73,7 +82,8 @@ def _built(spec: ModelSpec, seed: int) -> PairModel:
     except Exception:
         with torch.random.fork_rng(devices=[]):
             for side in SIDES:
-                _build_alone(spec, side)
+                if _is_own(_side(spec, side)["kind"]):
+                    _build_alone(spec, side)
         raise  # neither side alone is the reason
 
 

@@ -115,6 +115,27 @@ def test_labels_come_as_they_are_stored(tmp_path):
     pcl.fit(u, labels, form_v="labels", encoder_v="own", embedding_dim=4, epochs=1, batch=8, show=False)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"layer": "1 / 0"}, "line 9: ZeroDivisionError: division by zero"),
+        ({"layer": "absent"}, "line 9: NameError: name 'absent' is not defined"),
+        ({"layer": "shape, embedding_dim"}, "line 9: TypeError: "),
+    ],
+)
+def test_a_model_is_not_called_damaged_where_its_plugin_has_changed(tmp_path, wrong, said):
+    path = written(tmp_path, ENCODER.format(**RIGHT))
+    fit(path, encoder_u="own").save(tmp_path / "model")
+    path.write_text(ENCODER.format(**RIGHT | wrong))
+    with pytest.raises(BadInputError) as caught:
+        pcl.load(tmp_path / "model", plugins=path)
+    message = str(caught.value)
+    assert f"model.encoder_u=own cannot be built, in {path}, {said}" in message, message
+    assert message.endswith("or name the plugin as it was when the model was made")
+    path.write_text(ENCODER.format(**RIGHT))
+    pcl.load(tmp_path / "model", plugins=path)
+
+
 LOSS = """import torch
 import pcl
 
@@ -131,7 +152,10 @@ LOSS_MISTAKES = [  # what differs from what is right, and what is said of it wit
     ({"returned": "None"}, "returns a NoneType, in {}, line 4: "),
     ({"returned": "scores.argmax()"}, "returns () of torch.int64, in {}, line 4: "),
     ({"returned": "scores.detach().mean()"}, "returns a number that does not hang on the features by torch, in {}"),
-    ({"returned": "scores.mean(), 'told'"}, "fails, in {}, line 4: AttributeError: 'str' object has no attribute 'items'"),
+    (
+        {"returned": "scores.mean(), 'told'"},
+        "fails, in {}, line 4: AttributeError: 'str' object has no attribute 'items'",
+    ),
     ({"returned": "(scores.mean(), 1, 2)"}, "fails, in {}, line 4: ValueError: too many values to unpack"),
 ]
 
