@@ -112,8 +112,7 @@ def load_model(directory: Place) -> TrainedModel:
     except UNREADABLE as error:
         raise _unreadable(path, error, is_folder) from error
     try:
-        _check_spec(spec, weights)
-        return trained(spec, weights, about)
+        return trained(spec, _checked(spec, weights), about)
     except BadInputError as error:
         raise BadInputError(
             f"{path}: {printable(error)}, or name the plugin as it was when the model was made"
@@ -156,8 +155,12 @@ def _check_known(spec: Mapping[str, Any]) -> None:
         raise BadInputError(f"{unknown[0]} not known")
 
 
-def _check_spec(spec: ModelSpec, weights: Mapping[str, Tensor]) -> None:
-    """Raise ``ValueError`` if a model does not have just these weights, by a build that allocates nothing."""
+def _checked(spec: ModelSpec, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights, with those that older records lack, if they are those of a model, by a build without memory.
+
+    Raises:
+        ValueError: they are not.
+    """
     depths = [spec[name].get("depth", 0) for name in ("encoder_u", "encoder_v")]
     if spec["dtype"] not in PRECISIONS or max(depths) > len(weights):
         raise ValueError("its precision or its depth is not that of the weights")
@@ -165,8 +168,12 @@ def _check_spec(spec: ModelSpec, weights: Mapping[str, Tensor]) -> None:
         with torch.device("meta"):
             skeleton = built_model(spec)
     except RuntimeError:  # an encoder of others that computes with values as it is built
-        return
+        return weights
+    for name, part in skeleton.named_modules():
+        absent: dict[str, Tensor] = getattr(part, "of_older_records", {})
+        weights = {f"{name}.{key}": value for key, value in absent.items()} | weights
     compare(skeleton.state_dict(), weights)
     computed = sum(value.numel() for value in skeleton.buffers())
     if computed > FREE_VALUES + 64 * sum(value.numel() for value in weights.values()):
         raise ValueError("it computes more than its weights are worth")
+    return weights

@@ -6,7 +6,7 @@ import torch
 
 import pcl
 from pcl.encoders.build import build_model
-from pcl.errors import BadInputError
+from pcl.errors import BadInputError, DamagedDataError
 from pcl.objective import make_loss
 from pcl.plugins.loading import load_plugins
 from pcl.train.tried import tried_model, try_loss
@@ -134,6 +134,26 @@ def test_a_model_is_not_called_damaged_where_its_plugin_has_changed(tmp_path, wr
     assert message.endswith("or name the plugin as it was when the model was made")
     path.write_text(ENCODER.format(**RIGHT))
     pcl.load(tmp_path / "model", plugins=path)
+
+
+def test_an_encoder_that_has_grown_says_what_older_models_are_without(tmp_path):
+    path = written(tmp_path, ENCODER.format(**RIGHT))
+    before = fit(path, encoder_u="own")
+    before.save(tmp_path / "model")
+    grown = ENCODER.format(**RIGHT | {"returned": "self.layer(x) + self.shift"})
+    grown = grown.replace(
+        "super().__init__()", "super().__init__(); self.shift = nn.Parameter(torch.ones(embedding_dim))"
+    )
+    path.write_text(grown)
+    with pytest.raises(DamagedDataError, match="shift is missing"):
+        pcl.load(tmp_path / "model", plugins=path)
+    path.write_text(
+        grown + "\n    @property\n    def of_older_records(self):\n        return {'shift': torch.zeros(4)}\n"
+    )
+    with pytest.warns(UserWarning, match="is not what"):
+        after = pcl.load(tmp_path / "model", plugins=path)
+    u, _ = pairs()
+    np.testing.assert_array_equal(after.encode_u(u), before.encode_u(u))
 
 
 LOSS = """import torch

@@ -48,6 +48,9 @@ PRIOR = {
     "prior_noise_variance": "Learned variance of the error of a measured velocity over the local one, without unit.",
     "prior_exponent": "Learned exponent of the local standard deviation in the amplitude of the prior.",
     "prior_degrees_of_freedom": "Learned degrees of freedom of the energy of a window: more hold it more constant.",
+    "prior_inflation": "Learned factor of the posterior's variances.",
+    "prior_unresolved_variance": "Learned variance that a point has beside that of the covariance, over the local one.",
+    "prior_point_degrees_of_freedom": "Learned degrees of freedom of the law of a point: fewer have heavier tails.",
 }
 WITHIN = {
     r"within_tile_recall@(\d+)": (

@@ -15,6 +15,7 @@ __all__ = [
 ]
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -202,7 +203,7 @@ class OptimalInterpolation:
             explained.append(half.square().sum(0).reshape(2, -1))
         mean = prior.mean + torch.cat(shift, 1).reshape(prior.mean.shape)
         std = (variance * (1 - torch.cat(explained, 1)).clamp(min=0)).sqrt().reshape(mean.shape)
-        estimate = Estimate(mean, std, is_normal=True)
+        estimate = Estimate(mean, std, degrees=math.inf)
         if num_members == 0:
             return estimate
         drawn = self._members(where, anomaly, grid, float(variance), num_members, generator or torch.Generator())

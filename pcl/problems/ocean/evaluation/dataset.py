@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pcl.problems.ocean.contract import Origin
 from pcl.problems.ocean.evaluation.fields import Estimate
+from pcl.problems.ocean.evaluation.point_law import how_to_read
 from pcl.problems.ocean.evaluation.windows import Geometry
 
 VELOCITIES = (("u", "eastward_sea_water_velocity", "eastward"), ("v", "northward_sea_water_velocity", "northward"))
@@ -66,7 +67,10 @@ def to_dataset(
         ):
             label = f"{direction} sea water velocity, {meaning} given drifters"
             stored = torch.where(wet, values, torch.nan).numpy().astype(np.float32)
-            data[key] = (dimensions, stored, attributes | _cell_method(key) | {"long_name": label})
+            own = attributes | _cell_method(key) | {"long_name": label}
+            if key.endswith("_std") and estimate.degrees is not None:
+                own["comment"] = how_to_read(estimate.degrees)
+            data[key] = (dimensions, stored, own)
     dataset = xr.Dataset(data, _coordinates(len(estimate.members), origin, geometry), _global(estimate, about))
     for variable in (*dataset.data_vars.values(), *dataset.coords.values()):
         missing = variable.dtype == np.float32  # the velocities: coordinates and the mask have no missing values

@@ -22,11 +22,13 @@ from pcl.errors import BadInputError
 from pcl.evaluation.blocks import Items, encoded, num_at_once, walk
 from pcl.evaluation.parts import HERE, Parts
 from pcl.model import PairModel
+from pcl.problems.ocean.evaluation.point_law import PointLaw
 from pcl.problems.ocean.evaluation.running import RunningMean
 from pcl.problems.ocean.evaluation.windows import Archive, Windows
 from pcl.problems.ocean.settings import REFERENCES
 
 COPIES = 8  # of a block, while its moments are taken
+LEAST_STD = 1e-9  # m/s: where nothing is doubted the score is the absolute error
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,22 @@ class Estimate:
         std: its standard deviation at every point, likewise; None for a method that gives none.
         members: draws, shape (K, 2, T, H, W); None likewise.
         effective_sample_size: of the weights; None for a method without.
-        is_normal: whether the law of every point is normal: then its scores need no members.
+        degrees: of freedom of Student's law of every point, whose scores then need no members, infinite for the normal
+            law; None: the law of a point is that of the members.
     """
 
     mean: Tensor
     std: Tensor | None = None
     members: Tensor | None = None
     effective_sample_size: float | None = None
-    is_normal: bool = False
+    degrees: float | None = None
+
+    @property
+    def law(self) -> PointLaw | None:
+        """The law of every point; None: that of the members, or none."""
+        if self.std is None or self.degrees is None:
+            return None
+        return PointLaw(self.mean, self.std.clamp(min=LEAST_STD), self.degrees)
 
 
 def summarise(values: Items, weights: Tensor, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -67,10 +67,11 @@ class LearnedPosterior:
         grid = torch.meshgrid(time_s, latitude, longitude, indexing="ij")
         when, north, east = (part[known] for part in grid)
         with torch.no_grad():
-            mean, std = (_on_grid(part, known) for part in posterior.mean_and_std(north, east, when))
+            law = posterior.law(north, east, when)
+            mean, std = (_on_grid(part, known) for part in (law.mean, law.std))
             drawn = posterior.members(north, east, when, number, generator) if number else None
         members = None if drawn is None else _on_grid(drawn.float(), known)
-        return Estimate(mean, std, members, is_normal=True)
+        return Estimate(mean, std, members, degrees=law.nu)
 
 
 def _on_grid(values: Tensor, known: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from pcl.problems.ocean.evaluation.field_scores import (
     FieldTally,
     MeanSpectrum,
     fair_crps,
-    gaussian_crps,
     places_in_law,
     resolved_km,
 )
@@ -29,7 +28,6 @@ from pcl.problems.ocean.evaluation.running import RunningMean
 
 NUM_BINS = 20  # of the place of the truth in its law: of 5 % each
 CENTRAL = {"coverage_50": slice(5, 15), "coverage_90": slice(1, 19)}  # bins of the central intervals
-LEAST_STD = 1e-9  # m/s: where nothing is doubted the score is the absolute error
 
 
 class Tally:
@@ -142,8 +140,8 @@ class Tally:
 
 
 def _crps(estimate: Estimate, truth: Tensor) -> Tensor:
-    if estimate.std is not None and estimate.is_normal:
-        return gaussian_crps(estimate.mean, estimate.std.clamp(min=LEAST_STD), truth)
+    if estimate.law is not None:
+        return estimate.law.crps(truth)
     if estimate.members is not None:
         return fair_crps(estimate.members, truth)
     return (estimate.mean - truth).abs()
@@ -151,9 +149,7 @@ def _crps(estimate: Estimate, truth: Tensor) -> Tensor:
 
 def _places(estimate: Estimate, truth: Tensor, generator: torch.Generator) -> Tensor:
     """Return the place of the truth in the law of its point, 0 to 1, NaN where there is no truth."""
-    assert estimate.std is not None
-    if estimate.is_normal:
-        place: Tensor = torch.special.ndtr((truth - estimate.mean) / estimate.std.clamp(min=LEAST_STD))
-        return place
+    if estimate.law is not None:
+        return estimate.law.place(truth)
     assert estimate.members is not None
     return places_in_law(estimate.members, truth, generator)

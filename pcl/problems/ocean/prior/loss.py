@@ -5,9 +5,10 @@ the negative log-density of all together over their 2 m numbers,
 
 .. math:: \operatorname{mean}_j \operatorname{CRPS}(\nu_j, u_j) \qquad \text{or} \qquad -\log\nu(u_1, \ldots, u_m) / 2m.
 
-The inflation of all spreads, which the first leaves alone, is that with which the normal intervals of 50 and 90 % hold
-as much of the truth as they say, as far as one number can: the quantile loss, at both levels, of
-:math:`|u_j - m_j| / \sigma_j` over the quantile of a normal law.
+The first leaves alone by how much all variances are inflated, what a point varies by beside its covariance and how
+heavy its tails are: these three numbers are those under which the points are most likely, each by itself,
+:math:`\operatorname{mean}_j -\log t_j(u_j)`; the mean and the covariance do not learn from it. With the second the
+inflation is learned from it, and the other two so.
 
 The climatology of a window is that of the training split without the time around it, so that what is learned knows how
 wrong a climatology is. The points follow from the seed, the step and the number of the pair in the global batch.
@@ -19,6 +20,7 @@ __all__ = ["PosteriorLoss"]
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -35,12 +37,12 @@ from pcl.problems.ocean.prior.climatology import ClimatologySums
 from pcl.problems.ocean.prior.measurements import measurements_of
 from pcl.problems.ocean.prior.model import CurrentPrior
 from pcl.problems.ocean.prior.pooled import PooledSums
+from pcl.problems.ocean.prior.posterior import Spread
 from pcl.problems.ocean.settings import PosteriorLossSettings
 from pcl.problems.ocean.tiles import DAY_S
 from pcl.workers import Workers
 
 LEAST_SPREAD = 1e-4  # m/s: where a posterior is surer, rounding would decide
-INTERVALS = {0.5: 0.6744897501960817, 0.9: 1.6448536269514722}  # half a normal interval that holds so much
 TABLES = 8  # of a window each, that are kept
 SHOWN_POINTS = 50  # of whose joint density something is said where it is not learned from
 
@@ -103,29 +105,36 @@ class PosteriorLoss:
         known = torch.isfinite(truth).all(0) & torch.isfinite(climatology.at(north, east)[1])
         chosen = known.nonzero()[:, 0]
         chosen = chosen[torch.randperm(len(chosen), generator=generator)[: self.settings.num_points]]
-        mean, std = posterior.mean_and_std(north[chosen], east[chosen], when[chosen])
-        crps = _calibrating(mean, std.clamp(min=LEAST_SPREAD), truth[:, chosen], prior.log_spread.exp())
-        is_learned = self.settings.score == "density"
+        mean, variance, amplitude = posterior.resolved(north[chosen], east[chosen], when[chosen])
+        plain = variance.sqrt().clamp(min=LEAST_SPREAD) / prior.log_spread.exp()
+        is_learned, spread = self.settings.score == "density", prior.spread
+        if is_learned:
+            spread = replace(spread, inflation=spread.inflation.detach())
+        crps, fit = _scores_of_points(mean, plain, truth[:, chosen], amplitude, spread)
         some = chosen if is_learned else chosen[:SHOWN_POINTS]
         with torch.set_grad_enabled(is_learned and torch.is_grad_enabled()):
             density = posterior.log_density(north[some], east[some], when[some], truth[:, some])
-        return torch.stack([crps, density / (2 * max(1, len(some)))])
+        return torch.stack([crps + fit, density / (2 * max(1, len(some))) - fit])
 
 
-def _calibrating(mean: Tensor, std: Tensor, truth: Tensor, spread: Tensor) -> Tensor:
-    """Return the mean CRPS; its gradient is that of the law before it was inflated, and of the inflation that it needs.
+def _scores_of_points(
+    mean: Tensor, plain: Tensor, truth: Tensor, amplitude: Tensor, spread: Spread
+) -> tuple[Tensor, Tensor]:
+    """Return the mean CRPS of points, which teaches the covariance, and zero, which teaches how sure it is.
+
+    The gradient of the first is that under the normal law of the covariance alone, that of the second that of the
+    negative log-likelihood under the laws of points, whose mean and covariance it leaves alone.
 
     Args:
         mean: of the posterior, shape (2, m).
-        std: likewise, inflated.
+        plain: standard deviation that the covariance gives, not inflated, likewise.
         truth: likewise.
-        spread: by which standard deviations were inflated, a scalar.
+        amplitude: of currents at the points, shape (m,).
+        spread: that is learned.
     """
-    plain = gaussian_crps(mean, std / spread, truth).mean()
-    off = ((truth - mean).abs() / std * spread).detach()
-    losses = [(1 - share) * spread + (off / half - spread).clamp(min=0).mean() for share, half in INTERVALS.items()]
-    learned = plain + torch.stack(losses).sum()
-    return learned - learned.detach() + gaussian_crps(mean, std, truth).mean().detach()
+    law = spread.law(mean.detach(), spread.inflation * plain.detach().square(), amplitude.detach())
+    crps, fit = gaussian_crps(mean, plain, truth).mean(), -law.log_density(truth).mean()
+    return crps - crps.detach() + law.crps(truth).mean(), fit - fit.detach()
 
 
 def _prior_of(model: PairModel) -> CurrentPrior:

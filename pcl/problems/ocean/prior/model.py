@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pcl.problems.ocean.evaluation.point_law import PointLaw
 from pcl.problems.ocean.prior.averages import Averages
 from pcl.problems.ocean.prior.climatology import GridClimatology
 from pcl.problems.ocean.prior.kernel import AnomalyKernel, CurrentKernel, Points
@@ -32,6 +33,9 @@ from pcl.problems.ocean.tracks import within_half_turn
 UNKNOWN = -1.0  # instead of a standard deviation: what checkpoints hold is finite
 FIRST_FREEDOM = 300.0  # large: an energy that is nearly as expected
 FIRST_SHARE = 0.03  # of the pooled covariance
+FIRST_UNRESOLVED = 0.003  # of the square of the amplitude
+FIRST_TAIL = 10.0  # degrees of freedom of the law of a point, less two
+NEVER = -30.0  # logarithm of what is not there
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +87,9 @@ class CurrentPrior(nn.Module):
         kernel: covariance of the anomaly.
         precision: factor of the variance of the error of a measurement.
         log_freedom: of the degrees of freedom of the energy of a window's currents (``Posterior``).
-        log_spread: of the root of the inflation of covariances.
+        log_spread: of the root of the inflation of variances.
+        log_unresolved: of the share of the amplitude's square that a point varies by beside the covariance.
+        log_tail: of the degrees of freedom of Student's law of a point, less two.
         log_share: of the pooled covariance beside the kernel.
 
     Example:
@@ -110,6 +116,8 @@ class CurrentPrior(nn.Module):
         self.log_freedom = nn.Parameter(torch.tensor(math.log(FIRST_FREEDOM), dtype=torch.float64))
         self.log_spread = nn.Parameter(torch.zeros((), dtype=torch.float64))
         self.log_share = nn.Parameter(torch.tensor(math.log(FIRST_SHARE), dtype=torch.float64))
+        self.log_unresolved = nn.Parameter(torch.tensor(math.log(FIRST_UNRESOLVED), dtype=torch.float64))
+        self.log_tail = nn.Parameter(torch.tensor(math.log(FIRST_TAIL), dtype=torch.float64))
         self.register_buffer("latitude", torch.tensor(latitude, dtype=torch.float64))
         self.register_buffer("longitude", torch.tensor(longitude, dtype=torch.float64))
         unknown = torch.full((2, len(latitude), len(longitude)), UNKNOWN, dtype=torch.float64)
@@ -151,12 +159,23 @@ class CurrentPrior(nn.Module):
             return kernel
         return WithPooled(kernel, self.log_share.exp(), table or LagTable(self.pooled, self.pooled_step))
 
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Load what was saved; of a prior that was saved without them, no pooled covariance and no period is known."""
-        for name in ("log_share", "period", "pooled", "pooled_step"):
-            own = getattr(self, name).detach()
-            state.setdefault(prefix + name, own if name == "log_share" else torch.zeros_like(own))
-        super()._load_from_state_dict(state, prefix, *rest)
+    @property
+    def of_older_records(self) -> dict[str, Tensor]:
+        """What records of before are without: a pooled covariance, a known period, tails of the laws of points."""
+        zeros = {name: torch.zeros(getattr(self, name).shape).double() for name in ("log_share", "period", "pooled")}
+        never = torch.tensor(NEVER, dtype=torch.float64)
+        step = torch.ones(3, dtype=torch.float64)
+        return {**zeros, "pooled_step": step, "log_unresolved": never, "log_tail": -never}
+
+    @property
+    def spread(self) -> Spread:
+        """How sure its posterior is, as it was learned."""
+        return Spread(
+            freedom=self.log_freedom.exp(),
+            inflation=(2 * self.log_spread).exp(),
+            unresolved=self.log_unresolved.exp(),
+            degrees=2 + self.log_tail.exp(),
+        )
 
     @property
     def climatology(self) -> GridClimatology | None:
@@ -199,7 +218,7 @@ class CurrentPrior(nn.Module):
         if learned:
             usual_s = EVERY * float(self.kernel.day) * DAY_S
             error = error * self.precision(counted, amplitude, usual_s)
-            spread = Spread(self.log_freedom.exp(), (2 * self.log_spread).exp())
+            spread = self.spread
         measured = Measured(points, anomaly[:, used], error + counted.variance.double())
         law = Posterior if len(counted) <= MOST_MEASUREMENTS else RegionPosterior
         return CurrentPosterior(law(kernel, measured, spread), chosen, frame, used)
@@ -229,14 +248,29 @@ class CurrentPosterior:
             longitude: degrees east, shape (m,).
             time_s: seconds since 1970-01-01, shape (m,).
         """
+        law = self.law(latitude, longitude, time_s)
+        return law.mean, law.std
+
+    def law(self, latitude: Tensor, longitude: Tensor, time_s: Tensor) -> PointLaw:
+        """Return the law of the current at each point, m/s, shape (2, m); arguments as of ``mean_and_std``."""
+        return self.law_of(*self.resolved(latitude, longitude, time_s))
+
+    def resolved(self, latitude: Tensor, longitude: Tensor, time_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the covariance alone says of points: means and variances (2, m) each, and amplitudes (m,)."""
         targets, mean, known = self._targets(latitude, longitude, time_s)
         shift, variance = self.anomaly.mean_and_variance(targets)
-        return mean + _spread(shift, known), _spread(variance.sqrt(), known)
+        amplitude = self.anomaly.kernel.scale(targets)
+        return mean + _spread(shift, known), _spread(variance, known), _spread(amplitude, known)
+
+    def law_of(self, mean: Tensor, variance: Tensor, amplitude: Tensor) -> PointLaw:
+        """Return the law of points of which the covariance alone says so much, see ``resolved``."""
+        spread = self.anomaly.spread
+        return PointLaw(mean, variance.sqrt()) if spread is None else spread.law(mean, variance, amplitude)
 
     def members(
         self, latitude: Tensor, longitude: Tensor, time_s: Tensor, num_members: int, generator: torch.Generator
     ) -> Tensor:
-        """Draw currents that are coherent in space and time, m/s, shape (K, 2, m).
+        """Draw currents that are coherent in space and time, of the normal law of the covariance, m/s, (K, 2, m).
 
         Args:
             latitude: degrees north, shape (m,).
@@ -304,9 +338,11 @@ def generic_prior() -> CurrentPrior:
             parameter.copy_(torch.tensor(value, dtype=torch.float64))
         for name in ("log_lengths", "log_days", "log_scales", "log_noise"):
             getattr(prior.kernel, name).log_()
+        prior.log_tail.fill_(math.log(GENERIC_TAIL))
     return prior
 
 
+GENERIC_TAIL = 4.0  # degrees of freedom of the law of a point, less two
 GENERIC: dict[str, Any] = {  # scales themselves, whose logarithms the kernel holds
     "log_lengths": [[55.0, 55.0], [105.0, 105.0], [100.0, 100.0]],
     "log_days": [9.0, 11.0, 6.0],

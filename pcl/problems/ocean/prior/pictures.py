@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pcl.evaluation.result import Evaluation
+from pcl.problems.ocean.evaluation.point_law import NORMAL
 from pcl.problems.ocean.prior.kernel import CurrentKernel, Points
 from pcl.problems.ocean.prior.model import Covariance, CurrentPrior
 
@@ -91,7 +92,7 @@ def _lines(prior: CurrentPrior) -> list[str]:
             kernel.days.tolist(),
             kernel.drifts_km_day.tolist(),
         )
-        noise, nu = float((2 * kernel.log_noise).exp()), float(prior.log_freedom.exp())
+        noise, spread = float((2 * kernel.log_noise).exp()), prior.spread
     lines = [
         f"{kind:14s} {length[0]:6.1f} km east, {length[1]:6.1f} km north, {time:6.3g} days, variance {share:5.3f}, "
         f"drift {drift[0]:5.1f} km/day east, {drift[1]:5.1f} north"
@@ -103,7 +104,9 @@ def _lines(prior: CurrentPrior) -> list[str]:
         *lines,
         *pooled,
         f"variances over s\N{SUPERSCRIPT TWO}, s = s0 (local deviation / s0)^{float(kernel.exponent.detach()):.2f}, "
-        f"s0 = {float(kernel.level):.3g} m/s; error of a measurement {noise:.3g}; {nu:.0f} degrees of freedom",
+        f"s0 = {float(kernel.level):.3g} m/s; error of a measurement {noise:.3g}",
+        f"spread times {float(spread.inflation.sqrt()):.3g}; degrees of freedom: {float(spread.freedom):.0f} of the "
+        f"energy, {float(spread.degrees):.3g} of a point, whose own variance is {float(spread.unresolved):.2g}",
     ]
 
 
@@ -129,4 +132,8 @@ def add_prior(result: Evaluation, prior: CurrentPrior) -> None:
             result.metrics[f"{name}_variance"] = float((2 * kernel.log_scales[number]).exp())
         result.metrics["prior_noise_variance"] = float((2 * kernel.log_noise).exp())
         result.metrics["prior_exponent"] = float(kernel.exponent)
-        result.metrics["prior_degrees_of_freedom"] = float(prior.log_freedom.exp())
+        spread = prior.spread
+        result.metrics["prior_degrees_of_freedom"] = float(spread.freedom)
+        result.metrics["prior_inflation"] = float(spread.inflation)
+        result.metrics["prior_unresolved_variance"] = float(spread.unresolved)
+        result.metrics["prior_point_degrees_of_freedom"] = min(float(spread.degrees), NORMAL)

@@ -12,7 +12,8 @@ Some weeks are livelier than others, and errors have longer tails than a normal 
     \qquad w = (K_{oo} + R)^{-1} y
 
 what the measurements say of the current's energy over what was expected of them, with :math:`\nu` degrees of freedom,
-and an inflation c; the mean stays.
+and an inflation c; the mean stays. The law of a point is Student's, of degrees of freedom of its own, and has a share q
+of the amplitude's square :math:`s^2` more, :math:`c\, q\, s^2`: what no covariance of smooth currents resolves.
 
 Shapes: n measurements, m targets, K members.
 """
@@ -26,6 +27,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from pcl.problems.ocean.evaluation.point_law import PointLaw
 from pcl.problems.ocean.prior.kernel import POINTS_AT_ONCE, AnomalyKernel, CurrentKernel, Points
 from pcl.problems.ocean.prior.pooled import WithPooled
 
@@ -47,10 +49,30 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """By what covariances are multiplied: degrees of freedom nu and the inflation c, scalars."""
+    """How sure the posterior is, four scalars.
+
+    Attributes:
+        freedom: degrees of freedom nu of the energy.
+        inflation: c, of all variances.
+        unresolved: q, variance over the square of the amplitude that a point has beside that of the covariance.
+        degrees: of freedom of Student's law of a point.
+    """
 
     freedom: Tensor
     inflation: Tensor
+    unresolved: Tensor
+    degrees: Tensor
+
+    def law(self, mean: Tensor, variance: Tensor, amplitude: Tensor) -> PointLaw:
+        """Return the law of points.
+
+        Args:
+            mean: of each, m/s, shape (2, m).
+            variance: that the covariance gives, f and c in it, m^2 s^-2, shape (2, m).
+            amplitude: s, m/s, shape (m,).
+        """
+        std = (variance + self.inflation * self.unresolved * amplitude.square()).sqrt()
+        return PointLaw(mean, std, self.degrees)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +82,7 @@ class Posterior:
     Attributes:
         kernel: covariance of the prior.
         measured: what was measured; with nothing, the posterior is the prior.
-        spread: by what the covariance is multiplied; None: it is as it is.
+        spread: how sure it is; None: as the covariance says, and the laws of points are normal.
     """
 
     kernel: CurrentKernel | AnomalyKernel | WithPooled

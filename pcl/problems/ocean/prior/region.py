@@ -56,7 +56,7 @@ class RegionPosterior:
     Attributes:
         kernel: covariance of the prior.
         measured: what was measured.
-        spread: as in ``Posterior``, of every block.
+        spread: as in ``Posterior``, the energy that of every block.
         most: measurements of a block.
     """
 

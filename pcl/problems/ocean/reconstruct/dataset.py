@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from pcl.problems.ocean.evaluation.point_law import how_to_read
 from pcl.problems.ocean.reconstruct.estimate import Maps
 from pcl.problems.ocean.reconstruct.tracks import Tracks
 
@@ -63,6 +64,7 @@ def _fields(maps: Maps) -> dict[str, _Variable]:
         data[name] = (("realization", *GRID), members, about | {"long_name": label.format("member of the posterior")})
         for (key, meaning, method), values in zip(STATISTICS, (maps.mean, maps.std), strict=True):
             own = about | {"long_name": label.format(meaning), "cell_methods": f"realization: {method}"}
+            own |= {"comment": how_to_read(maps.degrees)} if key == "std" else {}
             data[f"{name}_{key}"] = (GRID, values[component].numpy().astype(np.float32), own)
     told = {"long_name": "share of the variance of the prior that measurements explain", "units": "1"}
     data["explained_variance"] = (GRID, maps.explained.numpy().astype(np.float32), told)

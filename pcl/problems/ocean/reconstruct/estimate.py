@@ -29,14 +29,17 @@ class Maps:
         wet: where there is water, or where nothing is known of land, boolean, shape (H, W).
         mean: m/s, float64, NaN on land, shape (2, T, H, W).
         std: standard deviation, likewise.
+        degrees: of freedom of Student's law of every point, infinite for the normal law.
         members: coherent draws, float32, likewise, shape (K, 2, T, H, W).
-        explained: share of the prior's variance that measurements explain, shape (T, H, W).
+        explained: share of the prior's variance that measurements explain, of what its covariance resolves, shape
+            (T, H, W).
     """
 
     grid: MapGrid
     wet: Tensor
     mean: Tensor
     std: Tensor
+    degrees: float
     members: Tensor
     explained: Tensor
 
@@ -73,13 +76,13 @@ def estimate(
     times, places = grid.shape[0], len(north)
     where = north.repeat(times), east.repeat(times), torch.from_numpy(grid.time_s).repeat_interleave(places)
     law = model.law(measurements)
-    mean, std = law.mean_and_std(*where)
+    resolved = law.resolved(*where)
+    of_points = law.law_of(*resolved)
     nothing = model.law(measurements[:0])
-    _, of_prior = nothing.mean_and_std(*where)
-    expected = of_prior.square().sum(0)
+    expected = nothing.resolved(*where)[1].sum(0)
     if isinstance(law.anomaly, Posterior) and isinstance(nothing.anomaly, Posterior):
         expected = expected * law.anomaly.energy / nothing.anomaly.energy  # of all currents: no news of a place
-    explained = 1 - std.square().sum(0) / expected
+    explained = 1 - resolved[1].sum(0) / expected
     members = law.members(*where, num_members, torch.Generator().manual_seed(seed))
 
     def on_grid(values: Tensor) -> Tensor:
@@ -89,5 +92,11 @@ def estimate(
         return found.reshape(*leading, *grid.shape)
 
     return Maps(
-        grid, wet.reshape(grid.shape[1:]), on_grid(mean), on_grid(std), on_grid(members.float()), on_grid(explained)
+        grid,
+        wet.reshape(grid.shape[1:]),
+        mean=on_grid(of_points.mean),
+        std=on_grid(of_points.std),
+        degrees=of_points.nu,
+        members=on_grid(members.float()),
+        explained=on_grid(explained),
     )

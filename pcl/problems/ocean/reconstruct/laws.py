@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pcl.problems.ocean.evaluation.baselines import OptimalInterpolation
 from pcl.problems.ocean.evaluation.field_scores import gaussian_crps
+from pcl.problems.ocean.evaluation.point_law import PointLaw
 from pcl.problems.ocean.prior.measurements import Measurements
 from pcl.problems.ocean.prior.model import CurrentPrior, Frame
 from pcl.problems.ocean.reconstruct.adapt import thinned
@@ -26,10 +27,10 @@ TARGETS_AT_ONCE = 2048
 
 
 class Law(Protocol):
-    """What says a mean and a standard deviation of currents anywhere."""
+    """What says what currents are anywhere."""
 
-    def mean_and_std(self, latitude: Tensor, longitude: Tensor, time_s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both, m/s, shape (2, m) each, at degrees and seconds since 1970-01-01, shape (m,) each."""
+    def law(self, latitude: Tensor, longitude: Tensor, time_s: Tensor) -> PointLaw:
+        """Return the law of each, m/s, shape (2, m), at degrees and seconds since 1970-01-01, shape (m,) each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +62,10 @@ class ClimatologyLaw:
 
     climatology: Any
 
-    def mean_and_std(self, latitude: Tensor, longitude: Tensor, time_s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and spread, (2, m) each."""
+    def law(self, latitude: Tensor, longitude: Tensor, time_s: Tensor) -> PointLaw:
+        """Return normal laws, shape (2, m)."""
         mean, amplitude = self.climatology.at(latitude, longitude)
-        return mean, amplitude.expand(2, len(latitude))
+        return PointLaw(mean, amplitude.expand(2, len(latitude)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +117,8 @@ class Interpolation:
             scores.append(gaussian_crps(torch.zeros_like(missed), covariance.diagonal().sqrt(), missed))
         return float(torch.cat(scores).mean())
 
-    def mean_and_std(self, latitude: Tensor, longitude: Tensor, time_s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of the current, (2, m) each."""
+    def law(self, latitude: Tensor, longitude: Tensor, time_s: Tensor) -> PointLaw:
+        """Return normal laws of the current, shape (2, m)."""
         where, anomaly, variance, root, _ = self._system()
         white = torch.linalg.solve_triangular(root, anomaly, upper=False)
         mean, _ = self.climatology.at(latitude, longitude)
@@ -127,7 +128,7 @@ class Interpolation:
             half = torch.linalg.solve_triangular(root, between, upper=False)
             shifts.append((half.T @ white).reshape(2, -1))
             variances.append(variance * (1 - half.square().sum(0)).clamp(min=0).reshape(2, -1))
-        return mean + torch.cat(shifts, 1), torch.cat(variances, 1).sqrt()
+        return PointLaw(mean + torch.cat(shifts, 1), torch.cat(variances, 1).sqrt())
 
     def of(self, measurements: Measurements) -> "Interpolation":
         """Return the same with other measurements."""

@@ -8,13 +8,12 @@ Shapes: n measurements of a drifter that is left out.
 __all__ = ["METHODS", "NOT_FITTED", "OURS", "Judged", "leave_out"]
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pcl.problems.ocean.evaluation.field_scores import gaussian_crps
 from pcl.problems.ocean.evaluation.significance import Difference, difference
 from pcl.problems.ocean.prior.measurements import Measurements
 from pcl.problems.ocean.reconstruct.laws import ClimatologyLaw, Law
@@ -23,7 +22,7 @@ from pcl.problems.ocean.reconstruct.model import Model
 OURS, NOT_FITTED = "this reconstruction", "the same prior, not fitted to the tracks"
 INTERPOLATION, CLIMATOLOGY = "optimal interpolation", "climatology"
 METHODS = (OURS, NOT_FITTED, INTERPOLATION, CLIMATOLOGY)
-QUANTILES = {50: 0.6744897501960817, 90: 1.6448536269514722}  # of the normal law
+INTERVALS = 50, 90  # %, central
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +34,7 @@ class Judged:
         drifter: its number among them of every measurement, shape (n,).
         square: squared errors by method, mean of both components, m^2 s^-2, shape (n,).
         crps: likewise, m/s.
-        place: errors over their standard deviations, shape (2, n).
+        place: of the truth in what was said of it, 0 to 1, shape (2, n).
     """
 
     names: Sequence[str]
@@ -47,11 +46,11 @@ class Judged:
     def scores(self, method: str, of: Tensor | None = None) -> dict[str, float]:
         """Return RMSE and CRPS, m/s, and the coverage of the intervals of 50 and 90 %, of all or some measurements."""
         some = slice(None) if of is None else of
-        inside = self.place[method].abs()[:, some]
+        off_middle = (self.place[method][:, some] - 0.5).abs()
         return {
             "rmse_m_s": float(self.square[method][some].mean().sqrt()),
             "crps_m_s": float(self.crps[method][some].mean()),
-            **{f"coverage_{p}": float((inside <= z).double().mean()) for p, z in QUANTILES.items()},
+            **{f"coverage_{p}": float((off_middle <= p / 200).double().mean()) for p in INTERVALS},
         }
 
     def against(self, other: str) -> Difference:
@@ -84,7 +83,7 @@ def leave_out(model: Model, measurements: Measurements, drifter: np.ndarray, mos
 
 @torch.no_grad()
 def _of_one(model: Model, measurements: Measurements, out: Tensor) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """Return squared errors, CRPS and standard errors of every method on the measurements that are left out."""
+    """Return squared errors, CRPS and places of the truth by every method on the measurements that are left out."""
     known, hidden = measurements[~out], measurements[out]
     own = model.without(known)
     plain = own.interpolated(known)
@@ -99,8 +98,8 @@ def _of_one(model: Model, measurements: Measurements, out: Tensor) -> dict[str, 
 
 
 def _errors(law: Law, error_variance: Tensor | float, hidden: Measurements) -> tuple[Tensor, Tensor, Tensor]:
-    mean, std = law.mean_and_std(hidden.latitude, hidden.longitude, hidden.time_s)
-    spread, truth = (std.square() + error_variance).sqrt(), hidden.velocity.T
-    known = torch.isfinite(mean).all(0) & torch.isfinite(spread).all(0)
-    mean, spread, truth = mean[:, known], spread[:, known].clamp(min=1e-9), truth[:, known]
-    return (mean - truth).square().mean(0), gaussian_crps(mean, spread, truth).mean(0), (truth - mean) / spread
+    found = law.law(hidden.latitude, hidden.longitude, hidden.time_s)
+    spread, truth = (found.std.square() + error_variance).sqrt().clamp(min=1e-9), hidden.velocity.T.double()
+    known = torch.isfinite(found.mean).all(0) & torch.isfinite(spread).all(0)
+    measured, truth = replace(found, mean=found.mean[:, known], std=spread[:, known]), truth[:, known]
+    return (measured.mean - truth).square().mean(0), measured.crps(truth).mean(0), measured.place(truth)

@@ -82,10 +82,12 @@ def test_the_posterior_is_the_textbook_one_where_climatology_is_known(ocean):
                 inverse, freedom = torch.linalg.inv(among + torch.diag(noise.repeat(2))), prior.log_freedom.exp()
                 white = inverse @ anomaly[:, used].reshape(-1)
                 variance *= (freedom + white @ among @ white) / (freedom + torch.trace(inverse @ among))
+                variance += prior.log_unresolved.exp() * kernel.scale(at).square()
                 variance *= (2 * prior.log_spread).exp()
         torch.testing.assert_close(found.mean[:, time, row, column], wanted, rtol=1e-6, atol=1e-8)
         torch.testing.assert_close(found.std[:, time, row, column], variance.sqrt(), rtol=1e-5, atol=1e-7)
-    assert learned.is_normal
+    assert learned.degrees == pytest.approx(2 + prior.log_tail.exp().item())
+    assert frozen.degrees == math.inf
     assert not torch.allclose(learned.mean[known], frozen.mean[known], atol=1e-3)
 
 

@@ -1,18 +1,22 @@
 """The loss of a prior of currents: what it is, that it does not depend on the workers, and that it is learned from."""
 
 import dataclasses
+import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from pcl.errors import BadInputError
 from pcl.evaluation.splits import read_arrays
 from pcl.objective import LossContext
 from pcl.problems.ocean.contract import Origin
 from pcl.problems.ocean.evaluation.field_scores import gaussian_crps
-from pcl.problems.ocean.prior.loss import PosteriorLoss, _calibrating
+from pcl.problems.ocean.prior.loss import PosteriorLoss, _scores_of_points
 from pcl.problems.ocean.prior.maps import MeasurementMaps, keep_climatology
 from pcl.problems.ocean.prior.measurements import measurements_of
+from pcl.problems.ocean.prior.model import CurrentPrior
 from pcl.workers import OneWorker
 from tests.problems.ocean.evaluation.ocean_pairs import make_ocean_shards
 
@@ -64,8 +68,7 @@ def test_at_all_points_it_is_the_score_of_the_posterior(shards):
             table=loss.table_without(float(time_s[0]), float(time_s[-1]), 6 * 86400.0),
         )
         when, north, east = (x.flatten() for x in torch.meshgrid(time_s, *geometry.axes(origin), indexing="ij"))
-        mean, std = posterior.mean_and_std(north, east, when)
-        crps = gaussian_crps(mean, std, u.double().flatten(1))
+        crps = posterior.law(north, east, when).crps(u.double().flatten(1))
         expected.append(crps[:, crps.isfinite().all(0)].mean())
     torch.testing.assert_close(value, torch.stack(expected).mean())
     assert diagnostics["crps_m_s"] == diagnostics["loss"] == value
@@ -120,26 +123,42 @@ def test_it_is_learned_from(shards):
     assert values[-1] < 0.97 * values[0]
 
 
-def test_the_inflation_balances_what_intervals_hold():
-    generator = torch.Generator().manual_seed(0)
-    truth = torch.randn(2, 20000, generator=generator).double() * (1 + torch.rand(2, 20000, generator=generator))
-    mean, own = torch.zeros(2, 20000).double(), torch.full((2, 20000), 0.8).double()
-    log_spread, log_own = (torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in range(2))
-    optimizer = torch.optim.Adam([log_spread], 0.02)
-    for _ in range(150):
-        spread = log_spread.exp()
-        value = _calibrating(mean, own * log_own.exp() * spread, truth, spread)
-        torch.testing.assert_close(value, gaussian_crps(mean, own * spread, truth).mean())
+@pytest.mark.long
+def test_how_sure_the_law_is_is_found_in_points_of_a_known_law():
+    number, generator = 20000, torch.Generator().manual_seed(0)
+    plain, amplitude = (torch.rand(2, number, generator=generator, dtype=torch.float64) + 0.02).unbind(0)
+    plain = torch.stack([plain, plain.flip(0)])
+    std = torch.sqrt(1.44 * (plain.square() + 0.05 * amplitude.square()))
+    drawn = stats.t(6.0, scale=math.sqrt(1 - 2 / 6.0)).rvs((2, number), random_state=np.random.default_rng(1))
+    truth, mean = std * torch.from_numpy(drawn), torch.zeros(2, number).double()
+    prior = CurrentPrior()
+    learned = [prior.log_spread, prior.log_unresolved, prior.log_tail]
+    optimizer = torch.optim.Adam(learned, 0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 120)
+    for _ in range(120):
+        crps, fit = _scores_of_points(mean, plain, truth, amplitude, prior.spread)
         optimizer.zero_grad()
-        value.backward()
+        (crps + fit).backward()
         optimizer.step()
-    held = [(truth.abs() < half * own * log_spread.exp()).double().mean().item() for half in (0.6745, 1.6449)]
-    assert sum(held) == pytest.approx(1.4, abs=0.01)
-    crps = gaussian_crps(mean, own * (scale := torch.ones((), dtype=torch.float64, requires_grad=True)), truth).mean()
-    crps.backward()
-    log_own.grad = None
-    _calibrating(mean, own * log_own.exp() * 1.3, truth, torch.tensor(1.3).double()).backward()
-    assert log_own.grad.item() == pytest.approx(scale.grad.item())  # what is not the inflation learns from the CRPS
+        schedule.step()
+    spread = prior.spread
+    assert spread.inflation.item() == pytest.approx(1.44, rel=0.05)
+    assert spread.unresolved.item() == pytest.approx(0.05, rel=0.1)
+    assert spread.degrees.item() == pytest.approx(6.0, rel=0.1)
+    place = spread.law(mean, spread.inflation * plain.square(), amplitude).place(truth)
+    assert torch.histc(place, 20, 0, 1).div(2 * number / 20).sub(1).abs().max() < 0.1
+
+
+def test_the_covariance_learns_from_the_score_of_its_own_normal_law():
+    mean, plain, truth, amplitude = torch.rand(4, 2, 7, generator=torch.Generator().manual_seed(0)).double().unbind(0)
+    mean.requires_grad_()
+    plain.requires_grad_()
+    crps, fit = _scores_of_points(mean, plain, truth, amplitude[0], CurrentPrior().spread)
+    assert fit == 0
+    assert torch.autograd.grad(fit, [mean, plain], allow_unused=True, retain_graph=True) == (None, None)
+    wanted = torch.autograd.grad(gaussian_crps(mean, plain, truth).mean(), [mean, plain])
+    for one, other in zip(torch.autograd.grad(crps, [mean, plain]), wanted, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_model_without_a_prior_is_refused(shards):

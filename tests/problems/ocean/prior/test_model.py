@@ -8,7 +8,7 @@ import torch
 from pcl.problems.ocean.prior.climatology import GridClimatology
 from pcl.problems.ocean.prior.kernel import Points
 from pcl.problems.ocean.prior.measurements import Measurements
-from pcl.problems.ocean.prior.model import CurrentPrior, generic_prior
+from pcl.problems.ocean.prior.model import FIRST_UNRESOLVED, CurrentPrior, generic_prior
 from pcl.problems.ocean.prior.posterior import Measured, Posterior
 from pcl.problems.ocean.prior.region import RegionPosterior
 
@@ -78,7 +78,8 @@ def test_without_measurements_it_is_climatology(prior):
     expected, amplitude = prior.climatology.at(*where[:2])
     torch.testing.assert_close(mean, expected)
     level = prior.kernel.level  # variances of the components sum to one at first
-    torch.testing.assert_close(std[0], level * (amplitude / level).sqrt())
+    own = level * (amplitude / level).sqrt() * math.sqrt(1 + FIRST_UNRESOLVED)
+    torch.testing.assert_close(std[0], own)
 
 
 def test_where_climatology_is_unknown_nothing_is_said(prior):
@@ -142,10 +143,35 @@ def test_the_generic_prior_takes_its_amplitude_from_the_tracks():
     torch.testing.assert_close(std[0, 0], seen.velocity.square().mean().sqrt(), rtol=0.25, atol=0)
 
 
+def test_of_a_prior_saved_without_them_laws_of_points_are_normal_and_as_the_covariance_says(prior):
+    seen, where = measured(), targets()
+    saved = {name: value for name, value in prior.state_dict().items() if name not in prior.of_older_records}
+    prior.load_state_dict(prior.of_older_records | saved)
+    assert prior.of_older_records.keys() < prior.state_dict().keys()
+    found = prior.posterior(seen, centre=CENTRE)
+    _, variance, _ = found.resolved(*where)
+    law = found.law(*where)
+    assert law.is_normal
+    torch.testing.assert_close(law.std, variance.sqrt(), rtol=1e-12, atol=0)
+
+
+def test_a_point_varies_by_more_than_its_covariance(prior):
+    seen, where = measured(), targets()
+    with torch.no_grad():
+        prior.log_spread.fill_(0.2)
+        prior.log_unresolved.fill_(math.log(0.01))
+        found = prior.posterior(seen, centre=CENTRE)
+        _, variance, amplitude = found.resolved(*where)
+        wanted = variance + math.exp(0.4) * 0.01 * amplitude.square()
+        torch.testing.assert_close(found.mean_and_std(*where)[1], wanted.sqrt())
+        torch.testing.assert_close(amplitude, prior.kernel.scale(found._targets(*where)[0]))
+
+
 def test_every_parameter_is_learned(prior):
     where = targets()
     found = prior.posterior(measured(), centre=CENTRE)
-    (found.log_density(*where, torch.ones(2, 5)) + found.mean_and_std(*where)[1].sum()).backward()
+    law = found.law(*where)
+    (found.log_density(*where, torch.ones(2, 5)) + law.std.sum() + law.log_density(torch.ones(2, 5)).sum()).backward()
     grads = {name: one.grad for name, one in prior.named_parameters() if name != "log_share"}  # of no pooled one
     assert all(grad is not None and grad.isfinite().all() for grad in grads.values())
     assert all(grads[name].abs().sum() > 0 for name in grads if not name.startswith("precision.layers.0"))
