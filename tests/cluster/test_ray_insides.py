@@ -17,6 +17,7 @@ from tests.typed import ROOT, finish, stand_still_when, wait_until, workers_of
 
 PRIVATE = ("ray._private", "ray.dashboard", "ray.experimental", "ray.train._internal", "ray.train.v2")
 ROOM = ROOT / "pcl" / "cluster" / "ray_insides"
+SETTINGS = ("train.epochs=5", "train.global_batch=512", "train.checkpoint_every=11")
 # a process for which Ray is of another version, and what stands for the insides of this one cannot be imported
 OTHER = """
 import sys, types
@@ -58,7 +59,7 @@ def test_every_private_name_is_explained():
 
 @pytest.mark.timeout(900)  # of a machine that does much else
 def test_another_version_of_ray_gives_the_same_weights_although_a_worker_dies(shards, tmp_path):
-    arguments = [f"data.shards={shards}", f"storage={tmp_path}", "train.epochs=24", "train.checkpoint_every=11"]
+    arguments = [f"data.shards={shards}", f"storage={tmp_path}", *SETTINGS]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     command = [sys.executable, "-c", OTHER, "configs/gaussian.yaml", *arguments, "name=other"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -78,4 +79,4 @@ def test_another_version_of_ray_gives_the_same_weights_although_a_worker_dies(sh
 
 
 def model_of(run: Path):
-    return torch.load(run / "checkpoint_00000096" / "state.pt", weights_only=True)["model"]
+    return torch.load(run / "checkpoint_00000095" / "state.pt", weights_only=True)["model"]

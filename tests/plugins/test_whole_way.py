@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import suppress
 
+import psutil
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from tests.plugins.test_plugins import MINE, RUN
 from tests.typed import ROOT, finish, stand_still_when, start, wait_until, workers_of
 
 pytestmark = pytest.mark.process
-LAST = "checkpoint_00000180"
+LAST = "checkpoint_00000072"
 LOADED = """
 import sys, numpy as np, pcl
 model = pcl.load(sys.argv[1], plugins=[sys.argv[2]])
@@ -26,15 +27,15 @@ print(repr(model.encode_u(np.ones((1, 2), np.float64)).tolist()))
 def run_of(folder):
     shutil.copy(MINE, folder / "mine.py")
     (folder / "run.yaml").write_text(
-        RUN.format(folder=folder).replace("epochs: 2", "epochs: 20\n  checkpoint_every: 20")
+        RUN.format(folder=folder).replace("epochs: 2", "epochs: 8\n  checkpoint_every: 20")
     )
     return folder / "run.yaml"
 
 
-def train_with_a_kill(run, *arguments):
-    process = start("train", *arguments, config=str(run))
-    wait_until(lambda: len(workers_of(process)) == 2, process)
-    victim = workers_of(process)[1]
+def train_with_a_kill(run, shared_ray, *arguments):
+    process, here = start("train", *arguments, config=str(run), **shared_ray), psutil.Process()
+    wait_until(lambda: len(workers_of(here)) == 2, process)
+    victim = workers_of(here)[1]
     stand_still_when(lambda: [*run.parent.glob("runs/spiral/checkpoint_*/state.pt")], victim, process)
     victim.kill()
     return finish(process)
@@ -56,12 +57,12 @@ def evaluate_with_the_head(folder):
     return json.loads(metrics.read_text())
 
 
-def test_an_encoder_of_a_plugin_on_the_whole_way(tmp_path):
+def test_an_encoder_of_a_plugin_on_the_whole_way(tmp_path, shared_ray):
     run = run_of(tmp_path)
     where = (f"storage={tmp_path}/runs", "workers.num_workers=2")
     code, _, errors = finish(start("write_shards", *where, config=str(run)))
     assert code == 0, errors
-    code, output, errors = train_with_a_kill(run, *where)
+    code, output, errors = train_with_a_kill(run, shared_ray, *where)
     assert code == 0, errors
     assert "going on from step" in output
     state = torch.load(tmp_path / "runs" / "spiral" / LAST / "state.pt", weights_only=True)
