@@ -24,9 +24,10 @@ from pcl.errors import BadInputError, DamagedDataError, RunFailedError
 from pcl.gaussian.process import GaussianProcessPair
 from pcl.problems.gaussian_process.source import GaussianProcessSource
 from pcl.storage.copies import Copies
+from pcl.storage.lease import Lease
 from pcl.storage.place import Place, names, place, write_bytes
 from pcl.train.session import Session
-from tests.s3 import S3, SLOW_DOWN, WRONG_KEY, s3_server
+from tests.s3 import POLL_S, S3, SLOW_DOWN, WRONG_KEY, s3_server
 
 SOURCE = GaussianProcessSource(160, 40, 0, GaussianProcessPair(num_modes=20))
 CONFIG = {"source": "gaussian_process", "seed": 0, "num_shards": 8, "record_pairs": 5}
@@ -145,7 +146,8 @@ def build_at(address: str, barrier, results) -> None:
         barrier.wait(60)
 
 
-def test_one_of_two_builders_wins_and_the_other_gets_a_line(s3, folder):
+def test_one_of_two_builders_wins_and_the_other_gets_a_line(s3, folder, monkeypatch):
+    monkeypatch.setitem(Lease.__init__.__kwdefaults__, "duration_s", 4.0)
     fork = get_context("fork")
     barrier, results = fork.Barrier(2), fork.Queue()
     builders = [fork.Process(target=build_at, args=(f"{s3.address}/two", barrier, results)) for _ in range(2)]
@@ -231,12 +233,12 @@ def test_copies_are_bounded_and_the_batches_the_same(cached, folder, tmp_path):
 
 
 def test_a_reader_that_is_killed_in_the_middle_leaves_nothing_that_counts(s3, cached, folder):
-    asked, answer = threading.Event(), s3._app
+    asked, killed, answer = threading.Event(), threading.Event(), s3._app
 
     def stall(environ, start_response):
         if environ["PATH_INFO"].endswith("train-000000.tar") and not asked.is_set():
             asked.set()
-            time.sleep(3)
+            killed.wait(20)
         return answer(environ, start_response)
 
     s3._app, root = stall, cached()
@@ -247,6 +249,7 @@ def test_a_reader_that_is_killed_in_the_middle_leaves_nothing_that_counts(s3, ca
         reader.kill()
         reader.join()
     finally:
+        killed.set()
         s3._app = answer
     assert all(map(torch.equal, batches(root), batches(folder)))
 
@@ -257,7 +260,7 @@ def test_a_web_server_is_read(folder, cached):
             """Log nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Silent, directory=folder))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True)
     thread.start()
     try:
         root = cached(f"http://127.0.0.1:{server.server_port}")
@@ -306,9 +309,9 @@ def test_a_training_has_the_bits_of_one_from_a_folder(shards_in_s3, trained, tmp
     assert_same(weights(shards_in_s3, f"data.cache={tmp_path}"), trained)  # from the copies
 
 
-def test_a_server_that_fails_for_ten_seconds_is_waited_out(s3, shards_in_s3, trained, tmp_path, capsys):
+def test_a_server_that_fails_for_seconds_is_waited_out(s3, shards_in_s3, trained, tmp_path, capsys):
     s3.refusal, s3.refuses = SLOW_DOWN, lambda method, path: path.endswith(".tar")
-    timer = threading.Timer(10.0, lambda: setattr(s3, "refusal", None))
+    timer = threading.Timer(3.0, lambda: setattr(s3, "refusal", None))
     timer.start()
     assert_same(weights(shards_in_s3, f"data.cache={tmp_path}"), trained)
     timer.join()
@@ -321,10 +324,10 @@ def test_a_slow_server_is_waited_for(s3, shards_in_s3, trained, tmp_path, monkey
 
     def late(environ, start_response):
         if environ["PATH_INFO"].endswith(".tar"):
-            time.sleep(0.2)
+            time.sleep(0.1)
         return answer(environ, start_response)
 
-    monkeypatch.setattr(ahead_of_use, "LATE_S", 0.1)
+    monkeypatch.setattr(ahead_of_use, "LATE_S", 0.05)
     s3._app = late
     try:
         assert_same(weights(shards_in_s3, f"data.cache={tmp_path}"), trained)

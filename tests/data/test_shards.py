@@ -31,6 +31,7 @@ from pcl.data.shards import begin_build, build_shard, plan_shards
 from pcl.data.source import Source
 from pcl.errors import BadInputError, DamagedDataError
 from pcl.problems.gaussian_process.source import GaussianProcessSource
+from pcl.storage.lease import Lease
 from pcl.storage.stored import sealed
 from tests.modest import modest
 from tests.shards import build_shards
@@ -782,6 +783,7 @@ def test_a_shard_that_is_written_again_otherwise_is_one_line(write, tmp_path, mo
 
 @pytest.mark.long
 def test_a_second_process_is_refused_while_one_writes(write, tmp_path, monkeypatch):
+    monkeypatch.setitem(Lease.__init__.__kwdefaults__, "duration_s", 4.0)
     root = tmp_path / "shards"
     write()
     spoil(root / "train-000001.tar", "missing")

@@ -12,7 +12,7 @@ from pcl.theory.cells import Cell, batches, fit_encoders, run_cell
 
 pytestmark = pytest.mark.long
 
-SMALL = Cell(embedding_dim=2, num_pairs=4000, global_batch=500, num_steps=200, learning_rate=0.05)
+SMALL = Cell(embedding_dim=2, num_pairs=4000, global_batch=250, num_steps=200, learning_rate=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_encoders_are_read_off_in_the_coordinates_of_the_data(law):
 
 
 def test_a_batch_larger_than_the_sample_is_refused(law):
-    with pytest.raises(ValueError, match="a batch of 500 of 100 pairs"):
+    with pytest.raises(ValueError, match="a batch of 250 of 100 pairs"):
         run_cell(law, replace(SMALL, num_pairs=100))
 
 

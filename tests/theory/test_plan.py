@@ -232,10 +232,11 @@ def test_tasks_and_report_may_lie_in_s3(law, results, monkeypatch):
         with pytest.raises(OSError, match="Service Unavailable"):  # its result is not missing
             store.pending([task])
         s3.refusal = None
-        checks = judge(law, results)
-        write_report(folder, "tiny", "about", law, results, checks)
+        few = [(task, result) for task, result in results if task.experiment == "num_pairs"]
+        checks = judge(law, few)
+        write_report(folder, "tiny", "about", law, few, checks)
         assert {"metrics.json", "report.html", "tasks"} < set(names(folder))
-        assert len([name for name in names(folder) if name.endswith(".png")]) == 12
+        assert len([name for name in names(folder) if name.endswith(".png")]) == 1
         metrics = json.loads(read_bytes(folder / "metrics.json"))
         assert [check["passed"] for check in metrics["checks"]] == [check.passed for check in checks]
         assert b'src="data:image/png;base64,' in read_bytes(folder / "report.html")
