@@ -1,14 +1,18 @@
-"""Jobs as people type them: in processes of their own, outside any cluster."""
+"""Jobs as people type them: in processes of their own, outside any cluster, or in this one."""
 
 import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import psutil
 
+from pcl.commands import ending
+from pcl.commands.main import _choose
 from tests import forked
 
 MOMENT_S = 0.05
@@ -31,6 +35,17 @@ def start(job, *arguments, config="configs/gaussian.yaml", prefix=(), **environm
     )
 
 
+def here(*words):
+    """Type a command of pcl in this process; return exit code, output and errors."""
+    with redirect_stdout(StringIO()) as output, redirect_stderr(StringIO()) as errors:
+        code = 0
+        try:
+            ending.finish(partial(_choose, "pcl", list(map(str, words))))
+        except SystemExit as end:
+            code = end.code
+    return code, output.getvalue(), errors.getvalue()
+
+
 def on_head(cluster):
     """Return the prefix that starts a job on the head node of a cluster: with its network and its files."""
     process, space = cluster.nodes["head"]
@@ -48,12 +63,15 @@ def finish(process, timeout_s=200):
 
 
 def wait_until(happened, process, timeout_s=120):
-    """Wait until something happens while a job runs."""
+    """Wait until something happens while a job runs; to look takes at most a fifth of a CPU from it."""
     deadline = time.monotonic() + timeout_s
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
+    while True:
+        began = time.monotonic()
+        if happened():
+            return
+        assert began < deadline, "it did not happen"
         assert process.poll() is None, f"the job ended early: {process.communicate()}"
-        time.sleep(0.02)
+        time.sleep(max(0.02, 4 * (time.monotonic() - began)))
 
 
 def stand_still_when(happened, one, process, timeout_s=120):

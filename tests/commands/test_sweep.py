@@ -12,15 +12,18 @@ import pytest
 import torch
 
 from pcl.commands import compare, sweep
+from pcl.config.identity import data_identity
 from pcl.config.variants import load_sweep
 from pcl.errors import BadInputError
 from pcl.train.checkpoint import checkpoint_name, is_whole, load_checkpoint
+from pcl.train.parts import make_source
 from pcl.train.runs import checkpoints
 from pcl.train.session import Session
 from tests import forked
-from tests.typed import ROOT, family, finish, still_there, wait_until
+from tests.shards import build_shards
+from tests.typed import ROOT, family, finish, stand_still_when, still_there, wait_until
 
-SHORT, LONG = 35, 1400  # steps
+SHORT, LONG = 35, 420  # steps
 FILE = """
 name: small
 seeds: [0]
@@ -35,7 +38,7 @@ evaluation: {num_examples: 0, num_embeddings: 0, baselines: false}
 variants:
   short: {model.tilting: squared_distance}
   broken: {train.learning_rate: 1e20}
-  long: {train.epochs: 200}
+  long: {train.epochs: 60}
 """
 
 
@@ -49,11 +52,11 @@ def given(tmp_path):
     return [str(tmp_path / "run.yaml"), f"data.shards={tmp_path / 'shards'}", f"storage={tmp_path / 'runs'}"]
 
 
-def start(*arguments):
+def start(*arguments, **environment):
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     command = [sys.executable, "-m", "pcl", *arguments]
     pipe = subprocess.PIPE
-    return forked.Popen(command, cwd=ROOT, env=kept, text=True, stdout=pipe, stderr=pipe)
+    return forked.Popen(command, cwd=ROOT, env=kept | environment, text=True, stdout=pipe, stderr=pipe)
 
 
 def kill_when(happened, process):
@@ -69,10 +72,9 @@ def kill_when(happened, process):
 
 
 def task_of(run):
-    """Return the process that trains a run: it holds the run's lease."""
-    held = [json.loads(lease.read_bytes()) for lease in (run / "lease").iterdir()]
-    (pid,) = [one["pid"] for one in held if not one["released"]]
-    return psutil.Process(pid)
+    """Return the process that trains a run, which holds the run's lease; None before it does."""
+    held = [json.loads(lease.read_bytes()) for lease in run.glob("lease/0*")]
+    return next((psutil.Process(one["pid"]) for one in held if not one["released"]), None)
 
 
 def times_of(run):
@@ -81,18 +83,20 @@ def times_of(run):
     return {str(file): file.stat().st_mtime_ns for file in files}
 
 
-def test_a_sweep_that_is_killed_repeats_nothing_that_is_finished_and_one_failure_stops_nobody(given, tmp_path):
+def test_a_sweep_that_is_killed_repeats_nothing_that_is_finished_and_one_failure_stops_nobody(
+    given, tmp_path, shared_ray, capsys
+):
     runs = tmp_path / "runs"
     short, long = runs / "small-short-0", runs / "small-long-0"
     evaluated = short / "evaluations" / checkpoint_name(SHORT) / "metrics.json"
     sweeping = start("sweep", *given)
-    wait_until(lambda: long.exists() and checkpoints(long), sweeping, 300)
-    task_of(long).suspend()  # while the other run is evaluated
+    wait_until(lambda: task_of(long), sweeping, 300)
+    stand_still_when(lambda: checkpoints(long), task_of(long), sweeping, 300)  # while the other run is evaluated
     kill_when(evaluated.is_file, sweeping)
     reached = [path.name for path in checkpoints(long) if is_whole(path)][-1]
     assert 200 <= int(reached.removeprefix("checkpoint_")) < LONG, "killed too early or too late: see LONG"
     before = times_of(short)
-    code, output, errors = finish(start("sweep", *given), 400)
+    code, output, errors = finish(start("sweep", *given, **shared_ray), 400)
     assert code == 1, errors
     assert "1 of 3 runs failed (small-broken-0), the others are finished and compared" in errors
     assert "small-broken-0: FAILED: step " in output
@@ -106,8 +110,8 @@ def test_a_sweep_that_is_killed_repeats_nothing_that_is_finished_and_one_failure
     assert text.count("data:image/png;base64,") == 2
     assert "broken" not in text
     check_bits(given, long)
-    code, output, errors = finish(start("compare", str(short), str(long), "name=again", given[1]))
-    assert (code, errors) == (0, "")
+    compare.command("pcl compare", [str(short), str(long), "name=again", given[1]])
+    assert capsys.readouterr().err == ""
     assert (runs / "again-comparison" / "comparison.html").is_file()
 
 
@@ -127,14 +131,14 @@ def test_a_run_of_another_experiment_is_refused_before_anything_is_trained(given
     monkeypatch.setattr(sweep, "run_all", lambda items: pytest.fail("it trains"))
     monkeypatch.setattr(sweep, "write_missing_shards", lambda configs: None)
     wrong = [*given, "variants={a: {train.warmup_steps: 10000}, b: {train.global_batch: 12}}"]
-    make_shards(given)
+    make_shards(load_sweep(given[0], given[1:]).runs[0].config)
     with pytest.raises(BadInputError, match=r"small-b-0: "):
         sweep.main(load_sweep(wrong[0], wrong[1:]))
 
 
-def make_shards(given):
-    code, _, errors = finish(start("shards", *given))
-    assert code == 0, errors
+def make_shards(config):
+    data = config.data
+    build_shards(Path(data.shards), make_source(config), data.num_shards, data.record_pairs, data_identity(config))
 
 
 def test_variants_that_need_other_pairs_need_other_shards(given):
