@@ -20,7 +20,7 @@ from pcl.theory.plan import plan, run_task
 from pcl.theory.store import Store, code_version
 from pcl.train.runs import recorded_experiment
 from tests.config.keys import KEYS, value
-from tests.typed import ROOT, finish, start
+from tests.typed import ROOT, finish, here, start
 
 RECORDED = Path(__file__).with_name("recorded")
 CONFIG = str(RECORDED / "run" / "config.yaml")
@@ -34,15 +34,15 @@ def where(tmp_path):
     return (f"data.shards={tmp_path / 'shards'}", f"storage={tmp_path / 'runs'}")
 
 
-def done(job, *arguments, **environment):
-    code, output, errors = finish(start(job, *arguments, config=CONFIG, **environment))
+def done(command, *arguments):
+    code, output, errors = here(command, CONFIG, *arguments)
     assert code == 0, errors
     return output
 
 
 def test_recorded_shards_are_verified_and_none_is_written(where):
     before = {path: path.read_bytes() for path in (RECORDED / "shards").iterdir()}
-    assert "8 of 8 shards verified, 0 to write" in done("write_shards", *where)
+    assert "8 of 8 shards verified, 0 to write" in done("shards", *where)
     for path, content in before.items():
         assert (Path(where[0].partition("=")[2]) / path.name).read_bytes() == content
 
@@ -50,7 +50,7 @@ def test_recorded_shards_are_verified_and_none_is_written(where):
 def test_a_missing_recorded_shard_is_written_again_to_the_byte(where):
     shard = Path(where[0].partition("=")[2]) / "train-000002.tar"
     shard.unlink()
-    assert "7 of 8 shards verified, 1 to write" in done("write_shards", *where)
+    assert "7 of 8 shards verified, 1 to write" in done("shards", *where)
     assert shard.read_bytes() == (RECORDED / "shards" / shard.name).read_bytes()
 
 
@@ -70,7 +70,9 @@ def test_a_recorded_run_is_resumed_and_evaluated(where, shared_ray):
             assert found[now] == pytest.approx(number, rel=1e-5, abs=1e-12)
     assert found["experiment"] == recorded["experiment"]
 
-    assert "going on from checkpoint_00000101" in done("train", *where, **shared_ray)
+    code, output, errors = finish(start("train", *where, config=CONFIG, **shared_ray))
+    assert code == 0, errors
+    assert "going on from checkpoint_00000101" in output
     whole, again = (
         torch.load(path, weights_only=True)["model"]
         for path in (RECORDED / "final.pt", run / "checkpoint_00001000" / "state.pt")

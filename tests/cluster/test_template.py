@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from pcl.cluster import begin_worker
+from tests import forked
 from tests.typed import ROOT, goes_on
 
 HOLDER = """
@@ -54,7 +55,7 @@ def holder(folder):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     command = [sys.executable, "-c", HOLDER, str(folder)]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) as process:
+    with forked.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) as process:
         yield process, psutil.Process(int(process.stdout.readline()))
         process.kill()
 
@@ -174,7 +175,7 @@ def test_workers_of_our_own_ray_are_copies():
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = forked.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     pid, _, found = done.stdout.partition(" ")
     found = eval(found)

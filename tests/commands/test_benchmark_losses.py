@@ -6,6 +6,7 @@ import runpy
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from pcl.benchmark.costs import clip_loss_bytes, flops, sent_bytes
 from pcl.commands import benchmark_losses as benchmark
 from pcl.commands.benchmark_losses import measure, side_by_side
 from pcl.errors import RunFailedError
+from tests.processes import new_processes
 
 JOB = Path(__file__).resolve().parents[2] / "jobs" / "benchmark_losses.py"
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from Linux")
@@ -27,8 +29,15 @@ def test_memory_is_a_32nd_of_that_of_clip_loss_and_grows_with_the_batch_not_its_
     assert whole < 2.5 * half
 
 
+@pytest.fixture
+def copies(monkeypatch):
+    """Let measurements be done in copies of a process that has imported torch, which is soon done."""
+    context = new_processes()
+    monkeypatch.setattr(benchmark, "multiprocessing", SimpleNamespace(get_context=lambda method: context))
+
+
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_both_losses_are_the_same_and_the_counts_are_those_seen(num_workers):
+def test_both_losses_are_the_same_and_the_counts_are_those_seen(num_workers, copies):
     batch = 2048
     ours, clip = (measure(loss, batch, num_workers, num_threads=1) for loss in benchmark.LOSSES)
     assert ours.loss + math.log(batch) == pytest.approx(clip.loss, rel=1e-5)
@@ -51,7 +60,7 @@ def die(*_):
     os._exit(1)
 
 
-def test_a_process_that_dies_is_named(monkeypatch):
+def test_a_process_that_dies_is_named(monkeypatch, copies):
     monkeypatch.setattr(benchmark, "_work", die)
     with pytest.raises(RunFailedError, match="measured ours at B = 4, W = 1: the machine may be out of memory"):
         measure("ours", 4)

@@ -1,7 +1,8 @@
-"""What the page on one's own pairs tells to type, in processes of its own: with Ray, and under torchrun."""
+"""What the page on one's own pairs tells to type: commands, and a loop of one's own under torchrun."""
 
 import os
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -9,31 +10,23 @@ import pytest
 import torch
 
 import pcl
-from tests import forked
-from tests.docs.page import EXAMPLES, PAGE, ROOT, blocks, write_data
+from tests.docs.page import EXAMPLES, PAGE, ROOT, blocks, example, write_data
+from tests.typed import here
 
 pytestmark = pytest.mark.process
 TIMEOUT_S = 200
-LOOP = ("--steps=30", "--batch=64")
+STEPS, BATCH = 30, 64
 
 
-def run(folder, *words):
-    """Run a module of Python with arguments, outside any cluster, and return its output."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    environment = kept | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *map(str, words)]
-    done = forked.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_a_run_file_gives_the_model_that_fit_gives(tmp_path):
+def test_a_run_file_gives_the_model_that_fit_gives(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     write_data(tmp_path)
     (block,) = (one for one in blocks(PAGE) if one.file == "run.yaml")
     (tmp_path / "run.yaml").write_text(block.text)
     where = ("train.epochs=2", "workers.num_workers=1")
-    run(tmp_path, "-m", "pcl", "shards", "run.yaml", *where)
-    run(tmp_path, "-m", "pcl", "train", "run.yaml", *where)
+    for command in ("shards", "train"):
+        code, _, errors = here(command, "run.yaml", *where)
+        assert code == 0, errors
     trained = pcl.load(tmp_path / "runs" / "mine").state_dict()
     u, v = np.load(tmp_path / "u.npy"), np.load(tmp_path / "v.npy")
     fitted = pcl.fit(u, v, epochs=2, show=False).state_dict()
@@ -43,9 +36,13 @@ def test_a_run_file_gives_the_model_that_fit_gives(tmp_path):
 
 
 def test_a_loop_of_ones_own_gives_the_same_in_two_processes(tmp_path):
-    script = EXAMPLES / "own_loop.py"
-    alone = run(tmp_path, script, *LOOP)
-    both = run(tmp_path, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, *LOOP)
-    found = [float(loss) for printed in (alone, both) for loss in re.findall(r"loss (\S+)", printed)]
-    assert len(found) == 2
-    assert found[0] == pytest.approx(found[1], abs=2e-5)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    environment = kept | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    both = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*both, str(EXAMPLES / "own_loop.py"), f"--steps={STEPS}", f"--batch={BATCH}"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (found,) = re.findall(r"loss (\S+)", done.stdout)
+    assert float(found) == pytest.approx(example("own_loop").main(STEPS, BATCH), abs=2e-5)

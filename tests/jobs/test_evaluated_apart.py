@@ -1,7 +1,6 @@
 """An evaluation by tasks: of processes of this machine and of a cluster, one of which is killed; the same metrics."""
 
 import os
-import subprocess
 import sys
 
 import pytest
@@ -10,7 +9,9 @@ from pcl.cluster.parts import elsewhere
 from pcl.commands import evaluate
 from pcl.config.load import load_config
 from pcl.evaluation import parts
-from tests.typed import ROOT, finish, start
+from tests import forked
+from tests.conftest import GAUSSIAN
+from tests.typed import ROOT, finish, here, start
 
 SMALL = ("block_pairs=2", "max_pairs=60", "calibration=0", "num_examples=0", "num_embeddings=0", "baselines=false")
 SMALL_PARTS = [f"evaluation.{one}" for one in SMALL]
@@ -40,7 +41,7 @@ if __name__ == "__main__":
 def run(shards, tmp_path_factory):
     folder = tmp_path_factory.mktemp("apart")
     given = (f"data.shards={shards}", f"storage={folder}", "workers.num_workers=1", "train.epochs=2")
-    code, _, errors = finish(start("train", *given))
+    code, _, errors = here("train", GAUSSIAN, *given)
     assert code == 0, errors
     return folder / "gaussian"
 
@@ -81,13 +82,12 @@ def test_a_task_of_a_cluster_whose_process_is_killed_is_done_again(shared_ray, t
     (tmp_path / "killing.py").write_text(KILLED)
     (program := tmp_path / "program.py").write_text(PROGRAM)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    found = subprocess.run(
+    found = forked.run(
         [sys.executable, program, tmp_path / "seen"],
         env=kept | {"PYTHONPATH": str(ROOT)} | shared_ray,
         capture_output=True,
         text=True,
         timeout=120,
-        check=False,
     )
     assert found.returncode == 0, found.stderr
     assert "[(0, 1), (1, 4)] cpu" in found.stdout.splitlines()

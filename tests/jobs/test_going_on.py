@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import pcl
+from tests.conftest import GAUSSIAN
 from tests.trained import weights_of_two
-from tests.typed import finish, start
+from tests.typed import finish, here, start
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
 
@@ -24,8 +25,8 @@ def typed(tmp_path_factory, make_shards, shared_ray):
     fixed = (*data, *(f"data.gaussian_process.{one}" for one in sizes), "train.global_batch=320", *SETTINGS)
 
     def run(job, *arguments, code=0, alone=False):
-        where = {} if alone else shared_ray
-        found, output, errors = finish(start(job, *fixed, f"workers.num_workers={2 - alone}", *arguments, **where))
+        words = (*fixed, f"workers.num_workers={2 - alone}", *arguments)
+        found, output, errors = here(job, GAUSSIAN, *words) if alone else finish(start(job, *words, **shared_ray))
         assert found == code, errors
         return output if code == 0 else errors
 
@@ -45,7 +46,7 @@ def test_more_epochs_give_the_bits_of_a_run_that_had_them_from_the_start(typed):
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], value) for name, value in other.items())
     assert "this run is finished" in run("train", "name=mine", "train.epochs=4", alone=True)
-    errors = run("train", "name=mine", "train.epochs=3", code=2)
+    errors = run("train", "name=mine", "train.epochs=3", code=2, alone=True)
     assert errors.count("\n") == 1
     assert "give at least train.epochs=4" in errors
     earlier = json.loads((folder / "mine" / "provenance.json").read_text())["earlier"]
@@ -64,7 +65,7 @@ def test_workers_begin_with_the_weights_that_the_run_keeps(typed):
     assert "going on from checkpoint_00000005" in run("train", *given, "train.epochs=2", alone=True)
     for name, value in weights(folder / "heir", 10).items():
         torch.testing.assert_close(value, begun[name], rtol=0, atol=1e-9)
-    errors = run("train", f"train.init_from={folder / 'source'}", "name=other", "train.epochs=1", code=2)
+    errors = run("train", f"train.init_from={folder / 'source'}", "name=other", "train.epochs=1", code=2, alone=True)
     assert errors.count("\n") == 1
     assert "train.init_from: " in errors
     assert not (folder / "other").exists()
