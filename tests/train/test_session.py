@@ -63,7 +63,7 @@ def digests_of_global_batches(results):
 
 def follow_both(shards):
     settings = ("train.epochs=8", "train.gradient_clip=1.0")
-    return {p: follow(shards, (f"train.precision={p}", *settings), 100) for p in ("float32", "float64")}
+    return {p: follow(shards, (f"train.precision={p}", *settings), 50) for p in ("float32", "float64")}
 
 
 def test_the_number_of_workers_changes_nothing(shards):
@@ -101,7 +101,7 @@ def run_twice(shards, overrides, directory):
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_resuming_mid_epoch_gives_the_same_bits(shards, tmp_path, num_workers):
-    overrides = ("train.checkpoint_every=25", "model.temperature.learned=true", "loss.kind=joint")
+    overrides = ("train.epochs=4", "train.checkpoint_every=25", "model.temperature.learned=true", "loss.kind=joint")
     whole, resumed = (
         run_twice(shards, overrides, tmp_path)
         if num_workers == 1
@@ -130,11 +130,20 @@ def run_and_stop(shards, overrides, directory, rank_that_is_told):
     return steps, run_to_the_end(shards, overrides, directory, directory / f"checkpoint_{steps[-1]:08d}")
 
 
+STOPPED = ("train.checkpoint_every=25", "train.epochs=3")
+
+
+@pytest.fixture(scope="module")
+def whole(shards, tmp_path_factory):
+    """The last weights of a run that nobody told to stop."""
+    return run_workers(run_to_the_end, 2, shards, STOPPED, tmp_path_factory.mktemp("whole"), None)[0]
+
+
 @pytest.mark.parametrize("rank_that_is_told", [0, 1])
-def test_all_workers_stop_after_the_same_step_and_go_on_from_it_to_the_same_bits(shards, tmp_path, rank_that_is_told):
-    overrides = ("train.checkpoint_every=25", "train.epochs=3")
-    whole = run_workers(run_to_the_end, 2, shards, overrides, tmp_path, None)[0]
-    told = run_workers(run_and_stop, 2, shards, overrides, tmp_path, rank_that_is_told)
+def test_all_workers_stop_after_the_same_step_and_go_on_from_it_to_the_same_bits(
+    shards, whole, tmp_path, rank_that_is_told
+):
+    told = run_workers(run_and_stop, 2, shards, STOPPED, tmp_path, rank_that_is_told)
     assert [steps for steps, _ in told] == [[25, 41]] * 2
     for name, value in whole.items():
         np.testing.assert_array_equal(told[0][1][name], value)
