@@ -32,6 +32,7 @@ CALLS = (
     "ObjectManagerService/Pull",
     "CoreWorkerService/NumPendingTasks",  # of a worker or a driver
 )
+NO_DRAWINGS = [f"evaluation.{key}=0" for key in ("calibration", "num_embeddings", "num_examples")]
 PROBES = 4  # sockets at a time: those that do not speak a protocol are silent until a time is over
 
 
@@ -186,7 +187,7 @@ def test_a_head_works_beside_trainings_and_lets_nobody_in(shards, tmp_path):
     """A training and a Ray come before the head and are killed, a job comes after it: each Ray is one of its own."""
     where, head, temporary = f"storage={tmp_path}", {"config": "configs/head.yaml"}, short_folder()
     arguments, places = (f"data.shards={shards}", where, "workers.num_workers=1"), {"TMPDIR": str(temporary)}
-    endless = ("name=run", "train.epochs=100000", "train.checkpoint_every=100")
+    endless = ("name=run", "train.epochs=100000", "train.global_batch=256", "train.checkpoint_every=100", *NO_DRAWINGS)
     trained, beside = start("train", *arguments, *endless), ray_beside(places)
     elsewhere = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9", "RAY_ADDRESS": "http://127.0.0.1:9"}
     process = None
@@ -291,9 +292,9 @@ def test_what_a_ray_of_our_own_has_not_got_is_refused_at_once():
     assert elapsed_s < 40
 
 
-def test_a_task_whose_workers_die_again_and_again_ends_in_one_line():
+def test_a_task_whose_workers_die_again_and_again_ends_in_one_line(shared_ray):
     code = "import ctypes; print(list(run_tasks(ctypes.string_at, 1, [9], timeout_s=0)))"  # reads at address 1
-    exit_code, _, errors, elapsed_s = in_process(code)
+    exit_code, _, errors, elapsed_s = in_process(code, **shared_ray)
     assert (exit_code, errors.count("\n")) == (1, 1), errors
     assert "a task was lost again and again" in errors
     assert elapsed_s < 60

@@ -159,7 +159,7 @@ def test_tasks_end_with_their_job_and_print_nothing(tmp_path, number):
     process = forked.Popen(
         [sys.executable, "-c", PRINTS, str(tmp_path)],
         cwd=ROOT,
-        env=environment | {"PYTHONPATH": str(ROOT)},
+        env=environment,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
