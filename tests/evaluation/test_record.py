@@ -3,6 +3,7 @@
 import json
 import os
 from itertools import permutations
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,6 @@ from pcl.storage.events import EventFile, scalars
 from pcl.storage.place import names, place
 from pcl.storage.stored import sealed
 from pcl.train.tensorboard import MEANINGS, Journal
-from tests.processes import new_processes
 from tests.s3 import s3_server
 from tests.train.board import Board
 
@@ -266,7 +266,7 @@ def save_at(storage, step, barrier):
 
 
 def test_evaluations_that_end_at_the_same_moment_keep_each_others_points(tmp_path):
-    context = new_processes()
+    context = get_context("fork")  # a process of its own takes seconds to import
     steps = (40, 10, 30, 20)
     barrier = context.Barrier(len(steps))
     processes = [context.Process(target=save_at, args=(tmp_path, step, barrier), daemon=True) for step in steps]

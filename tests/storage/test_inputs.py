@@ -19,7 +19,7 @@ import pcl.storage.place as place_module
 from pcl.errors import BadInputError, DamagedDataError, RunFailedError
 from pcl.storage.copies import Copies
 from pcl.storage.inputs import Input, expanded, input_at
-from tests.s3 import S3, SECRET, SLOW_DOWN, s3_server, uploaded
+from tests.s3 import POLL_S, S3, SECRET, SLOW_DOWN, s3_server, uploaded
 
 FILES = {
     **{"a/x1.nc": b"0123456789", "a/x2.nc": b"01", "a/deep/x3.nc": b"3", "a/y.txt": b"y"},
@@ -33,16 +33,20 @@ def s3() -> Iterator[S3]:
         yield server
 
 
-@pytest.fixture(params=["folder", "s3"])
-def root(request, tmp_path: Path, s3: S3) -> Input:
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, s3: S3) -> dict[str, str]:
     """The same files in a place of each kind."""
-    folder = tmp_path / "files"
+    folder = tmp_path_factory.mktemp("inputs") / "files"
     for name, content in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    if request.param == "s3":
-        return input_at(uploaded(folder), Copies(tmp_path / "copies", 10**6))
-    return input_at(str(folder))
+    return {"folder": str(folder), "s3": uploaded(folder)}
+
+
+@pytest.fixture(params=["folder", "s3"])
+def root(request, files: dict[str, str], tmp_path: Path) -> Input:
+    copies = Copies(tmp_path / "copies", 10**6) if request.param == "s3" else None
+    return input_at(files[request.param], copies)
 
 
 @pytest.fixture
@@ -128,7 +132,7 @@ def test_large_objects_come_in_pieces(client, tmp_path, monkeypatch):
 def test_a_server_that_fails_for_a_while_is_waited_out(s3, client, tmp_path, capsys):
     client.put_object(Bucket="bucket", Key="x", Body=b"x")
     s3.refusal = SLOW_DOWN
-    threading.Timer(3.0, lambda: setattr(s3, "refusal", None)).start()
+    threading.Timer(1.0, lambda: setattr(s3, "refusal", None)).start()
     with at("s3://bucket/x", tmp_path).held() as path:
         assert path.read_bytes() == b"x"
     lines = capsys.readouterr().err.splitlines()
@@ -202,7 +206,7 @@ class Web(http.server.BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def web() -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
@@ -240,7 +244,7 @@ def test_chunks_are_asked_for_one_by_one_and_again_while_they_are_refused(s3, tm
     np.testing.assert_array_equal(opened[4:6], values[4:6])
     assert len(s3.requests) == number + 1
     s3.refusal = SLOW_DOWN
-    threading.Timer(1.0, lambda: setattr(s3, "refusal", None)).start()
+    threading.Timer(0.5, lambda: setattr(s3, "refusal", None)).start()
     np.testing.assert_array_equal(opened[:], values)
     with pytest.raises(ValueError, match="read-only"):
         zarr.open_array(store, mode="r+")[0] = 1

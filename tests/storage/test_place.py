@@ -418,7 +418,7 @@ def test_a_full_disk_is_waited_out_and_leaves_what_was_there(small_disk, capsys)
             write(path if write is write_bytes else small_disk / "new", bytes(2**18))
         assert names(small_disk) == ["ballast", "file"]
         assert path.read_bytes() == b"old"
-    with later(1.5, ballast.unlink):
+    with later(0.5, ballast.unlink):
         patiently(lambda: write_bytes(path, bytes(2**18)), 20.0)
     assert path.read_bytes() == bytes(2**18)
     first, last = capsys.readouterr().err.splitlines()
@@ -432,7 +432,7 @@ def test_s3_that_answers_503_is_waited_out(s3, capsys):
     s3.refusal = SLOW_DOWN
     with pytest.raises(OSError, match="reduce your request rate"):
         write_bytes(path, b"new")
-    with later(4.0, lambda: setattr(s3, "refusal", None)):
+    with later(1.0, lambda: setattr(s3, "refusal", None)):
         patiently(lambda: write_bytes(path, b"new"), 30.0)
     assert read_bytes(path) == b"new"
     first, last = capsys.readouterr().err.splitlines()

@@ -18,7 +18,7 @@ def digests(root: Path) -> dict[str, str]:
 
 
 def test_a_build_that_was_killed_continues_to_the_same_bytes(pictograms, tmp_path):
-    chosen = {"paths": [str(pictograms / "*-00000[01].tar")], "u": "noto.png", "v": "txt", "image_size": 128}
+    chosen = {"paths": [str(pictograms / "*-00000[01].tar")], "u": "noto.png", "v": "txt", "image_size": 32}
     root, run_file = tmp_path / "shards", tmp_path / "run.yaml"
     data = {"source": "webdataset", "shards": str(root), "num_shards": 6, "record_pairs": 10, "webdataset": chosen}
     own = {"model": {"embedding_dim": 8, "encoder_u": "linear", "encoder_v": "linear"}}
