@@ -16,7 +16,7 @@ from pcl.plugins.loading import load_plugins, modules
 from pcl.train.runs import checkpoints
 from tests.conftest import GAUSSIAN
 from tests.shards import damaged_copy
-from tests.typed import family, finish, start, wait_until
+from tests.typed import family, finish, here, start, wait_until
 
 LAST = "checkpoint_00000012"
 SAID = "one worker, and no cluster is asked for: training in this process, without Ray"
@@ -38,8 +38,11 @@ def equal(one, other):
 
 def test_it_has_the_bits_of_a_worker_of_ray(arguments, shared_ray):
     folder, given = arguments
-    for name, environment in (("ray", shared_ray), ("here", {})):
-        code, output, errors = finish(start("train", *given, "train.epochs=3", f"name={name}", **environment))
+    given = (*given, "train.epochs=3")
+    for name, (code, output, errors) in (
+        ("ray", finish(start("train", *given, "name=ray", **shared_ray))),
+        ("here", here("train", GAUSSIAN, *given, "name=here")),
+    ):
         assert code == 0, errors
         assert (SAID in output) == (name == "here")
     assert equal(weights(folder / "ray"), weights(folder / "here"))
@@ -67,7 +70,7 @@ def test_a_signal_commits_a_checkpoint_from_which_it_goes_on(arguments, number):
 
 
 @pytest.fixture
-def here(monkeypatch, tmp_path):
+def failing(monkeypatch, tmp_path):
     """Return a function that trains with a loop that fails, and what its calls were given."""
     config, calls = load_config(GAUSSIAN, ["workers.max_failures=2"]), []
 
@@ -90,8 +93,8 @@ def here(monkeypatch, tmp_path):
     return fit, calls
 
 
-def test_what_a_restart_may_mend_is_tried_again_from_the_newest_checkpoint(here):
-    fit, _ = here
+def test_what_a_restart_may_mend_is_tried_again_from_the_newest_checkpoint(failing):
+    fit, _ = failing
     first, second, third, said = fit([RuntimeError("no memory"), ValueError("odd")])
     assert [first, second, third] == [0, 1, 2]
     assert said[0].startswith("worker 0 failed (RuntimeError: no memory, in ")
@@ -99,8 +102,8 @@ def test_what_a_restart_may_mend_is_tried_again_from_the_newest_checkpoint(here)
     assert said[3] == "going on from step 2 on 1 worker"
 
 
-def test_what_fails_too_often_ends_it_in_a_line_that_says_where(here):
-    fit, calls = here
+def test_what_fails_too_often_ends_it_in_a_line_that_says_where(failing):
+    fit, calls = failing
     with pytest.raises(RunFailedError, match=r"training ended early \(RuntimeError: c, in .*test_alone.py, line \d+\)"):
         fit([RuntimeError(one) for one in "abc"])
     assert len(calls) == 4
@@ -121,8 +124,8 @@ def test_where_nothing_is_kept_it_says_so_and_names_the_line_of_a_plugin(monkeyp
 @pytest.mark.parametrize(
     "error", [DamagedDataError("a shard"), FloatingPointError("step 3"), RunFailedError("storage")]
 )
-def test_what_a_restart_cannot_mend_ends_it_at_once(here, error):
-    fit, calls = here
+def test_what_a_restart_cannot_mend_ends_it_at_once(failing, error):
+    fit, calls = failing
     with pytest.raises(type(error), match=str(error)):
         fit([error])
     assert calls == [0, []]
@@ -131,7 +134,7 @@ def test_what_a_restart_cannot_mend_ends_it_at_once(here, error):
 def test_bits_that_flipped_end_it_in_one_line(arguments, shards):
     folder, given = arguments
     damaged = damaged_copy(shards, folder / "damaged")
-    code, _, errors = finish(start("train", *given, "name=wrong", f"data.shards={damaged}"))
+    code, _, errors = here("train", GAUSSIAN, *given, "name=wrong", f"data.shards={damaged}")
     assert (code, errors.count("\n")) == (1, 1), errors
     assert errors.startswith(f"error: {damaged}/train-000003.tar is damaged: its SHA-256 is ")
 
