@@ -125,8 +125,14 @@ def test_own_labels_beside_zero_shot_probe_and_nothing(run, folder, capsys):
         f"<td>experiment_hash</td><td>{found['experiment_hash']}</td>",
     ):
         assert text in page
-    finetuned(run, *keys)
-    assert metrics(run, "own") == found
+
+
+def test_the_same_command_gives_the_same_numbers(run):
+    found = []
+    for _ in range(2):
+        finetuned(run, "finetune.per_label=[1]", "finetune.seeds=[0, 1]", "finetune.steps=30", "finetune.name=same")
+        found.append(metrics(run, "same"))
+    assert found[0] == found[1]
 
 
 def test_the_classifier_that_is_kept_is_the_one_that_was_judged(run, folder):

@@ -19,6 +19,7 @@ from pcl.commands import main
 from pcl.commands.required import pins
 from pcl.config.page import page_of_keys
 from pcl.errors import BadInputError
+from tests import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 GAUSSIAN = "configs/gaussian.yaml"
@@ -90,10 +91,10 @@ def test_a_command_that_is_not_known_is_refused_with_the_nearest():
     ("words", "usage"), [(("-m", "pcl", "train"), "python -m pcl train"), (("jobs/train.py",), "")]
 )
 def test_help_of_a_command_says_how_it_was_called(words, usage):
-    output, errors = typed(*words, "--help").communicate(timeout=120)
-    assert errors == ""
-    assert output.startswith(f"usage: {usage or 'python jobs/train.py'} CONFIG [key=value ...]\n\nTrain a run ")
-    assert "train.learning_rate=... " in output
+    done = forked.run([sys.executable, *words, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: {usage or 'python jobs/train.py'} CONFIG [key=value ...]\n\nTrain a run ")
+    assert "train.learning_rate=... " in done.stdout
 
 
 def test_a_configuration_is_printed_whole_and_the_page_of_all_keys_without_one(capsys):
