@@ -280,5 +280,5 @@ def test_patterns_and_addresses_without_a_match_end_in_a_line(s3):
 def test_a_store_of_ten_times_the_memory_is_cut_within_it(s3, huge, tmp_path):  # noqa: F811
     printed = run_code(MEASURE, uploaded(huge), tmp_path / "shards")
     peak_mb, train, test = map(float, printed.split())
-    assert (train, test) == (9 * 49, 5 * 49)
-    assert peak_mb < 64, peak_mb
+    assert (train, test) == (4 * 9, 2 * 9)
+    assert peak_mb < 32, peak_mb

@@ -10,7 +10,7 @@ import zarr
 
 from tests.s3 import s3_server, uploaded
 
-MEMORY_MB, ROWS, CHUNK = 40, 4000, 25
+MEMORY_MB, ROWS, CHUNK = 20, 2000, 10
 CODE = """
 import pickle, sys, warnings
 from pathlib import Path

@@ -19,8 +19,7 @@ from pcl.problems.ocean.reading.paths import find_files
 from pcl.problems.ocean.reanalysis import open_currents
 from tests.problems.ocean.archives import DAY_S, Archive, make_archive, write_archive
 from tests.problems.ocean.test_reanalysis import ALL, assert_same, clean_field, refuse, write
-from tests.problems.ocean.test_source import RECORD_PAIRS, build, open_source, write_shards
-from tests.typed import finish
+from tests.problems.ocean.test_source import RECORD_PAIRS, build, open_source, write_here  # noqa: F401 - a fixture
 
 # folders
 
@@ -154,17 +153,23 @@ ATTRIBUTES = ["units", "standard_name", "positive", "axis", "calendar", "_FillVa
 ATTRIBUTES += ["scale_factor", "add_offset", "coordinates", "grid_mapping", "cell_methods", "_Unsigned", "valid_min"]
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A file whose variables have no fill values."""
+    path, dataset = tmp_path_factory.mktemp("plain") / "a.nc", clean_field(3)
+    dataset.to_netcdf(path, encoding={str(key): {"_FillValue": None} for key in dataset.variables})
+    return path.read_bytes()
+
+
 @given(
     st.sampled_from(["uo", "vo", "time", "latitude", "longitude"]),
     st.sampled_from(ATTRIBUTES),
     st.sampled_from(range(len(WRONG_TYPES))),
 )
 @settings(max_examples=150, deadline=None)
-def test_attributes_of_any_type_open_or_end_in_a_line(tmp_path_factory, variable, name, wrong):
+def test_attributes_of_any_type_open_or_end_in_a_line(tmp_path_factory, plain, variable, name, wrong):
     path = tmp_path_factory.mktemp("types") / "a.nc"
-    dataset = clean_field(3)
-    encoding = {str(key): {"_FillValue": None} for key in dataset.variables}
-    dataset.to_netcdf(path, encoding=encoding)
+    path.write_bytes(plain)
     with netCDF4.Dataset(path, "a") as file:
         try:
             file[variable].setncattr(name, WRONG_TYPES[wrong])
@@ -183,26 +188,26 @@ def test_attributes_of_any_type_open_or_end_in_a_line(tmp_path_factory, variable
 # what a dry run finds
 
 
-def refused_by_both(tmp_path, *arguments, code=2):
+def refused_by_both(write_here, tmp_path, *arguments):  # noqa: F811
     """Return the line that a dry run and a build end in; neither leaves anything behind."""
     lines = []
     for flag in ((), ("--dry-run",)):
-        found, _, errors = finish(write_shards(*flag, f"data.shards={tmp_path / 'shards'}", *arguments))
-        assert (found, len(errors.splitlines())) == (code, 1), errors
+        code, _, errors = write_here(*flag, f"data.shards={tmp_path / 'shards'}", *arguments)
+        assert (code, len(errors.splitlines())) == (2, 1), errors
         assert not (tmp_path / "shards").exists()
         lines.append(errors.strip())
     assert lines[0] == lines[1]
     return lines[0]
 
 
-def test_a_dry_run_refuses_what_the_build_would(tmp_path):
+def test_a_dry_run_refuses_what_the_build_would(write_here, tmp_path):  # noqa: F811
     archive = make_archive(rows=16, columns=20)
     fast = archive.currents.copy()
     fast[0, 33, 3, 3] = 40.0
     path = write_archive(tmp_path / "speed.nc", archive, values=fast)
-    assert f"{path}: 40 m s-1 at time step 33" in refused_by_both(tmp_path, f"data.ocean.paths=[{path}]")
+    assert f"{path}: 40 m s-1 at time step 33" in refused_by_both(write_here, tmp_path, f"data.ocean.paths=[{path}]")
     path = write_archive(tmp_path / "fast.nc", make_archive(rows=16, columns=20, speed=3000))
-    line = refused_by_both(tmp_path, f"data.ocean.paths=[{path}]", "data.ocean.drifters.step_s=21600")
+    line = refused_by_both(write_here, tmp_path, f"data.ocean.paths=[{path}]", "data.ocean.drifters.step_s=21600")
     assert f"{path}: at" in line
     remedy = float(line.split("choose ")[1].split(" s")[0])
     source = open_source(path, step_s=remedy)
@@ -229,7 +234,7 @@ def test_a_row_at_the_pole_is_refused_with_a_remedy_that_works(tmp_path):
 
 def test_rows_that_no_tile_needs_are_not_looked_at(tmp_path):
     archive = polar(90.0, rows=41)
-    few = {"tile_points": 8, "tile_stride": 100, "halo_degrees": 1.0}
+    few = {"tile_points": 8, "tile_stride": 100, "halo_degrees": 1.0, "num_drifters": 1, "num_releases": 1}
     path = write_archive(tmp_path / "pole.nc", archive)
     clean = open_source(path, **few)
     values = archive.currents.copy()
@@ -284,7 +289,14 @@ def globe(first, days=60, cell=2.0, rows=20):
     return Archive(thousandths, np.ones(time.shape, bool), latitude, longitude, np.arange(days) * DAY_S)
 
 
-GLOBAL = {"tile_points": 8, "tile_stride": 6, "halo_degrees": 8.0, "num_drifters": 4, "step_s": 21_600.0}
+GLOBAL = {
+    "tile_points": 8,
+    "tile_stride": 6,
+    "halo_degrees": 8.0,
+    "num_drifters": 4,
+    "step_s": 21_600.0,
+    "window_stride": 12,
+}
 
 
 @pytest.fixture(scope="module")
