@@ -76,7 +76,7 @@ class PointLaw:
         return float(special.stdtrit(self.nu, end)) * self._ratio
 
     def crps(self, truth: Tensor) -> Tensor:
-        r"""Return the continuous ranked probability score.
+        r"""Return the continuous ranked probability score, of Student's law a number that is not differentiated.
 
         .. math:: s \left( z (2 F_\nu(z) - 1) + 2 f_\nu(z) \frac{\nu + z^2}{\nu - 1}
             - \frac{2 \sqrt\nu}{\nu - 1} \frac{B(\tfrac12, \nu - \tfrac12)}{B(\tfrac12, \tfrac\nu2)^2} \right)
@@ -116,8 +116,10 @@ def how_to_read(degrees: float) -> str:
         'the law of a point is normal: 50 % within 0.67 standard deviations of the mean, 90 % within 1.64'
     """
     law = PointLaw(torch.zeros(()), torch.ones(()), degrees)
-    name = "normal" if law.is_normal else f"Student's of {degrees:.3g} degrees of freedom"
-    half, most = (law.interval(share) for share in (0.5, 0.9))
+    name, members = "normal", ""
+    if not law.is_normal:
+        name, members = f"Student's of {degrees:.3g} degrees of freedom", "; members are normal, without these tails"
+    half, most = (f"{law.interval(share):.2f}" for share in (0.5, 0.9))
     return (
-        f"the law of a point is {name}: 50 % within {half:.2f} standard deviations of the mean, 90 % within {most:.2f}"
+        f"the law of a point is {name}: 50 % within {half} standard deviations of the mean, 90 % within {most}{members}"
     )

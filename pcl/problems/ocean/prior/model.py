@@ -35,6 +35,7 @@ FIRST_FREEDOM = 300.0  # large: an energy that is nearly as expected
 FIRST_SHARE = 0.03  # of the pooled covariance
 FIRST_UNRESOLVED = 0.003  # of the square of the amplitude
 FIRST_TAIL = 10.0  # degrees of freedom of the law of a point, less two
+LEAST_TAIL = 0.5  # with less, a standard deviation would be that of a few points
 NEVER = -30.0  # logarithm of what is not there
 
 
@@ -174,7 +175,7 @@ class CurrentPrior(nn.Module):
             freedom=self.log_freedom.exp(),
             inflation=(2 * self.log_spread).exp(),
             unresolved=self.log_unresolved.exp(),
-            degrees=2 + self.log_tail.exp(),
+            degrees=2 + self.log_tail.exp().clamp(min=LEAST_TAIL),
         )
 
     @property
