@@ -29,7 +29,7 @@ from pcl.train.parts import full_experiment, make_source, prepare
 from pcl.train.session import Session
 from tests.docs.page import PAGE, ROOT, Block, blocks, let_timm_be_imported, write_data
 
-QUICK = ("train.epochs=1", "train.global_batch=64")
+QUICK = ("train.epochs=1", "train.global_batch=64", "evaluation.num_examples=1")
 HOME = "/home/me"
 
 

@@ -59,7 +59,7 @@ def evaluate_with_the_head(folder):
 
 def test_an_encoder_of_a_plugin_on_the_whole_way(tmp_path, shared_ray):
     run = run_of(tmp_path)
-    where = (f"storage={tmp_path}/runs", "workers.num_workers=2")
+    where = (f"storage={tmp_path}/runs", "workers.num_workers=2", "evaluation.num_examples=1")
     code, _, errors = finish(start("write_shards", *where, config=str(run)))
     assert code == 0, errors
     code, output, errors = train_with_a_kill(run, shared_ray, *where)
