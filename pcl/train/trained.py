@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import pcl.problems.problem  # noqa: F401  a checkpoint may name an encoder of a kind of pairs
-from pcl.encoders.build import ModelSpec
+from pcl.encoders.build import ModelSpec, build_model
 from pcl.encoders.registry import ENCODERS, make_encoder
 from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.model import PairModel
@@ -166,9 +166,12 @@ def _checked(spec: ModelSpec, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         raise ValueError("its precision or its depth is not that of the weights")
     try:
         with torch.device("meta"):
-            skeleton = built_model(spec)
+            skeleton = build_model(spec)
     except RuntimeError:  # an encoder of others that computes with values as it is built
         return weights
+    except Exception:
+        built_model(spec)  # tells what is wrong with an encoder of one's own
+        raise
     for name, part in skeleton.named_modules():
         absent: dict[str, Tensor] = getattr(part, "of_older_records", {})
         weights = {f"{name}.{key}": value for key, value in absent.items()} | weights
