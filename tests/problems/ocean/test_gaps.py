@@ -137,7 +137,8 @@ def test_a_missing_day_breaks_the_time_axis_as_a_hole_does(tmp_path_factory, day
     folder, archive = tmp_path_factory.mktemp("day"), make_archive(rows=16, columns=20)
     values = archive.currents.copy()
     values[:, sorted(days)] = value
-    settings = {"window_steps": 3, "gap_days": 4.0, "test_fraction": 0.4}
+    settings = {"window_steps": 3, "window_stride": 3, "gap_days": 4.0, "test_fraction": 0.4}
+    settings |= {"num_drifters": 1, "num_releases": 1, "step_s": 21_600.0}
     damaged = open_source(write_archive(folder / "damaged.nc", archive, values=values), **settings)
     kept = np.setdiff1d(np.arange(60), sorted(days))
     holes = open_source(write_archive(folder / "holes.nc", archive, times=kept), **settings)
