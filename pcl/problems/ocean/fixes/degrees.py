@@ -1,13 +1,13 @@
 """Latitudes and longitudes as people write them, in decimal degrees."""
 
-__all__ = ["in_degrees", "to_degrees"]
+__all__ = ["in_degrees", "to_degrees", "to_unit"]
 
 import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcl.problems.ocean.fixes.names import WORDS, words
+from pcl.problems.ocean.fixes.names import WORDS, plain, words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +73,25 @@ def to_degrees(values: Any) -> np.ndarray:
     texts = series.iloc[unread].astype(str)
     found[unread] = [_degrees(text) for text in texts]
     return found
+
+
+def to_unit(values: np.ndarray, unit: str) -> np.ndarray:
+    """Return degrees north or east of numbers in a unit: radians, or degrees that may be counted west or south.
+
+    Args:
+        values: as stored.
+        unit: as files and columns write it.
+
+    Example:
+        >>> to_unit(np.array([10.5]), "degrees_west"), to_unit(np.array([np.pi]), "rad")
+        (array([-10.5]), array([180.]))
+    """
+    said = plain(unit)
+    if said in ("rad", "radian", "radians"):
+        found: np.ndarray = np.rad2deg(values)
+        return found
+    is_back = re.fullmatch(r"(?:degrees?|deg)?_?(?:w|west|s|south)", said) is not None
+    return -values if is_back else values
 
 
 def _degrees(text: str) -> float:

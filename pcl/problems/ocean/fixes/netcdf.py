@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcl.errors import BadInputError, DamagedDataError, printable
+from pcl.problems.ocean.fixes.degrees import to_unit
 from pcl.problems.ocean.fixes.drifters import of_several
 from pcl.problems.ocean.fixes.fixes import Fixes
 from pcl.problems.ocean.fixes.names import ROLES, find_roles, plain
@@ -23,6 +24,7 @@ UNITS = {
     "latitude": ("degreesnorth", "degreenorth", "degreen", "degreesn"),
     "longitude": ("degreeseast", "degreeeast", "degreee", "degreese"),
 }
+NOT_TRACKS = ("profile", "timeseries", "timeseriesprofile", "trajectoryprofile")
 ROW_SIZES = ("rowsize", "rowsizes", "obscount", "count")
 LARGEST = 1e10  # of degrees and flags: a larger number stands for a missing one
 LARGEST_TIME = 5e18  # nanoseconds since 1970 are 1.7e18
@@ -65,6 +67,9 @@ def refuse_fields(dataset: "xr.Dataset", path: Path) -> None:
     Raises:
         BadInputError: it is one.
     """
+    kind = str(dataset.attrs.get("featureType", "")).strip()
+    if kind.lower() in NOT_TRACKS:
+        raise BadInputError(f"{path} holds featureType '{kind}' and no tracks: give files of drifters to --tracks")
     axes = [_axes(dataset, role) for role in ("latitude", "longitude")]
     for latitude in axes[0]:
         for longitude in axes[1]:
@@ -131,8 +136,7 @@ class _Layout:
 
     def _degrees(self, name: str) -> np.ndarray:
         variable = self.dataset[name]
-        found = _known(self._spread(variable))
-        return np.rad2deg(found) if plain(str(variable.attrs.get("units", ""))).startswith("radian") else found
+        return to_unit(_known(self._spread(variable)), str(variable.attrs.get("units", "")))
 
     def _spread(self, variable: "xr.DataArray") -> np.ndarray:
         """Return a variable at every fix."""
@@ -239,7 +243,13 @@ def _seconds(values: np.ndarray, attributes: Mapping[Any, Any], where: str) -> n
         if (fine := str(units["units"])).startswith("nanoseconds"):
             numbers, units["units"] = numbers / 1e9, fine.removeprefix("nano")
         distinct, index = np.unique(numbers[known], return_inverse=True)
-        seconds[known] = read_times(distinct, units, where)[0][index]
+        found, calendar, _ = read_times(distinct, units, where)
+        if calendar not in ("standard", "julian"):
+            raise BadInputError(
+                f"{where} has the calendar '{calendar}', whose days are not those of drifters: write times in the "
+                "standard calendar"
+            )
+        seconds[known] = found[index]
     return seconds
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcl.errors import BadInputError, DamagedDataError, printable
-from pcl.problems.ocean.fixes.degrees import in_degrees
+from pcl.problems.ocean.fixes.degrees import in_degrees, to_unit
 from pcl.problems.ocean.fixes.drifters import of_several
 from pcl.problems.ocean.fixes.fixes import Fixes
-from pcl.problems.ocean.fixes.names import find_roles
+from pcl.problems.ocean.fixes.names import find_roles, words
 from pcl.problems.ocean.fixes.text_tables import read_text_table
 from pcl.problems.ocean.fixes.time_columns import with_one_time
 from pcl.problems.ocean.fixes.times import to_seconds
@@ -27,8 +27,11 @@ PARQUET = (".parquet", ".pq", ".parq")
 TABLES = (".csv", ".tsv", ".txt", ".dat", ".tab", ".asc", *PARQUET)
 YES = ("1", "1.0", "true", "t", "yes", "y", "on", "attached", "present")
 NO = ("0", "0.0", "false", "f", "no", "n", "off", "lost", "detached", "absent")
-UNIT = re.compile(r"\D*(deg|°)\D*", re.IGNORECASE)  # of latitudes, in the second row of a file of ERDDAP
+UNIT = re.compile(r"\D*(deg|°|rad)\D*", re.IGNORECASE)  # of latitudes, in the second row of a file of ERDDAP
 NEVER = r"[0:/. TZ-]*|-.*|1970-01-01.*|.*e\+?3\d|(?i:nan|nat|none|null)"  # dates of a drogue that is still on
+BRACKETS = re.compile(r"[\[(](.*?)[\])]")
+ZONE = re.compile(r"(?:UTC|GMT)?\s*[+-]\d{1,2}(?::?\d\d)?", re.IGNORECASE)
+NAMED_ZONE = re.compile(r"(?!UTC|GMT)[A-Z]{2,4}T|(?i:local.*)")  # CST may be of America or of China
 UNITS = re.compile(r"[\[(](.* since .*)[\])]")  # of times, in the name of their column
 
 
@@ -56,6 +59,9 @@ def read_table(path: Path, columns: Mapping[str, str], *, time_units: str = "", 
         raise BadInputError(f"{path} holds no rows: give files of tracks")
     in_name = UNITS.search(roles["time"])
     time_units = time_units or ("since" in units.get("time", "") and units["time"]) or (in_name[1] if in_name else "")
+    time_zone = _zone(
+        units.get("time") or (said[1] if (said := BRACKETS.search(roles["time"])) else ""), time_zone, path
+    )
     to_s = partial(to_seconds, units=time_units, time_zone=time_zone)
     time_s = to_s(table[roles["time"]], f"{path}: {roles['time']}")
     # a file that names no drifter is of one
@@ -63,13 +69,25 @@ def read_table(path: Path, columns: Mapping[str, str], *, time_units: str = "", 
     found = Fixes(
         names,
         time_s,
-        _degrees(table, roles, "latitude", path),
-        _degrees(table, roles, "longitude", path),
+        _degrees(table, roles, "latitude", path, units),
+        _degrees(table, roles, "longitude", path, units),
         _drogued(table, roles, time_s, lambda dates: to_s(dates, f"{path}: {roles['drogue_lost']}")),
     )
     if "drifter" not in roles and of_several(found):
         raise BadInputError(_unnamed(table, roles, found, path))
     return found
+
+
+def _zone(said: str, given: str, path: Path) -> str:
+    """Return the time zone that the head of a column says, else the one that is given."""
+    said = said.strip()
+    if ZONE.fullmatch(said):
+        return said
+    if NAMED_ZONE.fullmatch(said) and given == "UTC":
+        raise BadInputError(
+            printable(f"{path} has times in {said[:20]!r}: say which that is, such as tracks.time_zone=Europe/Berlin")
+        )
+    return given
 
 
 def _roles(table: "pd.DataFrame", columns: Mapping[str, str], path: Path) -> dict[str, str]:
@@ -120,9 +138,14 @@ def _without_units(table: "pd.DataFrame", roles: Mapping[str, str]) -> tuple["pd
     return table.iloc[1:].reset_index(drop=True), said
 
 
-def _degrees(table: "pd.DataFrame", roles: Mapping[str, str], role: str, path: Path) -> np.ndarray:
+def _degrees(
+    table: "pd.DataFrame", roles: Mapping[str, str], role: str, path: Path, units: Mapping[str, str]
+) -> np.ndarray:
     name = roles[role]
-    found = in_degrees(table, name, role)
+    in_name, found = BRACKETS.search(name), in_degrees(table, name, role)
+    if not (found < 0).any():  # numbers with a sign say themselves which way they are counted
+        found = to_unit(found, units.get(role) or (in_name[1] if in_name else ""))
+    found = np.rad2deg(found) if {"rad", "radian", "radians"} & words(name) else found
     if not np.isfinite(found).any():
         raise BadInputError(
             printable(

@@ -19,6 +19,7 @@ LENGTHS = (
     (1000.0, re.compile(r"km|kilomet(er|re)s?")),
 )
 KINDS = re.compile(r"depth.*|height.*|altitude.*|")  # standard names of what is measured in metres
+FROM_FLOOR = re.compile(r".*(sea_?floor|bottom|sea_?bed).*")  # names of what is measured from the other end
 NAMES = re.compile(r"depth.*|.*_?depth|z_t")  # of an axis without units that is one in metres
 LOOSE_NAMES = re.compile(r"lev(el)?|z|st_ocean")  # of one that is, unless it counts layers or is a sigma
 SINGLE_M, SINGLE_SHARE = 1.0, 0.2  # how far from the depth asked for a single level may lie
@@ -92,6 +93,11 @@ def choose_level(dataset: xr.Dataset, where: str, name: str, depth_m: float | No
 def _metres(values: xr.Variable, axis: str, where: str) -> np.ndarray | None:
     """Return depths in metres, positive downwards; None if an axis holds something else."""
     units, kind = text(values.attrs, "units").lower(), text(values.attrs, "standard_name")
+    if FROM_FLOOR.fullmatch(kind or axis.lower()):
+        raise BadInputError(
+            f"{where}: {axis} is a height above the sea floor ({kind or 'by its name'}), no depth below the surface: "
+            "interpolate to depths"
+        )
     per = next((metres for metres, spelling in LENGTHS if spelling.fullmatch(units)), None)
     stored = np.atleast_1d(np.asarray(values.values, np.float64)) * (per or 1.0)
     loose = LOOSE_NAMES.fullmatch(axis.lower()) is not None and not _counts_layers(stored)

@@ -46,6 +46,7 @@ NORTH = re.compile(r"degrees?_?(north|n)", re.IGNORECASE)
 EAST = re.compile(r"degrees?_?(east|e)", re.IGNORECASE)
 LATITUDE = re.compile(r"(nav_|t|u|g)?lat(itude)?(_?[cuvft]|_rho|_psi)?|geolat(_[cutv])?|gphi[tuvf]", re.IGNORECASE)
 LONGITUDE = re.compile(r"(nav_|t|u|g)?lon(g?itude)?(_?[cuvft]|_rho|_psi)?|geolon(_[cutv])?|glam[tuvf]", re.IGNORECASE)
+PART = re.compile(r".*(westward|southward|due_to|at_sea_floor|barotropic|baroclinic|stokes).*")  # of a current
 TIMES = ("time", "mt", "time_counter", "ocean_time", "t")
 MASKS = ("sea_binary_mask", "land_binary_mask")
 SPEED = re.compile(
@@ -113,9 +114,8 @@ def _known_pairs(dataset: xr.Dataset) -> list[tuple[list[str], list[str]]]:
         for towards in ("eastward", "northward")
     ]
     # a name as short as u may also be wind: then the standard name says so
-    named = [
-        name for name in names if _standard_name(dataset, name) == "" or "sea_water" in _standard_name(dataset, name)
-    ]
+    stated = {name: _standard_name(dataset, name) for name in names}
+    named = [name for name, kind in stated.items() if kind == "" or ("sea_water" in kind and not PART.fullmatch(kind))]
     aliases = [tuple(name for name in named if name.lower() == alias) for pair in ALIASES for alias in pair]
     found = [list(matches) for matches in (*pairs, *aliases)]
     return list(zip(found[::2], found[1::2], strict=True))

@@ -2,6 +2,7 @@
 
 __all__ = ["EPOCH", "date", "read_times", "tidy_times"]
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,13 @@ CALENDARS = {
     "365_day": "noleap",
     "366_day": "all_leap",
 }
+UNITS = re.compile(
+    r"(?P<since>\s*\w+\s+since\s+)(?P<date>\d+-\d+-\d+)"
+    r"(?:[T\s]\s*(?P<clock>\d{1,2}(?::\d{1,2}(?::\d{1,2}(?:\.\d*)?)?)?)(?!\d))?\s*(?P<zone>.*?)\s*",
+    re.IGNORECASE,
+)
+OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+-])(\d{1,2})(?::?(\d\d))?", re.IGNORECASE)
+ZONE = re.compile(r"(?!UTC|GMT)[A-Z]{3,5}", re.IGNORECASE)  # CST may be of America or of China
 SECONDS = {"d": 86_400.0, "h": 3600.0, "min": 60.0, "s": 1.0}  # of units of time, by how their names begin
 WHOLE_S = (86_400, 43_200, 21_600, 10_800, 3600, 1800, 900, 600, 300, 60, 10, 1)
 FINE_S = 60.0  # decimals as fine as that are rounding, coarser ones may be meant
@@ -48,6 +56,7 @@ def read_times(values: np.ndarray, attributes: Mapping[Any, Any], where: str) ->
     exact = np.atleast_1d(np.asarray(values, np.float64))
     if not np.all(np.isfinite(exact)):
         raise BadInputError(f"{where} is missing at some steps: every step must have a time, repair or leave out")
+    units = _plain_units(units, where)
     try:
         dates = cftime.num2date(exact, units, calendar, only_use_cftime_datetimes=True)
         # a millisecond hides the rounding of days and hours
@@ -66,6 +75,26 @@ def read_times(values: np.ndarray, attributes: Mapping[Any, Any], where: str) ->
     precision_s = max(binary, decimal) if is_cut else binary
     tidy = tidy_times(seconds, precision_s)
     return tidy, CALENDARS.get(calendar, calendar), precision_s if tidy is seconds else 0.0
+
+
+def _plain_units(units: str, where: str) -> str:
+    """Return units with hour and offset from UTC written so that cftime reads them: it skips what it does not know."""
+    found = UNITS.fullmatch(units)
+    if found is None:
+        return units
+    year, _, day = found["date"].split("-")
+    if len(day) > 2 or ZONE.fullmatch(found["zone"]):
+        what = f"the zone {found['zone']}" if len(day) <= 2 else f"the day {day} of the year {year}"
+        raise BadInputError(
+            f"{where} in '{units}' has {what}: write year, month and day, and an offset from UTC, such as "
+            "'days since 2010-01-31 00:00:00 -06:00'"
+        )
+    offset = OFFSET.fullmatch(found["zone"])
+    if offset is None and found["zone"].upper() not in ("", "Z", "UTC", "GMT"):
+        return units
+    clock = found["clock"] or "0"
+    plain = f"{found['since']}{found['date']} {clock}{':00' * (2 - clock.count(':'))}"
+    return f"{plain} {offset[1]}{int(offset[2]):02}:{offset[3] or '00'}" if offset else plain
 
 
 def _rounding(values: np.ndarray) -> tuple[float, float]:
