@@ -56,9 +56,9 @@ def read_times(values: np.ndarray, attributes: Mapping[Any, Any], where: str) ->
     exact = np.atleast_1d(np.asarray(values, np.float64))
     if not np.all(np.isfinite(exact)):
         raise BadInputError(f"{where} is missing at some steps: every step must have a time, repair or leave out")
-    units = _plain_units(units, where)
+    plain = _plain_units(units, where)
     try:
-        dates = cftime.num2date(exact, units, calendar, only_use_cftime_datetimes=True)
+        dates = cftime.num2date(exact, plain, calendar, only_use_cftime_datetimes=True)
         # a millisecond hides the rounding of days and hours
         seconds = np.round(np.asarray(cftime.date2num(dates, EPOCH, calendar), np.float64), 3)
     except Exception as error:  # whatever a date that nobody foresaw makes of it
