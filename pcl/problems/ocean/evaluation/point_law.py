@@ -118,7 +118,8 @@ def how_to_read(degrees: float) -> str:
     law = PointLaw(torch.zeros(()), torch.ones(()), degrees)
     name, members = "normal", ""
     if not law.is_normal:
-        name, members = f"Student's of {degrees:.3g} degrees of freedom", "; members are normal, without these tails"
+        name = f"Student's of {degrees:.3g} degrees of freedom"
+        members = "; members are of the covariance alone, narrower"
     half, most = (f"{law.interval(share):.2f}" for share in (0.5, 0.9))
     return (
         f"the law of a point is {name}: 50 % within {half} standard deviations of the mean, 90 % within {most}{members}"

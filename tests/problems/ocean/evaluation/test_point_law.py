@@ -61,4 +61,4 @@ def test_what_is_missing_stays_missing():
 
 def test_a_file_says_how_intervals_follow():
     assert "Student's of 5 degrees of freedom: 50 % within 0.56 standard" in how_to_read(5.0)
-    assert "90 % within 1.56; members are normal" in how_to_read(5.0)
+    assert "90 % within 1.56; members are of the covariance alone" in how_to_read(5.0)
