@@ -90,7 +90,7 @@ def to_unit(values: np.ndarray, unit: str) -> np.ndarray:
     if said in ("rad", "radian", "radians"):
         found: np.ndarray = np.rad2deg(values)
         return found
-    is_back = re.fullmatch(r"(?:degrees?|deg)?_?(?:w|west|s|south)", said) is not None
+    is_back = re.fullmatch(r"(?:degrees?|deg)?(?:w|west|s|south)", said) is not None
     return -values if is_back else values
 
 
