@@ -120,13 +120,16 @@ def test_a_worker_that_is_killed_and_a_run_that_is_told_to_stop_change_no_bit(ru
     disturbed = folder / "runs" / "disturbed"
     process = start("train", *arguments, "name=disturbed")
     wait_until(lambda: len(workers_of(process)) == 2, process)
-    victim = workers_of(process)[1]
-    stand_still_when((disturbed / "checkpoint_00000037" / "state.pt").is_file, victim, process)
-    victim.kill()
-    wait_until((disturbed / "checkpoint_00000074" / "state.pt").is_file, process)
+    first = workers_of(process)
+    stand_still_when((disturbed / "checkpoint_00000037" / "state.pt").is_file, first[1], process)
+    first[1].kill()
+    wait_until(lambda: len(workers_of(process)) == 2 and first[0] not in workers_of(process), process)
+    second = workers_of(process)
+    stand_still_when((disturbed / "checkpoint_00000074" / "state.pt").is_file, second[1], process)
     processes, started = family(process), time.monotonic()
     for one in processes:
         one.terminate()
+    second[1].resume()
     code, output, errors = finish(process)
     assert (code, errors.count("\n")) == (143, 1), errors
     assert re.search(r"^worker [01] on node 127.0.0.1 \(\w{8}\) (died|failed \(.*\))$", output, re.MULTILINE), output
