@@ -1,16 +1,22 @@
 """Numbers that are counted from another end, in another unit, calendar or zone: read right, or refused in a line."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
 from pcl.errors import BadInputError
+from pcl.problems.ocean.fixes.cleaning import Rules, cleaned
+from pcl.problems.ocean.fixes.fixes import Fixes, joined
 from pcl.problems.ocean.fixes.netcdf import read_trajectories
 from pcl.problems.ocean.fixes.tables import read_table
 from pcl.problems.ocean.reading.depth import choose_level
+from pcl.problems.ocean.reading.file import Reading, open_file
 from pcl.problems.ocean.reading.names import find_velocity
 from pcl.problems.ocean.reading.time import read_times
+from pcl.problems.ocean.reading.values import conform, to_metres_per_second
 
 NUMBER = 6
 TIMES = pd.date_range("2023-04-20 10:00", periods=NUMBER, freq="h")
@@ -148,3 +154,119 @@ def test_tracks_in_the_calendar_of_a_model_are_refused(tmp_path, calendar):
 def test_profiles_and_moorings_are_no_tracks(tmp_path, feature):
     with pytest.raises(BadInputError, match=f"holds featureType '{feature}' and no tracks"):
         tracks(tmp_path, feature=feature)
+
+
+def rows_of(tmp_path, head, form, name="a.csv"):
+    """Return the fixes of a table of one drifter of which each row is written as ``form`` writes a time."""
+    places = zip(TIMES, LATITUDE, LONGITUDE, strict=True)
+    (tmp_path / name).write_text("\n".join([head, *(f"{form(t)},{a:.4f},{o:.4f}" for t, a, o in places)]))
+    return read_table(tmp_path / name, {})
+
+
+LATER = pd.Timedelta("2h")
+
+
+@pytest.mark.parametrize(
+    ("head", "form"),
+    [
+        ("time,time_utc", lambda t: f"{t + LATER},{t}"),
+        ("datetime,datetime_gmt", lambda t: f"{t + LATER},{t}"),
+        ("date,time,date_utc,time_utc", lambda t: f"{t + LATER:%Y-%m-%d,%H:%M},{t:%Y-%m-%d,%H:%M}"),
+        ("local_time,utc", lambda t: f"{t + LATER},{t}"),
+        ("local_time", lambda t: f"{t + LATER}+02:00"),
+    ],
+)
+def test_of_two_times_that_of_utc_counts(tmp_path, head, form):
+    np.testing.assert_allclose(rows_of(tmp_path, f"{head},lat,lon", form).time_s, SECONDS)
+
+
+def test_a_local_time_alone_is_asked_for_its_zone(tmp_path):
+    with pytest.raises(BadInputError, match=r"local time.*tracks\.time_zone=Europe/Berlin"):
+        rows_of(tmp_path, "local_time,lat,lon", str)
+
+
+@pytest.mark.parametrize(
+    ("head", "form"),
+    [
+        ("YYYY,MM,DD,HH,MI,SS", "{t:%Y,%m,%d,%H,%M,%S}"),
+        ("YYYY,MM,DD,hh,mm", "{t:%Y,%m,%d,%H,%M}"),
+        ("yyyy,mm,dd,hh,mm,ss", "{t:%Y,%m,%d,%H,%M,%S}"),
+        ("year,doy,hour,minute", "{t.year},{t.day_of_year},{t.hour},{t.minute}"),
+        ("year,day of year,hh,mm", "{t.year},{t.day_of_year},{t.hour},{t.minute}"),
+        ("year,day_of_year", "{t.year},{day:.7f}"),
+        ("date,hour,minute", "{t:%Y-%m-%d},{t.hour},{t.minute}"),
+        ("yyyymmdd,hh,mm", "{t:%Y%m%d},{t.hour},{t.minute}"),
+        ("year,month,day,hour,minute", "{t.year},{t.month},{t.day},{t.hour},{t.minute}"),
+    ],
+)
+def test_parts_of_a_time_in_columns_of_their_own_are_put_together(tmp_path, head, form):
+    found = rows_of(
+        tmp_path, f"{head},lat,lon", lambda t: form.format(t=t, day=t.day_of_year + t.hour / 24 + t.minute / 1440)
+    )
+    np.testing.assert_allclose(found.time_s, SECONDS, atol=0.01)
+
+
+@pytest.mark.parametrize("zone", [" +02:00", "+0200", " UTC+2", " GMT+02:00", "+02"])
+@pytest.mark.parametrize("form", ["%d-%b-%Y %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M", "%d.%m.%Y %H:%M:%S"])
+def test_times_may_end_with_their_offset_however_they_are_written(tmp_path, form, zone):
+    found = rows_of(tmp_path, "time,lat,lon", lambda t: f"{t + LATER:{form}}{zone}")
+    np.testing.assert_allclose(found.time_s, SECONDS)
+
+
+def test_names_that_a_spreadsheet_has_rounded_are_refused(tmp_path):
+    with pytest.raises(BadInputError, match=r"imei has '3\.00234E\+14', of which a spreadsheet has rounded"):
+        rows_of(tmp_path, "imei,time,lat,lon", lambda t: f"3.00234E+14,{t}")
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_name_that_several_drifters_share_is_no_drifter(number):
+    one = Fixes(np.full(NUMBER, "a"), SECONDS, LATITUDE, LONGITUDE)
+    with pytest.raises(BadInputError, match="their names do not part drifters"):
+        cleaned(joined([replace(one, latitude=LATITUDE + 0.1 * i) for i in range(number)]), Rules())
+    near = replace(one, latitude=LATITUDE + 0.001)  # what a receiver tells of one place twice
+    assert len(cleaned(joined([one, near]), Rules())) == NUMBER
+
+
+@pytest.mark.parametrize(("per_s", "units"), [(1.0, ""), (1e3, ""), (1 / 86_400, "days since 1970-01-01")])
+def test_variables_of_times_without_units_are_of_1970_or_what_the_user_says(tmp_path, per_s, units):
+    places = {"lat": ("obs", LATITUDE), "lon": ("obs", LONGITUDE), "time": ("obs", SECONDS * per_s)}
+    xr.Dataset(places).to_netcdf(tmp_path / "a.nc")
+    np.testing.assert_allclose(read_trajectories(tmp_path / "a.nc", {}, time_units=units).time_s, SECONDS, atol=0.01)
+    if units:
+        with pytest.raises(BadInputError, match=r"tracks\.time_units='days since 1950-01-01'"):
+            read_trajectories(tmp_path / "a.nc", {})
+
+
+def test_a_table_that_is_indexed_by_time_needs_no_name(tmp_path):
+    pd.DataFrame({"lat": LATITUDE, "lon": LONGITUDE}, index=TIMES).to_parquet(tmp_path / "a.parquet")
+    np.testing.assert_allclose(read_table(tmp_path / "a.parquet", {}).time_s, SECONDS)
+
+
+@pytest.mark.parametrize("content", ["", "\n \n", "time,lat,lon\n"])
+def test_a_file_without_fixes_is_said_to_be_empty(tmp_path, content):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(BadInputError, match=r"a\.csv (is empty|holds no rows): give files of tracks"):
+        read_table(tmp_path / "a.csv", {})
+
+
+@pytest.mark.parametrize("scale", [1e-4, np.float32(1e-4)])
+@pytest.mark.parametrize("fill", [2**31 - 1, -(2**31 - 1), -(2**31), -99_999])
+def test_the_fill_of_wide_integers_is_no_current(fill, scale):
+    stored = xr.Variable("x", np.array([fill, 5000], np.int32), {"_FillValue": np.int32(fill), "scale_factor": scale})
+    conforming, valid = conform(stored, "a.nc: u", lambda: None)
+    values = xr.conventions.decode_cf_variable("u", conforming).values
+    np.testing.assert_allclose(to_metres_per_second(values, 1.0, valid), [np.nan, 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("of_anomalies", [True, False])
+def test_anomalies_of_sea_level_are_said_to_lack_the_mean_current(tmp_path, of_anomalies):
+    kind = "surface_geostrophic_{}_sea_water_velocity" + "_assuming_sea_level_for_geoid" * of_anomalies
+    grid = {"latitude": [0.0, 1.0], "longitude": [0.0, 1.0], "time": ("time", [0.0], {"units": "days since 2010-1-1"})}
+    given = {
+        name: (("time", "latitude", "longitude"), np.ones((1, 2, 2)), {"standard_name": kind.format(towards)})
+        for name, towards in (("ugosa", "eastward"), ("vgosa", "northward"))
+    }
+    xr.Dataset(given, grid).to_netcdf(tmp_path / "a.nc")
+    notes = open_file(str(tmp_path / "a.nc"), Reading(units="m/s")).notes
+    told = ("ugosa and vgosa are anomalies of the sea level's currents: the mean current is not in them",)
+    assert notes == told * of_anomalies

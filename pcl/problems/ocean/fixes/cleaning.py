@@ -13,12 +13,13 @@ import numpy as np
 from pcl.errors import BadInputError
 from pcl.problems.ocean.fixes.drifters import without_copies
 from pcl.problems.ocean.fixes.fixes import Fixes
-from pcl.problems.ocean.fixes.motion import are_carried, are_near, are_still, without_spikes
+from pcl.problems.ocean.fixes.motion import are_carried, are_near, are_still, metres_apart, without_spikes
 
 STILL = "within {:g} m for {:g} hours or more: aground, ashore or moored"
 DAY_S = 86_400.0
 RECOVERY_S = DAY_S  # from the shore to the end of a track: who recovers a drifter carries it
 MOST = 0.5  # of the fixes: then it is no exception
+APART_M = 2000.0  # no two positions of one drifter at one time
 
 
 @dataclass(frozen=True)
@@ -171,4 +172,17 @@ def _each_once(fixes: Fixes) -> Fixes:
             "all times are days, and most fixes of a drifter share one with others: the time of day is missing, name "
             "a column that has both with tracks.time=NAME"
         )
+    if len(fixes) and _share_elsewhere(fixes, same) > MOST:
+        raise BadInputError(
+            "at most of its times a drifter is at two places or more: their names do not part drifters, name a column "
+            "that does with tracks.drifter=NAME"
+        )
     return fixes.only(~same, "there again, or another place at the same time")
+
+
+def _share_elsewhere(fixes: Fixes, same: np.ndarray) -> float:
+    """Return the share of the times of drifters at which one is at places too far apart to be one, of sorted fixes."""
+    again = np.flatnonzero(same)
+    far = again[metres_apart(fixes, again - 1, again) > APART_M]
+    moment = np.cumsum(~same)
+    return len(np.unique(moment[far])) / int(moment[-1])

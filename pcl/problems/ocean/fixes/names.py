@@ -83,9 +83,13 @@ def words(name: str) -> set[str]:
 
 
 def _usual(role: str, known: Sequence[str]) -> str | None:
-    """Return the first column that has a usual name, the most usual one."""
+    """Return the first column that has a usual name, the most usual one: of times that of UTC, if there are two."""
     names = {plain(name): name for name in reversed(known)}
-    return next((names[name] for name in ROLES[role] if name in names), None)
+    first = next((name for name in ROLES[role] if name in names), None)
+    if first is None:
+        return None
+    of_utc = (first + "utc", first + "gmt") if role == "time" else ()
+    return next((names[name] for name in of_utc if name in names), names[first])
 
 
 def _by_words(role: str, known: Sequence[str]) -> str | None:

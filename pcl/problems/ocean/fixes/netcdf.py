@@ -30,7 +30,7 @@ LARGEST = 1e10  # of degrees and flags: a larger number stands for a missing one
 LARGEST_TIME = 5e18  # nanoseconds since 1970 are 1.7e18
 
 
-def read_trajectories(path: Path, columns: Mapping[str, str]) -> Fixes:
+def read_trajectories(path: Path, columns: Mapping[str, str], *, time_units: str = "") -> Fixes:
     """Read the fixes of trajectories.
 
     Understood are variables that share one dimension, with an index or counts of trajectories (contiguous or indexed
@@ -40,6 +40,7 @@ def read_trajectories(path: Path, columns: Mapping[str, str]) -> Fixes:
     Args:
         path: a NetCDF file or a Zarr store.
         columns: names of variables by role, where they have no usual name.
+        time_units: of times without the attribute ``units``.
 
     Raises:
         BadInputError: a variable is missing, or it is a file of fields.
@@ -56,7 +57,7 @@ def read_trajectories(path: Path, columns: Mapping[str, str]) -> Fixes:
         refuse_fields(dataset, path)
         roles = find_roles([str(name) for name in dataset.variables], {**_by_attributes(dataset), **columns}, str(path))
         try:
-            return _Layout(dataset, roles, path).fixes()
+            return _Layout(dataset, roles, path).fixes(time_units)
         except (OSError, RuntimeError) as error:
             raise DamagedDataError(printable(f"{path} cannot be read ({error}): it is damaged"[:200])) from error
 
@@ -121,10 +122,13 @@ class _Layout:
                 "times"
             )
 
-    def fixes(self) -> Fixes:
+    def fixes(self, time_units: str) -> Fixes:
         """Return all fixes, without the ends of rows that are shorter than the longest."""
+        if not self.latitude.size:
+            raise BadInputError(f"{self.path} holds no fixes: give files of tracks")
         time = self.dataset[self.roles["time"]]
-        time_s = _seconds(self._spread(time), time.attrs, f"{self.path}: {time.name}")
+        attributes = {**time.attrs, "units": time.attrs.get("units") or time_units}
+        time_s = _seconds(self._spread(time), attributes, f"{self.path}: {time.name}")
         latitude, longitude = (self._degrees(self.roles[role]) for role in ("latitude", "longitude"))
         found = Fixes(self._names(), time_s, latitude, longitude, self._drogued(time_s))
         if "drifter" not in self.roles and len(found.names) == 1 and of_several(found):
@@ -218,7 +222,10 @@ class _Layout:
         if "drogue_lost" not in self.roles:
             return None
         lost = self.dataset[self.roles["drogue_lost"]]
-        when = _seconds(self._spread(lost), lost.attrs, f"{self.path}: {lost.name}")
+        values = self._spread(lost)
+        if not lost.attrs.get("units") and values.dtype.kind in "iuf":
+            values = np.where(values > 0, values, np.nan)  # 0: never
+        when = _seconds(values, lost.attrs, f"{self.path}: {lost.name}")
         on: np.ndarray = ~((time_s >= when) & (when > 0))  # never lost: no date, or none after 1970
         return on
 
@@ -238,8 +245,10 @@ def _seconds(values: np.ndarray, attributes: Mapping[Any, Any], where: str) -> n
         return to_seconds(texts, where)
     numbers = _known(values, LARGEST_TIME)
     seconds, known = np.full(len(numbers), np.nan), np.isfinite(numbers)
-    if known.any():
-        units = {"units": "seconds since 1970-01-01", **attributes}
+    if known.any() and not attributes.get("units"):
+        seconds[known] = to_seconds(numbers[known], where)  # by their size
+    elif known.any():
+        units = {**attributes}
         if (fine := str(units["units"])).startswith("nanoseconds"):
             numbers, units["units"] = numbers / 1e9, fine.removeprefix("nano")
         distinct, index = np.unique(numbers[known], return_inverse=True)

@@ -24,7 +24,7 @@ def read_fixes(
         paths: of the files.
         columns: names of columns or variables by role (``drifter``, ``time``, ``latitude``, ``longitude``,
             ``drogue``), where they have no usual name.
-        time_units: of numbers in tables that are times.
+        time_units: of numbers that are times and do not say theirs.
         time_zone: of times in tables that do not say theirs.
 
     Raises:
@@ -47,7 +47,7 @@ def read_fixes(
         if suffix in TABLES and not path.is_dir():
             parts.append(read_table(path, columns, time_units=time_units, time_zone=time_zone))
         elif suffix in TRAJECTORIES or _is_store(path):
-            parts.append(read_trajectories(path, columns))
+            parts.append(read_trajectories(path, columns, time_units=time_units))
         elif path.is_dir():
             raise BadInputError(f"{path} is a folder and no store of tracks: name its files, such as {path}/*.csv")
         else:

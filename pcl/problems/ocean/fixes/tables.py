@@ -18,7 +18,7 @@ from pcl.problems.ocean.fixes.fixes import Fixes
 from pcl.problems.ocean.fixes.names import find_roles, words
 from pcl.problems.ocean.fixes.text_tables import read_text_table
 from pcl.problems.ocean.fixes.time_columns import with_one_time
-from pcl.problems.ocean.fixes.times import to_seconds
+from pcl.problems.ocean.fixes.times import have_zones, to_seconds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +32,7 @@ NEVER = r"[0:/. TZ-]*|-.*|1970-01-01.*|.*e\+?3\d|(?i:nan|nat|none|null)"  # date
 BRACKETS = re.compile(r"[\[(](.*?)[\])]")
 ZONE = re.compile(r"(?:UTC|GMT)?\s*[+-]\d{1,2}(?::?\d\d)?", re.IGNORECASE)
 NAMED_ZONE = re.compile(r"(?!UTC|GMT)[A-Z]{2,4}T|(?i:local.*)")  # CST may be of America or of China
+CUT = r"\d(?:\.\d+)?[eE]\+\d\d"  # a long number that a spreadsheet has rounded
 UNITS = re.compile(r"[\[(](.* since .*)[\])]")  # of times, in the name of their column
 
 
@@ -59,13 +60,11 @@ def read_table(path: Path, columns: Mapping[str, str], *, time_units: str = "", 
         raise BadInputError(f"{path} holds no rows: give files of tracks")
     in_name = UNITS.search(roles["time"])
     time_units = time_units or ("since" in units.get("time", "") and units["time"]) or (in_name[1] if in_name else "")
-    time_zone = _zone(
-        units.get("time") or (said[1] if (said := BRACKETS.search(roles["time"])) else ""), time_zone, path
-    )
+    time_zone = _zone(units.get("time") or _said_zone(table, roles["time"]), time_zone, path)
     to_s = partial(to_seconds, units=time_units, time_zone=time_zone)
     time_s = to_s(table[roles["time"]], f"{path}: {roles['time']}")
     # a file that names no drifter is of one
-    names = _as_names(table[roles["drifter"]]) if "drifter" in roles else np.full(len(table), path.stem)
+    names = _as_names(table[roles["drifter"]], path) if "drifter" in roles else np.full(len(table), path.stem)
     found = Fixes(
         names,
         time_s,
@@ -76,6 +75,13 @@ def read_table(path: Path, columns: Mapping[str, str], *, time_units: str = "", 
     if "drifter" not in roles and of_several(found):
         raise BadInputError(_unnamed(table, roles, found, path))
     return found
+
+
+def _said_zone(table: "pd.DataFrame", name: str) -> str:
+    """Return the zone that the name of a column of times says, unless all times say theirs."""
+    if said := BRACKETS.search(name):
+        return said[1]
+    return "local time" if "local" in words(name) and not have_zones(table[name]) else ""
 
 
 def _zone(said: str, given: str, path: Path) -> str:
@@ -105,7 +111,7 @@ def _unnamed(table: "pd.DataFrame", roles: Mapping[str, str], fixes: Fixes, path
     """Return what to do with a table of several drifters that names none: which column would part them."""
     others = [str(name) for name in table.columns if str(name) not in roles.values()]
     few = [name for name in others if 1 < table[name].nunique() <= len(table) / 2]
-    parting = [name for name in few if not of_several(replace(fixes, name=_as_names(table[name])))]
+    parting = [name for name in few if not of_several(replace(fixes, name=_as_names(table[name], path)))]
     known = (
         f"it may be {min(parting, key=lambda name: table[name].nunique())}"
         if parting
@@ -124,6 +130,8 @@ def _parquet(path: Path) -> "pd.DataFrame":
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise DamagedDataError(f"{path} is no Parquet file: {' '.join(str(error).split())[:120]}") from error
+    if isinstance(table.index, pd.DatetimeIndex) and table.index.name is None:
+        table.index.name = "time"
     has_index = not isinstance(table.index, pd.RangeIndex)
     return table.reset_index() if has_index else table
 
@@ -156,13 +164,20 @@ def _degrees(
     return found
 
 
-def _as_names(column: "pd.Series[Any]") -> np.ndarray:
+def _as_names(column: "pd.Series[Any]", path: Path) -> np.ndarray:
     """Return names as texts: numbers as they are written, without a decimal that says nothing."""
     import pandas as pd
 
     if pd.api.types.is_float_dtype(column) and bool((column.dropna() % 1 == 0).all()):
         column = column.astype("Int64") if column.abs().max() < 2**53 else column
     texts = column.astype("string").fillna("").str.strip()
+    if (cut := texts.str.fullmatch(CUT)).any():
+        raise BadInputError(
+            printable(
+                f"{path}: {column.name} has {texts[cut].iloc[0]!r}, of which a spreadsheet has rounded the last digits "
+                "away: write the numbers of drifters whole, as texts"
+            )
+        )
     if texts.str.fullmatch(r"(\d+\.0+)?").all():
         texts = texts.str.partition(".")[0]
     found: np.ndarray = texts.to_numpy(str)

@@ -112,6 +112,8 @@ def _head(content: str, path: Path, columns: Mapping[str, str]) -> tuple[str, in
         elif line.strip():
             is_row = NUMBER.fullmatch(re.split(r"[,;|\s]", line.strip())[0].strip('"'))
             return comment if is_row and comment[0] else (line, number)
+    if not content.strip():
+        raise BadInputError(f"{path} is empty: give files of tracks")
     raise DamagedDataError(f"{path} is no table: it has no line of names")
 
 

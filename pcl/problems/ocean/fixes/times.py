@@ -1,6 +1,6 @@
 """Times as people write them, in seconds since 1970-01-01 UTC."""
 
-__all__ = ["to_seconds"]
+__all__ = ["have_zones", "to_seconds"]
 
 import re
 import zoneinfo
@@ -46,7 +46,7 @@ CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
 DAY_FIRST = tuple(f"{date} {clock}" for date in ("%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y", "%d/%m/%y") for clock in CLOCKS)
 MONTH_FIRST = tuple(f"{date} {clock}" for date in ("%m/%d/%Y", "%m-%d-%Y", "%m/%d/%y") for clock in CLOCKS)
 SOON = 2.1e9  # seconds since 1970: 2036
-WRITTEN = (1.9e13, 2.2e13)  # numbers that are dates written without anything between: 20230420100449
+WRITTEN = ((1.9e7, 2.2e7), (1.9e13, 2.2e13))  # numbers that are dates: 20230420, 20230420100449
 UTC = r"\s*(?:[\[(]?(?:UTC|GMT)[\])]?|(?:GMT|UTC)?[+-]00:?00|(?<=\d)\s*Z)$"
 FRACTION = r"(?<=:\d\d)[.,](\d+)"  # of a second
 PLAIN = (  # what is replaced, in turn
@@ -58,6 +58,8 @@ PLAIN = (  # what is replaced, in turn
     (r"[-/. ]([A-Za-z]{3})[-/. ]", r" \1 "),
 )
 OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2}):?(\d\d)?")
+CLOCK = r"(?:\d:\d\d|T\d\d(?:\d\d){0,2})(?:[.,]\d+)?(?:\s*[AaPp][Mm])?"
+OFF_UTC = rf"({CLOCK})\s*(?:UTC|GMT)?\s*([+-])(\d\d?):?(\d\d)?$"
 SOME = 500  # texts that a format is chosen by
 MOST_UNREAD = 0.1  # of the times
 
@@ -91,21 +93,22 @@ def to_seconds(values: Any, where: str, *, units: str = "", time_zone: str = "UT
         series = series.astype("Int64").astype("string")
     if not pd.api.types.is_datetime64_any_dtype(series):
         numbers = pd.to_numeric(series, errors="coerce")
-        if numbers.notna().mean() > 1 - MOST_UNREAD and (units or numbers.median() < 1e13):
+        if numbers.notna().mean() > 1 - MOST_UNREAD and (units or not _are_written_out(numbers.to_numpy(np.float64))):
             return _of_numbers(numbers.to_numpy(np.float64), where, units)
         texts = series.astype("string").str.strip()
-        says_utc = texts.str.contains(UTC, regex=True, na=False)
-        dates = _dates(texts.str.replace(UTC, "", regex=True), where)
-        if dates.dt.tz is None and says_utc.any():
+        ahead = _ahead_of_utc(texts)
+        plain = texts.str.replace(OFF_UTC, r"\1", regex=True).str.replace(UTC, "", regex=True)
+        dates = _dates(plain, where)
+        if dates.dt.tz is None and ahead.notna().any():
             utc, local = (_localised(dates, zone, where) for zone in ("UTC", time_zone))
-            return _seconds(utc.where(says_utc, local))
+            return _seconds((utc - ahead).where(ahead.notna(), local))
         series = dates
     return _seconds(_localised(series, time_zone, where))
 
 
 def _are_written_out(numbers: np.ndarray) -> bool:
     known = numbers[np.isfinite(numbers)]
-    return len(known) > 0 and bool(WRITTEN[0] <= np.median(known) <= WRITTEN[1])
+    return len(known) > 0 and any(least <= np.median(known) <= most for least, most in WRITTEN)
 
 
 def _of_numbers(numbers: np.ndarray, where: str, units: str) -> np.ndarray:
@@ -135,7 +138,7 @@ def _dates(texts: "pd.Series[Any]", where: str) -> "pd.Series[Any]":
     import pandas as pd
 
     present = texts.notna() & (texts != "")
-    iso = pd.to_datetime(texts.where(present), format="ISO8601", errors="coerce", utc=_have_zones(texts))
+    iso = pd.to_datetime(texts.where(present), format="ISO8601", errors="coerce")
     if iso[present].notna().mean() > 1 - MOST_UNREAD:
         return iso
     fraction = pd.to_numeric("0." + texts.str.extract(FRACTION, expand=False).fillna("0"))
@@ -148,8 +151,24 @@ def _dates(texts: "pd.Series[Any]", where: str) -> "pd.Series[Any]":
     return best + pd.to_timedelta(fraction, unit="s")
 
 
-def _have_zones(texts: "pd.Series[Any]") -> bool:
-    return bool(texts.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", regex=True, na=False).any())
+def have_zones(texts: Any) -> bool:
+    """Return whether times say how far from UTC they are."""
+    import pandas as pd
+
+    column = pd.Series(texts)
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return column.dt.tz is not None
+    return bool(_ahead_of_utc(column.astype("string").str.strip()).notna().any())
+
+
+def _ahead_of_utc(texts: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return how much the clock of each time is ahead of UTC, NaT where it does not say."""
+    import pandas as pd
+
+    parts = texts.str.extract(OFF_UTC)
+    hours = pd.to_numeric(parts[2]) + pd.to_numeric(parts[3].fillna("0")) / 60
+    hours = hours.where(parts[1] != "-", -hours)
+    return pd.to_timedelta(hours.mask(texts.str.contains(UTC, regex=True, na=False), 0.0), unit="h")
 
 
 def _with_slashes(texts: "pd.Series[Any]", written: "pd.Series[Any]", where: str) -> "pd.Series[Any]":

@@ -42,6 +42,7 @@ from pcl.problems.ocean.reading.values import (
 from pcl.storage.inputs import Input, input_at
 
 CHUNK_SIZE = "16MiB"  # of a file that has no chunks of its own
+ANOMALY = "_velocity_assuming_"  # ... sea level for geoid: of standard names
 
 
 @dataclass(frozen=True)
@@ -266,6 +267,10 @@ def _notes(
     mask = find_mask(dataset)
     if water is None and mask is not None:
         notes.append(f"{mask} changes in time and is not used: land is what is always missing")
+    if anomalies := [name for name in names if ANOMALY in text(dataset[name].attrs, "standard_name")]:
+        notes.append(
+            f"{' and '.join(anomalies)} are anomalies of the sea level's currents: the mean current is not in them"
+        )
     return tuple(notes)
 
 

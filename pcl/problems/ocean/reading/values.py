@@ -73,7 +73,9 @@ def conform(variable: xr.Variable, where: str, unwritten: Callable[[], Any]) -> 
                 raise BadInputError(
                     f"{where}: {key} is {attributes[key]!r}: it must be a number, and no scale is 0, repair it"
                 )
-            attributes[key] = numbers[0]
+            # xarray masks in the type that it unpacks to, and float32 cannot tell the largest integers apart
+            is_wide = variable.dtype.kind in "iu" and variable.dtype.itemsize >= 4
+            attributes[key] = np.float64(numbers[0]) if is_wide else numbers[0]
     meant = _meant_type(variable)
     stored, unpacked = [], []
     for key in ("missing_value", "_FillValue"):
