@@ -195,7 +195,7 @@ def priors_of(words: Sequence[str], kind: str, checkpoint: str) -> tuple[Priors,
         about = f"The prior is that of the run {config.name}, {chosen.name}: covariance and climatology of its archive."
         return Priors(learned, False, about, first_s, last_s), {"prior": LEARNED, **source}, run
     generic = generic_prior()
-    for name in ("latitude", "longitude", "mean", "std"):
+    for name in ("latitude", "longitude", "mean", "std", "period"):
         setattr(generic, name, getattr(learned, name))
     about = f"The prior is generic, fitted to these tracks, around the climatology of the run {config.name}."
     return Priors(generic, True, about, first_s, last_s), {"prior": GENERIC, **source}, run

@@ -5,6 +5,7 @@ Shapes: K members, T times, H x W grid points.
 
 __all__ = ["to_dataset"]
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -70,6 +71,8 @@ def to_dataset(
             own = attributes | _cell_method(key) | {"long_name": label}
             if key.endswith("_std") and estimate.degrees is not None:
                 own["comment"] = how_to_read(estimate.degrees)
+                if math.isfinite(estimate.degrees):
+                    del own["cell_methods"]  # members are narrower
             data[key] = (dimensions, stored, own)
     dataset = xr.Dataset(data, _coordinates(len(estimate.members), origin, geometry), _global(estimate, about))
     for variable in (*dataset.data_vars.values(), *dataset.coords.values()):

@@ -2,6 +2,7 @@
 
 __all__ = ["maps_dataset"]
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,10 @@ def _fields(maps: Maps) -> dict[str, _Variable]:
         data[name] = (("realization", *GRID), members, about | {"long_name": label.format("member of the posterior")})
         for (key, meaning, method), values in zip(STATISTICS, (maps.mean, maps.std), strict=True):
             own = about | {"long_name": label.format(meaning), "cell_methods": f"realization: {method}"}
-            own |= {"comment": how_to_read(maps.degrees)} if key == "std" else {}
+            if key == "std":
+                own["comment"] = how_to_read(maps.degrees)
+                if math.isfinite(maps.degrees):
+                    del own["cell_methods"]  # members are narrower
             data[f"{name}_{key}"] = (GRID, values[component].numpy().astype(np.float32), own)
     told = {"long_name": "share of the variance of the prior that measurements explain", "units": "1"}
     data["explained_variance"] = (GRID, maps.explained.numpy().astype(np.float32), told)
