@@ -11,14 +11,16 @@ __all__ = [
     "resolved_yaml",
 ]
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from pcl.config.chosen import as_texts, resolve_chosen, without_those_of_others
 from pcl.config.identity import renamed
@@ -119,12 +121,18 @@ def _merged(given: Sequence[tuple[str, Given]], whole: str, schema: type, defaul
         with _explained(name, schema):
             values = parsed(renamed(layer) if schema is Config else layer, schema)
         layers = [*without_those_of_others(layers, values), values]
-    merged: Any = OmegaConf.to_container(OmegaConf.unsafe_merge(*layers))
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(_container(json.dumps(layers[0])), *layers[1:]))
     if missing := [key for key in keys_of(schema) if _is_missing(merged, key)]:
         raise BadInputError(
             f"{printable(whole)} does not give {', '.join(missing)}: add them, or give {missing[0]}=... after the file"
         )
     return built(merged, schema)
+
+
+@lru_cache(maxsize=8)
+def _container(layer: str) -> DictConfig:
+    """Return defaults as OmegaConf holds them: hundreds of nodes, which take longer to make than to copy."""
+    return OmegaConf.create(json.loads(layer))
 
 
 @contextmanager
