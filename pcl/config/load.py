@@ -132,7 +132,8 @@ def _merged(given: Sequence[tuple[str, Given]], whole: str, schema: type, defaul
 @lru_cache(maxsize=8)
 def _container(layer: str) -> DictConfig:
     """Return defaults as OmegaConf holds them: hundreds of nodes, which take longer to make than to copy."""
-    return OmegaConf.create(json.loads(layer))
+    made: DictConfig = OmegaConf.create(json.loads(layer))
+    return made
 
 
 @contextmanager
