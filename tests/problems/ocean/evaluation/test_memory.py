@@ -1,4 +1,4 @@
-"""An evaluation in a process of its own stays within two times the training fields, and within what it said."""
+"""An evaluation in a process of its own holds no training fields, and stays within what it said."""
 
 import os
 import subprocess
@@ -11,8 +11,9 @@ import pytest
 from pcl.problems.ocean.evaluation.memory import describe_memory, memory_needed
 from tests.problems.ocean.evaluation.ocean_pairs import HOUR_S, ROOT, MadePairs, write_pairs
 
+CONFIGS = ("ocean", "ocean_networks")
 MEASURE = """
-import sys
+import os, sys
 from pathlib import Path
 import torch
 import pcl.problems.ocean.evaluation.evaluate, pcl.problems.ocean.pictures  # what they import is the program's
@@ -26,21 +27,28 @@ from pcl.problems.problem import problem
 from pcl.train.parts import model_spec
 torch.set_num_threads(1)
 pcl.problems.ocean.evaluation.evaluate.NUM_TUNING = 2  # time, not memory
+root, *names = sys.argv[1:]
 
 def kib(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
 
-config, root = load_config(Path(sys.argv[2]), []), Path(sys.argv[1])
-manifest = load_manifest(root)
-model = build_model(model_spec(config, manifest)).eval()
-baseline = kib("VmRSS")
-Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-own = PosteriorSettings(references="all")
-options = EvaluationOptions([1], max_pairs=8, num_examples=2, num_embeddings=50, own=own)
-kind = problem("ocean")
-result = evaluate(model, root, manifest, "test", options, kind.drawings, kind.evaluate)
-assert len(result.datasets) == 4 and "field_posterior_rmse_m_s" in result.metrics
-print((kib("VmHWM") - baseline) * 1024)
+def measure(name):
+    config, manifest = load_config(Path(f"configs/{name}.yaml"), []), load_manifest(Path(root))
+    model = build_model(model_spec(config, manifest)).eval()
+    baseline = kib("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    own = PosteriorSettings(references="all")
+    options = EvaluationOptions([1], max_pairs=4, num_examples=2, num_embeddings=50, own=own)
+    kind = problem("ocean")
+    result = evaluate(model, Path(root), manifest, "test", options, kind.drawings, kind.evaluate)
+    assert len(result.datasets) == 4 and "field_posterior_rmse_m_s" in result.metrics
+    print((kib("VmHWM") - baseline) * 1024, flush=True)
+
+for name in names:  # each in a process of its own, none of which has evaluated before
+    if os.fork() == 0:
+        measure(name)
+        os._exit(0)
+    assert os.wait()[1] == 0
 """
 
 
@@ -67,19 +75,25 @@ def large(tmp_path_factory):
     return root, write_pairs(source, root, record_pairs=100)
 
 
-@pytest.mark.process
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("config", ["ocean", "ocean_networks"])
-def test_an_evaluation_stays_within_two_times_the_training_fields(large, config):
-    root, manifest = large
+@pytest.fixture(scope="module")
+def peaks(large):
+    """The most memory that an evaluation of four pairs takes, by its configuration."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", MEASURE, str(root), f"configs/{config}.yaml"]
+    command = [sys.executable, "-c", MEASURE, str(large[0]), *CONFIGS]
     process = subprocess.run(
         command, cwd=ROOT, env=environment, check=True, timeout=500, stdout=subprocess.PIPE, text=True
     )
-    peak, fields = int(process.stdout), 6104 * 2 * 8 * 16 * 16 * 4
-    assert peak < 2 * fields, peak / fields
-    assert peak < memory_needed(manifest, "test") < 5 * peak
+    return dict(zip(CONFIGS, map(int, process.stdout.split()), strict=True))
+
+
+@pytest.mark.process
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("config", CONFIGS)
+def test_an_evaluation_stays_within_one_and_a_half_times_the_training_fields(large, peaks, config):
+    """It takes about as much as the fields; were they, or the drifters, held beside it, it would be twice as much."""
+    peak, fields = peaks[config], 6104 * 2 * 8 * 16 * 16 * 4
+    assert peak < 1.5 * fields, peak / fields
+    assert peak < memory_needed(large[1], "test") < 5 * peak
 
 
 def test_what_is_needed_is_told_from_the_manifest(large):
