@@ -407,7 +407,7 @@ def test_a_build_that_was_killed_goes_on_to_the_same_shards(clean, built, tmp_pa
 def run_code(code, *arguments):
     """Run code that imports this module, in a process of its own outside any cluster; return its output."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    environment["PYTHONPATH"] = str(ROOT)
+    environment |= {"PYTHONPATH": str(ROOT), "MALLOC_ARENA_MAX": "1"}  # or each thread keeps what it has freed
     command = [sys.executable, "-c", code, *map(str, arguments)]
     process = subprocess.run(
         command, cwd=ROOT, env=environment, check=True, timeout=250, stdout=subprocess.PIPE, text=True
@@ -470,7 +470,7 @@ def source_of(path):
                        window_stride=16, test_fraction=0.2, gap_days=14.0, num_drifters=2, num_releases=1,
                        record_s=86400.0, step_s=28800.0, halo_degrees=2.0)
 
-source_of(sys.argv[1]).pairs("train", 0, 1)  # what libraries load on first use is not the archive's
+source_of(sys.argv[3]).pairs("train", 0, 1)  # what libraries load on first use is not the archive's
 baseline = kib("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
 source = source_of(sys.argv[1])  # it looks through the archive
@@ -479,26 +479,37 @@ print((kib("VmHWM") - baseline) * 1024 / 1e6, source.num_pairs("train"), source.
 """
 
 
-@pytest.fixture(scope="module")
-def huge(tmp_path_factory):
-    """A store of 161 MB whose chunks are not those of the windows and tiles; little on disk."""
-    steps, points = 100, 448
+def write_waves(folder, points):
+    """Write a store of currents, little on disk, whose chunks are not those of the windows and tiles."""
+    steps = 100
     archive = {
         "time_s": np.arange(steps) * DAY_S,
         "latitude": 0.1 * np.arange(points),
         "longitude": 0.1 * np.arange(points),
     }
-    still = dask.array.ones((steps, points, points), chunks=(10, 112, 112), dtype=np.float32)
+    still = dask.array.ones((steps, points, points), chunks=(5, 112, 112), dtype=np.float32)
     wave = still * np.sin(np.arange(steps), dtype=np.float32)[:, None, None] * np.float32(0.2)
-    assert 2 * wave.nbytes > 160e6
-    return write_archive(tmp_path_factory.mktemp("huge") / "huge.zarr", SimpleNamespace(**archive), values=[wave, wave])
+    return write_archive(folder / "waves.zarr", SimpleNamespace(**archive), values=[wave, wave]), 2 * wave.nbytes / 1e6
+
+
+@pytest.fixture(scope="module")
+def huge(tmp_path_factory):
+    """A store of 161 MB."""
+    store, size_mb = write_waves(tmp_path_factory.mktemp("huge"), 448)
+    assert size_mb > 160
+    return store
+
+
+HELD_MB = 8.0
+"""What an allocator has at most of memory that was freed, in pieces between others that are in use."""
 
 
 def test_an_archive_of_ten_times_the_memory_is_cut_within_it(huge, tmp_path):
-    output = run_code(MEASURE, huge, tmp_path / "shards")
+    small, _ = write_waves(tmp_path, 64)
+    output = run_code(MEASURE, huge, tmp_path / "shards", small)
     peak_mb, train, test = map(float, output.split())
     assert (train, test) == (4 * 9, 2 * 9)
-    assert peak_mb < 16, peak_mb
+    assert peak_mb < 16 + HELD_MB, peak_mb
 
 
 @pytest.mark.slow
