@@ -99,6 +99,7 @@ with template():
 def shared_ray() -> Iterator[dict[str, str]]:
     """The environment of jobs that share one Ray, where a test is not about a Ray of a job's own: it starts once."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    kept |= {"RAY_num_workers_soft_limit": "0"}  # a worker that waits takes a hundredth of a CPU, as long as tests run
     command = [sys.executable, "-c", SHARED_RAY]
     with subprocess.Popen(
         command, cwd=GAUSSIAN.parents[1], env=kept, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
