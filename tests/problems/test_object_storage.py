@@ -28,7 +28,7 @@ from pcl.storage.copies import Copies
 from tests.problems.arrays.test_reading import LABELS, VECTORS, folder, pairs  # noqa: F401 - fixtures
 from tests.problems.ocean import test_source as ocean
 from tests.problems.ocean.archives import make_archive, write_archive
-from tests.problems.ocean.test_source import MEASURE, huge, run_code  # noqa: F401
+from tests.problems.ocean.test_source import MEASURE, huge, run_code, write_waves  # noqa: F401
 from tests.s3 import POLL_S, S3, SLOW_DOWN, s3_server, uploaded
 from tests.shards import build_shards
 
@@ -278,7 +278,8 @@ def test_patterns_and_addresses_without_a_match_end_in_a_line(s3):
 
 @pytest.mark.slow
 def test_a_store_of_ten_times_the_memory_is_cut_within_it(s3, huge, tmp_path):  # noqa: F811
-    printed = run_code(MEASURE, uploaded(huge), tmp_path / "shards")
+    small, _ = write_waves(tmp_path, 64)
+    printed = run_code(MEASURE, uploaded(huge), tmp_path / "shards", uploaded(small))
     peak_mb, train, test = map(float, printed.split())
     assert (train, test) == (4 * 9, 2 * 9)
     assert peak_mb < 32, peak_mb

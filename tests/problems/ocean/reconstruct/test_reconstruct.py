@@ -19,7 +19,7 @@ from pcl.problems.ocean.prior.climatology import GridClimatology
 from pcl.problems.ocean.prior.kernel import Points
 from pcl.problems.ocean.prior.measurements import of_pieces
 from pcl.problems.ocean.prior.model import CurrentPrior, Frame, Uniform, generic_prior
-from pcl.problems.ocean.reconstruct import adapt
+from pcl.problems.ocean.reconstruct import adapt, laws
 from pcl.problems.ocean.reconstruct.grid import clipped, map_grid, region_of
 from pcl.problems.ocean.reconstruct.laws import FlatClimatology, Interpolation, tuned_scales
 from pcl.problems.ocean.reconstruct.leave_out import CLIMATOLOGY, OURS
@@ -69,8 +69,11 @@ def typed(*arguments):
 
 
 def quick(monkeypatch):
+    """Let few steps be learned, and few scales be tried: that all of them are used well has tests of its own."""
     monkeypatch.setattr(adapt, "STEPS", 3)
     monkeypatch.setattr(adapt, "AGAIN", 1)
+    for name, scales in {"LENGTHS_KM": (20.0, 70.0), "DAYS": (2.0, 8.0), "NOISES": (0.03, 0.3)}.items():
+        monkeypatch.setattr(laws, name, scales)
 
 
 def maps_of(file, monkeypatch, **settings):
