@@ -393,11 +393,12 @@ def kill_after(process, folder, num_shards):
     return hashes(folder)
 
 
-def test_a_build_that_was_killed_goes_on_to_the_same_shards(clean, built, tmp_path, shared_ray):
+def test_a_build_that_was_killed_goes_on_to_the_same_shards(clean, built, tmp_path, write_here):
     arguments = (f"data.ocean.paths=[{clean}]", f"data.shards={tmp_path / 'shards'}", "build.num_tasks=1")
     written = kill_after(write_shards(*arguments), tmp_path / "shards", 2)
     assert 2 <= len(written) < 8
-    code, output, errors = finish(write_shards(*arguments, **shared_ray))
+    new_processes()
+    code, output, errors = write_here(*arguments)
     assert code == 0, errors
     assert hashes(tmp_path / "shards") == built[1]
     assert "u, mean and standard deviation over the training split" in output
@@ -427,14 +428,13 @@ def test_one_and_four_tasks_write_the_same_shards(clean, built, tmp_path):
     assert hashes(tmp_path / "1") == hashes(tmp_path / "4") == built[1]
 
 
-def test_a_damaged_file_in_the_midst_of_many_ends_in_one_line(archive, tmp_path, shared_ray):
+def test_a_damaged_file_in_the_midst_of_many_ends_in_one_line(archive, tmp_path, write_here):
     for number in range(3):
         times = slice(20 * number, 20 * number + 20)
         write_archive(tmp_path / f"part{number}.nc", archive, times=times)
     content = (tmp_path / "part1.nc").read_bytes()
     (tmp_path / "part1.nc").write_bytes(content[: len(content) // 2])
-    where = (f"data.ocean.paths=[{tmp_path}/*.nc]", f"data.shards={tmp_path / 'shards'}")
-    code, _, errors = finish(write_shards(*where, **shared_ray))
+    code, _, errors = write_here(f"data.ocean.paths=[{tmp_path}/*.nc]", f"data.shards={tmp_path / 'shards'}")
     assert code == 1
     assert len(errors.splitlines()) == 1
     assert "part1.nc" in errors
