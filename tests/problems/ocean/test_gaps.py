@@ -134,11 +134,11 @@ def test_a_patch_that_is_missing_for_long_loses_drifters_and_strands_none(tmp_pa
 @given(st.sets(st.integers(0, 59), min_size=1, max_size=4), st.sampled_from([np.nan, 0.0, 1e20]))
 @settings(max_examples=8, deadline=None)
 def test_a_missing_day_breaks_the_time_axis_as_a_hole_does(tmp_path_factory, days, value):
-    folder, archive = tmp_path_factory.mktemp("day"), make_archive(rows=16, columns=20)
+    folder, archive = tmp_path_factory.mktemp("day"), make_archive(rows=16, columns=20, speed=100)
     values = archive.currents.copy()
     values[:, sorted(days)] = value
     settings = {"window_steps": 3, "window_stride": 3, "gap_days": 4.0, "test_fraction": 0.4}
-    settings |= {"num_drifters": 1, "num_releases": 1, "step_s": 21_600.0}
+    settings |= {"num_drifters": 1, "num_releases": 1, "record_s": DAY_S, "step_s": DAY_S}
     damaged = open_source(write_archive(folder / "damaged.nc", archive, values=values), **settings)
     kept = np.setdiff1d(np.arange(60), sorted(days))
     holes = open_source(write_archive(folder / "holes.nc", archive, times=kept), **settings)

@@ -37,7 +37,7 @@ DRIFTERS = {
     "num_drifters": 3,
     "num_releases": 2,
     "record_s": 21_600.0,
-    "step_s": 7200.0,
+    "step_s": 21_600.0,
     "land": "freeze",
     "halo_degrees": 1.0,
     "noise_m": 0.0,
@@ -105,8 +105,8 @@ def naive_velocity(archive, currents, seconds, longitude, latitude):
     return np.array([u / (111_120 * math.cos(math.radians(latitude))), v / 111_120])
 
 
-def test_drifters_agree_with_a_plain_loop(archive, source):
-    currents, pairs = archive.currents, source.pairs("train", 90, 120)
+def test_drifters_agree_with_a_plain_loop(archive, clean):
+    currents, pairs = archive.currents, open_source(clean, step_s=7200.0).pairs("train", 90, 120)
     checked = 0
     for v, origin in zip(pairs["v"][::7], pairs["origin"][::7], strict=True):
         for drifter in v[:2].astype(np.float64):
@@ -395,7 +395,8 @@ def kill_after(process, folder, num_shards):
 
 def test_a_build_that_was_killed_goes_on_to_the_same_shards(clean, built, tmp_path, write_here):
     arguments = (f"data.ocean.paths=[{clean}]", f"data.shards={tmp_path / 'shards'}", "build.num_tasks=1")
-    written = kill_after(write_shards(*arguments), tmp_path / "shards", 2)
+    slowly = "build.memory_mb=3.25"  # a tile at a time: it is killed well before the last shard
+    written = kill_after(write_shards(*arguments, slowly), tmp_path / "shards", 2)
     assert 2 <= len(written) < 8
     new_processes()
     code, output, errors = write_here(*arguments)

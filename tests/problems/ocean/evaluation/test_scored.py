@@ -12,6 +12,7 @@ from pcl.encoders.build import build_model
 from pcl.evaluation import parts
 from pcl.evaluation.evaluate import evaluate
 from pcl.evaluation.splits import EvaluationOptions
+from pcl.problems.ocean.evaluation import evaluate as of_fields
 from pcl.problems.ocean.evaluation import scored
 from pcl.problems.ocean.evaluation.field_scores import DriftTally, FieldTally, MeanSpectrum
 from pcl.problems.ocean.evaluation.running import RunningMean
@@ -24,11 +25,17 @@ from tests.problems.ocean.evaluation.ocean_pairs import ROOT, make_ocean_shards
 OCEAN = problem("ocean")
 
 
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return make_ocean_shards(tmp_path_factory.mktemp("ocean"))
+
+
 @pytest.mark.parametrize(("file", "overrides"), [("ocean_networks", ("model.field_network.width=8",)), ("ocean", ())])
-def test_an_evaluation_has_the_same_metrics_however_many_tasks_there_are(tmp_path, monkeypatch, file, overrides):
+def test_an_evaluation_has_the_same_metrics_however_many_tasks_there_are(shards, monkeypatch, file, overrides):
     monkeypatch.setattr(parts, "FEW", 0)
     monkeypatch.setattr(scored, "MOST_AT_ONCE", 3)
-    root, manifest = make_ocean_shards(tmp_path)
+    monkeypatch.setattr(of_fields, "NUM_TUNING", 4)  # scales are chosen before there are tasks
+    root, manifest = shards
     config = load_config(ROOT / "configs" / f"{file}.yaml", overrides)
     model = build_model(model_spec(config, manifest)).eval()
     own = PosteriorSettings(num_members=5, num_examples=1)
