@@ -52,7 +52,7 @@ def make_ocean_shards(folder: Path, *overrides: str) -> tuple[Path, Manifest]:
     path = folder / "currents.nc"
     currents().to_netcdf(path)
     small = ("tile_points=8", "tile_stride=4", "window_steps=4", "window_stride=1", "gap_days=6")
-    drifters = ("num_drifters=5", "step_s=10800")
+    drifters = ("num_drifters=5", "step_s=21600")
     settings = [f"data.ocean.{key}" for key in (*small, *(f"drifters.{key}" for key in drifters))] + [*overrides]
     config = load_config(ROOT / "configs" / "ocean.yaml", [f"data.ocean.paths=[{path}]", *settings])
     source = ocean_source(config.data.sections["ocean"], SourceContext(seed=0))

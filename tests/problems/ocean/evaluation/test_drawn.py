@@ -7,12 +7,11 @@ import xarray as xr
 
 from pcl.evaluation.splits import EvaluationOptions, Splits, read_arrays
 from pcl.problems.ocean.drawn import drawn_dataset, of_one_tile
-from tests.problems.ocean.evaluation.ocean_pairs import make_ocean_shards
 
 
 @pytest.fixture(scope="module")
-def splits(tmp_path_factory):
-    root, manifest = make_ocean_shards(tmp_path_factory.mktemp("ocean"))
+def splits(ocean_shards):
+    root, manifest = ocean_shards
     pairs = torch.arange(min(40, manifest.num_pairs("train")))
     arrays = read_arrays(root, manifest, "train", dict.fromkeys(manifest.arrays, pairs))
     nothing = torch.zeros(len(pairs), 0)

@@ -23,14 +23,14 @@ from pcl.problems.ocean.prior.kernel import Points
 from pcl.problems.ocean.prior.measurements import Measurements, measurements_of
 from pcl.problems.ocean.prior.model import CurrentPrior, Uniform
 from pcl.problems.ocean.settings import PosteriorSettings
-from tests.problems.ocean.evaluation.ocean_pairs import make_ocean_shards, read_windows
+from tests.problems.ocean.evaluation.ocean_pairs import read_windows
 from tests.told import unexplained
 
 
 @pytest.fixture(scope="module")
-def ocean(tmp_path_factory):
+def ocean(ocean_shards):
     """Shards, their geometry, and a model whose prior has learned something."""
-    root, manifest = make_ocean_shards(tmp_path_factory.mktemp("ocean"))
+    root, manifest = ocean_shards
     geometry = Geometry.of(manifest.source)
     prior = CurrentPrior(geometry.latitude.tolist(), geometry.longitude.tolist())
     prior.keep(ClimatologySums.of(root, manifest).whole())

@@ -20,22 +20,17 @@ from pcl.problems.ocean.settings import PosteriorSettings
 from pcl.problems.problem import problem
 from pcl.train.parts import model_spec
 from tests.evaluation.test_parts import apart, assert_same
-from tests.problems.ocean.evaluation.ocean_pairs import ROOT, make_ocean_shards
+from tests.problems.ocean.evaluation.ocean_pairs import ROOT
 
 OCEAN = problem("ocean")
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    return make_ocean_shards(tmp_path_factory.mktemp("ocean"))
-
-
 @pytest.mark.parametrize(("file", "overrides"), [("ocean_networks", ("model.field_network.width=8",)), ("ocean", ())])
-def test_an_evaluation_has_the_same_metrics_however_many_tasks_there_are(shards, monkeypatch, file, overrides):
+def test_an_evaluation_has_the_same_metrics_however_many_tasks_there_are(ocean_shards, monkeypatch, file, overrides):
     monkeypatch.setattr(parts, "FEW", 0)
     monkeypatch.setattr(scored, "MOST_AT_ONCE", 3)
     monkeypatch.setattr(of_fields, "NUM_TUNING", 4)  # scales are chosen before there are tasks
-    root, manifest = shards
+    root, manifest = ocean_shards
     config = load_config(ROOT / "configs" / f"{file}.yaml", overrides)
     model = build_model(model_spec(config, manifest)).eval()
     own = PosteriorSettings(num_members=5, num_examples=1)

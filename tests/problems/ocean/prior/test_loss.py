@@ -18,7 +18,6 @@ from pcl.problems.ocean.prior.maps import MeasurementMaps, keep_climatology
 from pcl.problems.ocean.prior.measurements import measurements_of
 from pcl.problems.ocean.prior.model import CurrentPrior
 from pcl.workers import OneWorker
-from tests.problems.ocean.evaluation.ocean_pairs import make_ocean_shards
 
 
 @dataclasses.dataclass
@@ -29,8 +28,8 @@ class Model:
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    root, manifest = make_ocean_shards(tmp_path_factory.mktemp("loss"))
+def shards(ocean_shards):
+    root, manifest = ocean_shards
     manifest = dataclasses.replace(manifest, config={"ocean": {"gap_days": 6.0}})
     chosen = torch.arange(0, manifest.num_pairs("train"), 7)[:8]
     return root, manifest, read_arrays(root, manifest, "train", {name: chosen for name in ("u", "v", "origin")})

@@ -10,12 +10,11 @@ from pcl.evaluation.splits import read_arrays
 from pcl.problems.ocean.contract import DrifterFacts, Origin, read_facts
 from pcl.problems.ocean.prior.maps import FieldPoints, MeasurementMaps, keep_climatology
 from pcl.problems.ocean.tracks import DrifterRaster
-from tests.problems.ocean.evaluation.ocean_pairs import make_ocean_shards
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    root, manifest = make_ocean_shards(tmp_path_factory.mktemp("maps"))
+def pairs(ocean_shards):
+    root, manifest = ocean_shards
     manifest = dataclasses.replace(manifest, config={"ocean": {"gap_days": 6.0}})
     every = torch.arange(manifest.num_pairs("test"))
     return root, manifest, read_arrays(root, manifest, "test", {name: every for name in ("u", "v", "origin")})

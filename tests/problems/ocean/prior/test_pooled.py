@@ -15,7 +15,6 @@ from pcl.problems.ocean.prior.kernel import CurrentKernel, Points
 from pcl.problems.ocean.prior.model import CurrentPrior
 from pcl.problems.ocean.prior.pooled import LagTable, PooledSums, WithPooled, _resampled, autocovariance
 from pcl.problems.ocean.prior.posterior import Measured, Posterior
-from tests.problems.ocean.evaluation.ocean_pairs import make_ocean_shards
 
 GAP_S = 6 * 86400.0
 
@@ -76,8 +75,8 @@ def test_it_is_positive_at_points_anywhere(seed, number, shrink):
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    root, manifest = make_ocean_shards(tmp_path_factory.mktemp("pooled"))
+def pairs(ocean_shards):
+    root, manifest = ocean_shards
     every = torch.arange(manifest.num_pairs("train"))
     return root, manifest, read_arrays(root, manifest, "train", {"u": every, "origin": every})
 
@@ -155,7 +154,7 @@ def test_the_posterior_is_that_of_gaussian_algebra(law):
 @pytest.mark.long
 def test_draws_have_this_covariance():
     law = WithPooled(CurrentKernel(), torch.tensor(3.0, dtype=torch.float64), table())
-    some, number = points(4, 3), 5000
+    some, number = points(4, 3), 2500
     drawn = law.draw(some, number, torch.Generator().manual_seed(3)).reshape(number, 8)
     whole = law(some, some).reshape(8, 8)
     scale = whole.diagonal().sqrt()
