@@ -85,7 +85,7 @@ def test_currents_of_a_zarr_store(s3, archive, tmp_path, version, consolidated):
     write_archive(tmp_path / "whole.nc", archive)
     with xr.open_dataset(tmp_path / "whole.nc", decode_times=False) as whole, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # metadata of the third format are consolidated in a way of its own
-        whole.chunk(time=14, latitude=8, longitude=20).to_zarr(
+        whole.chunk(time=20, latitude=8, longitude=20).to_zarr(
             tmp_path / "c.zarr", zarr_format=version, consolidated=consolidated
         )
     assert_same_shards(open_source, tmp_path / "c.zarr", tmp_path)

@@ -183,7 +183,7 @@ def test_training_learns_the_correlations_of_the_law(tmp_path):
         "data.ocean.gap_days": 15,
         "data.ocean.window_stride": 4,
         "train.epochs": 3,
-        "data.ocean.drifters.step_s": 10_800,
+        "data.ocean.drifters.step_s": 21_600,
         "loss.settings.num_points": 40,
     }
     config = load_config(ROOT / "configs" / "ocean.yaml", [f"{key}={value}" for key, value in chosen.items()])
