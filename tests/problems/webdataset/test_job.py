@@ -1,4 +1,4 @@
-"""Shards of pictograms as the job writes them: killed, continued and in tasks of Ray, they are the same bytes."""
+"""Shards of pictograms as the job writes them: killed, and continued by more tasks, they are the same bytes."""
 
 import hashlib
 from pathlib import Path
@@ -9,8 +9,9 @@ from pcl.data.manifest import load_manifest
 from pcl.data.source import SourceContext
 from pcl.problems.webdataset.settings import WebdatasetSettings
 from pcl.problems.webdataset.source import webdataset_source
+from tests.processes import new_processes
 from tests.shards import build_shards
-from tests.typed import family, finish, start, wait_until
+from tests.typed import family, finish, here, start, wait_until
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -30,11 +31,12 @@ def test_a_build_that_was_killed_continues_to_the_same_bytes(pictograms, tmp_pat
         process.kill()
     finish(first)
     assert not (root / "manifest.json").exists()
-    code, output, errors = finish(start("write_shards", "build.num_tasks=2", config=str(run_file)))
+    new_processes()
+    code, output, errors = here("shards", run_file, "build.num_tasks=2")
     assert code == 0, errors
     assert "samples: 477 in 2 tars, of which 477 are kept as pairs" in output
     source = webdataset_source(WebdatasetSettings(**chosen), SourceContext())
-    here = build_shards(tmp_path / "here", source, 6, 10)
-    assert digests(root) == digests(tmp_path / "here")
+    whole = build_shards(tmp_path / "whole", source, 6, 10)
+    assert digests(root) == digests(tmp_path / "whole")
     found = load_manifest(root)
-    assert (found.source, found.splits, found.statistics) == (here.source, here.splits, here.statistics)
+    assert (found.source, found.splits, found.statistics) == (whole.source, whole.splits, whole.statistics)
