@@ -3,7 +3,7 @@ BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 PYTEST = $(BIN)/python -m pytest
-IN_TWO = -n 3 --dist loadfile --no-loadscope-reorder  # files in the order of tests/conftest.py: the longest first
+IN_TWO = -n 2 --dist loadfile --no-loadscope-reorder  # files in the order of tests/conftest.py: the longest first
 QUICK = not slow and not cluster and not process and not long
 unexport PYTHONDONTWRITEBYTECODE  # pytest rewrites the asserts of a file once, not in every run
 
