@@ -30,8 +30,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def shards(folder):
-    code, output, errors = finish(start("write_shards", f"data.shards={folder / 'shards'}"))
+def shards(folder, shared_ray):
+    """Shards that tasks of Ray have written."""
+    code, output, errors = finish(start("write_shards", f"data.shards={folder / 'shards'}", **shared_ray))
     assert code == 0, errors
     assert "train: 10,000 pairs in 16 shards" in output
     return folder / "shards"
