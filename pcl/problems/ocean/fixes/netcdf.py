@@ -130,7 +130,7 @@ class _Layout:
         attributes = {**time.attrs, "units": time.attrs.get("units") or time_units}
         time_s = _seconds(self._spread(time), attributes, f"{self.path}: {time.name}")
         latitude, longitude = (self._degrees(self.roles[role]) for role in ("latitude", "longitude"))
-        found = Fixes(self._names(), time_s, latitude, longitude, self._drogued(time_s))
+        found = Fixes(self._names(), time_s, latitude, longitude, self._drogued(time_s, time_units))
         if "drifter" not in self.roles and len(found.names) == 1 and of_several(found):
             raise BadInputError(
                 f"{self.path} names no drifter, and its fixes jump as those of several: name their variable with "
@@ -213,7 +213,7 @@ class _Layout:
         last = plain(str(dims[1]))
         return int(last.startswith(("traj", "drifter", "particle", "buoy", "id", "platform")))
 
-    def _drogued(self, time_s: np.ndarray) -> np.ndarray | None:
+    def _drogued(self, time_s: np.ndarray, time_units: str) -> np.ndarray | None:
         """Return where the drogue was not known to be lost: by a flag, or by the date at which it was."""
         if "drogue" in self.roles:
             flags = _known(self._spread(self.dataset[self.roles["drogue"]]))
@@ -225,7 +225,8 @@ class _Layout:
         values = self._spread(lost)
         if not lost.attrs.get("units") and values.dtype.kind in "iuf":
             values = np.where(values > 0, values, np.nan)  # 0: never
-        when = _seconds(values, lost.attrs, f"{self.path}: {lost.name}")
+        attributes = {**lost.attrs, "units": lost.attrs.get("units") or time_units}
+        when = _seconds(values, attributes, f"{self.path}: {lost.name}")
         on: np.ndarray = ~((time_s >= when) & (when > 0))  # never lost: no date, or none after 1970
         return on
 

@@ -64,7 +64,7 @@ def read_table(path: Path, columns: Mapping[str, str], *, time_units: str = "", 
     to_s = partial(to_seconds, units=time_units, time_zone=time_zone)
     time_s = to_s(table[roles["time"]], f"{path}: {roles['time']}")
     # a file that names no drifter is of one
-    names = _as_names(table[roles["drifter"]], path) if "drifter" in roles else np.full(len(table), path.stem)
+    names = _whole_names(table[roles["drifter"]], path) if "drifter" in roles else np.full(len(table), path.stem)
     found = Fixes(
         names,
         time_s,
@@ -111,7 +111,7 @@ def _unnamed(table: "pd.DataFrame", roles: Mapping[str, str], fixes: Fixes, path
     """Return what to do with a table of several drifters that names none: which column would part them."""
     others = [str(name) for name in table.columns if str(name) not in roles.values()]
     few = [name for name in others if 1 < table[name].nunique() <= len(table) / 2]
-    parting = [name for name in few if not of_several(replace(fixes, name=_as_names(table[name], path)))]
+    parting = [name for name in few if not of_several(replace(fixes, name=_as_names(table[name])))]
     known = (
         f"it may be {min(parting, key=lambda name: table[name].nunique())}"
         if parting
@@ -164,20 +164,26 @@ def _degrees(
     return found
 
 
-def _as_names(column: "pd.Series[Any]", path: Path) -> np.ndarray:
-    """Return names as texts: numbers as they are written, without a decimal that says nothing."""
-    import pandas as pd
-
-    if pd.api.types.is_float_dtype(column) and bool((column.dropna() % 1 == 0).all()):
-        column = column.astype("Int64") if column.abs().max() < 2**53 else column
-    texts = column.astype("string").fillna("").str.strip()
-    if (cut := texts.str.fullmatch(CUT)).any():
+def _whole_names(column: "pd.Series[Any]", path: Path) -> np.ndarray:
+    """Return names of drifters; refuse long numbers of which a spreadsheet has kept the first digits."""
+    texts = column.astype("string").str.strip()
+    if (cut := texts.str.fullmatch(CUT).fillna(False).astype(bool)).any():
         raise BadInputError(
             printable(
                 f"{path}: {column.name} has {texts[cut].iloc[0]!r}, of which a spreadsheet has rounded the last digits "
                 "away: write the numbers of drifters whole, as texts"
             )
         )
+    return _as_names(column)
+
+
+def _as_names(column: "pd.Series[Any]") -> np.ndarray:
+    """Return names as texts: numbers as they are written, without a decimal that says nothing."""
+    import pandas as pd
+
+    if pd.api.types.is_float_dtype(column) and bool((column.dropna() % 1 == 0).all()):
+        column = column.astype("Int64") if column.abs().max() < 2**53 else column
+    texts = column.astype("string").fillna("").str.strip()
     if texts.str.fullmatch(r"(\d+\.0+)?").all():
         texts = texts.str.partition(".")[0]
     found: np.ndarray = texts.to_numpy(str)
