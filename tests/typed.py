@@ -47,9 +47,9 @@ def here(*words):
 
 
 def on_head(cluster):
-    """Return the prefix that starts a job on the head node of a cluster: with its network and its files."""
+    """Return the prefix that starts a job on the head node of a cluster, in its network."""
     process, space = cluster.nodes["head"]
-    return ["nsenter", f"--target={process.pid}", "--net", "--mount", f"--wd={ROOT}"] if space else []
+    return ["nsenter", f"--target={process.pid}", "--net"] if space else []
 
 
 def finish(process, timeout_s=200):

@@ -11,25 +11,21 @@ __all__ = [
     "logs",
     "private_folder",
     "room_for",
-    "run_tasks",
     "wait_for_room",
 ]
 
-import itertools
 import logging
 import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 from pcl.cluster.address import ADDRESS, IS_LOCAL
-from pcl.cluster.failures import lost_again
+from pcl.cluster.failures import first_line
 from pcl.cluster.signals import interruptible
 from pcl.errors import BadInputError, RunFailedError
-from pcl.plugins.loading import modules
 
 CONNECT_TIMEOUT_S = 10  # Ray itself tries for minutes
 if IS_LOCAL:
@@ -48,9 +44,6 @@ import ray  # noqa: E402
 
 from pcl.cluster.own_ray import keep_logs, own_ray, private_folder, signals_wait  # noqa: E402
 from pcl.cluster.ray_insides import takes_token  # noqa: E402
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @contextmanager
@@ -86,7 +79,7 @@ def _submitted() -> Iterator[None]:
                     "with that one first on PATH, or pcl submit --install lets it run the job "
                     f"({' '.join(str(error).split())[:300]})"
                 ) from error
-            raise RunFailedError(f"cannot connect to Ray at {ADDRESS}: {_first_line(error)}") from error
+            raise RunFailedError(f"cannot connect to Ray at {ADDRESS}: {first_line(error)}") from error
     try:
         yield
     finally:
@@ -121,11 +114,6 @@ def _check_reachable() -> None:
             f"Ray at {ADDRESS} refuses the token of this process: give the cluster's, with RAY_AUTH_MODE=token and the "
             "file of the token in RAY_AUTH_TOKEN_PATH"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return ": ".join([type(error).__name__, *lines[:1]])
 
 
 def room_for(each: Mapping[str, float]) -> int:
@@ -193,80 +181,3 @@ def wait_for_room(each: Mapping[str, float], num_workers: int, timeout_s: float,
             f"{num_workers} {what} need {wanted} each, on one node, and the cluster has room for {room} of them: "
             f"{smaller if what == 'workers' else ''}add nodes"
         )
-
-
-def run_tasks(
-    function: Callable[..., R],
-    shared: Any,
-    items: Sequence[T],
-    most_at_once: int = 0,
-    *,
-    timeout_s: float,
-    each: Mapping[str, float] | None = None,
-    background: bool = False,
-    otherwise: Callable[[Exception], R] | None = None,
-) -> Iterator[tuple[T, R]]:
-    """Run ``function(shared, item)`` as one Ray task an item, retried if a worker dies or a node goes away.
-
-    Args:
-        function: importable on every node.
-        shared: put into the object store once.
-        items: one task each.
-        most_at_once: tasks under way at a time; 0: one a CPU of the cluster.
-        timeout_s: seconds to wait for a node with room for a task.
-        each: resources of a task, such as ``{"CPU": 2, "GPU": 1}``; None: a CPU, empty: none.
-        background: take one of the cluster's ``background`` resources each instead of a CPU, where it has any, so that
-            nothing waits for these tasks.
-        otherwise: gives the result of a task that fails, and the others go on; None: the failure ends them all.
-
-    Yields:
-        Each item with its result, as they finish.
-
-    Raises:
-        BadInputError: the cluster has no room for a task.
-        RunFailedError: the workers of a task died again and again; else what the function raises.
-    """
-    aside = background and ray.cluster_resources().get("background", 0) >= 1
-    needs = {"background": 1} if aside else {"CPU": 1} if each is None else dict(each)
-    if items and needs:
-        wait_for_room(needs, 1, timeout_s, "tasks")
-    call = _task(function, needs)
-    for module in modules():  # which no other process can import
-        ray.cloudpickle.register_pickle_by_value(module)
-    reference = ray.put(shared)
-    rest, waiting = iter(items), {}
-    for item in itertools.islice(rest, most_at_once or None):
-        waiting[call.remote(reference, item)] = item
-    while waiting:
-        (done,), _ = ray.wait(list(waiting))
-        yield waiting.pop(done), _result(done) if otherwise is None else _result_or(done, otherwise)
-        for item in itertools.islice(rest, 1):
-            waiting[call.remote(reference, item)] = item
-
-
-def _task(function: Callable[..., Any], needs: Mapping[str, float]) -> Any:
-    """Return a function as a task of Ray that reserves what it needs."""
-    own = {name: amount for name, amount in needs.items() if name not in ("CPU", "GPU")}
-
-    @ray.remote(max_retries=3, num_cpus=needs.get("CPU", 0), num_gpus=needs.get("GPU", 0), resources=own or None)  # type: ignore[untyped-decorator]
-    def call(shared: Any, item: Any) -> Any:
-        return function(shared, item)
-
-    return call
-
-
-def _result_or(done: Any, otherwise: Callable[[Exception], R]) -> R:
-    try:
-        return _result(done)  # type: ignore[no-any-return]
-    except Exception as error:
-        return otherwise(error)
-
-
-def _result(done: Any) -> Any:
-    """Return the result of a task that has ended."""
-    try:
-        return ray.get(done)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None  # what happened, without the traceback of the task
-    except ray.exceptions.RayError as error:
-        raise lost_again(_first_line(error), "a node") from error

@@ -1,6 +1,6 @@
 """Why workers failed: the errors that a restart cannot mend, and what is said of the others."""
 
-__all__ = ["FINAL_ERRORS", "final_error", "last_line", "lost_again", "what_happened"]
+__all__ = ["FINAL_ERRORS", "final_error", "first_line", "last_line", "lost_again", "what_happened"]
 
 import textwrap
 from collections.abc import Mapping
@@ -45,6 +45,12 @@ def lost_again(why: str, where: str) -> RunFailedError:
         f"a task was lost again and again ({why}): does it need more memory than {where} has? The same command goes on "
         "from what is finished"
     )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the kind of a failure and the first line of what it says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ": ".join([type(error).__name__, *lines[:1]])
 
 
 def last_line(error: BaseException) -> str:

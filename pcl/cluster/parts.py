@@ -64,8 +64,8 @@ def elsewhere(num_tasks: int, use_gpu: bool, timeout_s: float) -> Iterator[tuple
     """Give what computes parts in a block, None for this process alone, and the device where they are computed.
 
     On a cluster tasks take what is free when the block begins: where nodes have the resource ``background`` one of it
-    each, so that training waits for none; elsewhere a GPU, or else a CPU. Where nothing is free this process works
-    alone: a job that holds what it needs itself never waits for more.
+    each, so that training waits for none; elsewhere a GPU, or else a CPU. Where nothing is free, or others take it
+    first, this process works alone: a job that holds what it needs itself never waits for more.
 
     Args:
         num_tasks: at a time; 0: on a cluster as many as are free, elsewhere none.
@@ -96,7 +96,7 @@ def elsewhere(num_tasks: int, use_gpu: bool, timeout_s: float) -> Iterator[tuple
         number, options, device = _free(use_gpu)
         if not number:
             print("the cluster has no room for tasks now: evaluating in this process", flush=True)  # noqa: T201
-        options |= {"timeout_s": timeout_s}
+        options |= {"timeout_s": timeout_s, "here": device == "cpu"}
         yield Elsewhere(run_tasks, min(number, num_tasks or number), options) if number else None, device
 
 

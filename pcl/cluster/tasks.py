@@ -27,7 +27,7 @@ MOST_TRIES = 4  # of a task whose process dies, with the first
 
 
 class RunTasks(Protocol):
-    """What runs ``function(shared, item)`` as one task an item; see ``pcl.cluster.connection.run_tasks``."""
+    """What runs ``function(shared, item)`` as one task an item; see ``pcl.cluster.ray_tasks.run_tasks``."""
 
     def __call__(
         self,
@@ -38,6 +38,7 @@ class RunTasks(Protocol):
         *,
         timeout_s: float,
         background: bool = False,
+        here: bool = False,
     ) -> Iterator[tuple[T, R]]:
         """Yield each item with its result, as they finish."""
 
@@ -54,7 +55,8 @@ def task_runner() -> Iterator[RunTasks]:
         with interruptible(), _processes() as run_tasks:
             yield run_tasks
         return
-    from pcl.cluster.connection import connected, run_tasks  # imports ray, which takes longer than many a task
+    from pcl.cluster.connection import connected  # imports ray, which takes longer than many a task
+    from pcl.cluster.ray_tasks import run_tasks
 
     with connected(num_cpus=1):
         yield run_tasks
@@ -107,6 +109,7 @@ def run_tasks_here(
     *,
     timeout_s: float = 0.0,
     background: bool = False,
+    here: bool = False,
 ) -> Iterator[tuple[T, R]]:
     """Run ``function(shared, item)`` as one task an item, in processes of this machine, again if a process dies.
 
@@ -118,6 +121,7 @@ def run_tasks_here(
         most_at_once: tasks under way at a time; 0: one a CPU of this machine.
         timeout_s: of no use: nothing is waited for.
         background: of no use: nothing else waits.
+        here: of no use: no task waits for room.
 
     Yields:
         Each item with its result, as they finish.

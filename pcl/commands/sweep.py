@@ -13,7 +13,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from pcl.cluster.address import check_shared
-from pcl.cluster.connection import connected, room_for, run_tasks
+from pcl.cluster.connection import connected, room_for
+from pcl.cluster.ray_tasks import run_tasks
 from pcl.cluster.signals import Interrupted, Stopping
 from pcl.commands import shards
 from pcl.commands.command_line import Guide, job

@@ -1,7 +1,9 @@
-"""A Ray cluster of several nodes on this machine: every node in a network namespace with an address of its own.
+"""A Ray cluster of several nodes on this machine: every node with an address of its own, and seeing its own processes.
 
-Where namespaces are not permitted the nodes share the loopback interface. Nodes are processes of ``ray start``; taking
-one away kills all of its processes at once, as a machine that dies would.
+They have a network namespace and one of process numbers each: a job that sees the processes of several nodes takes
+itself for one of the head node, and is called where it is not. Where namespaces are not permitted the nodes share the
+loopback interface. Nodes are processes of ``ray start``; taking one away kills all of its processes at once, as a
+machine that dies would.
 """
 
 import contextlib
@@ -24,6 +26,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 90
 STORE_BYTES = 80_000_000
+OWN_NUMBERS = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")  # of processes
 numbers = itertools.count(os.getpid())
 
 
@@ -32,9 +35,10 @@ def run(*command):
 
 
 def namespaces_work():
-    """Return whether this process may make network namespaces that are joined to it."""
+    """Return whether this process may make namespaces, those of networks joined to it."""
     name = f"pcl{os.getpid()}"
     try:
+        run(*OWN_NUMBERS, "true")
         run("ip", "netns", "add", name)
         run("ip", "netns", "del", name)
     except (OSError, subprocess.CalledProcessError):
@@ -130,7 +134,7 @@ class NodesHere:
         ip, space = "127.0.0.1", None
         if self.namespaced:
             space, ip = self._make_namespace(name, self.count), self._address(self.count)
-            command = ["ip", "netns", "exec", space, *command]
+            command = ["ip", "netns", "exec", space, *OWN_NUMBERS, *command]
         # each its own folder: a node would delete code that another still runs
         command += [f"--node-ip-address={ip}", f"--temp-dir={self.folder / name}", "--disable-usage-stats", *arguments]
         with (self.folder / f"{name}.log").open("w") as log:

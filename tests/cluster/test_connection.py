@@ -252,7 +252,8 @@ def in_process(code, prefix=(), **environment):
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     program = (
         "from pcl.commands.ending import finish\n"
-        "from pcl.cluster.connection import connected, room_for, run_tasks, wait_for_room\n"
+        "from pcl.cluster.connection import connected, room_for, wait_for_room\n"
+        "from pcl.cluster.ray_tasks import run_tasks\n"
         f"def main():\n    with connected(1):\n        {code}\nfinish(main)"
     )
     started = time.monotonic()
