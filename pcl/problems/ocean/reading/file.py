@@ -21,6 +21,7 @@ from pcl.problems.ocean.reading.layouts import (
     refuse_tracks,
     shared_grid,
 )
+from pcl.problems.ocean.reading.masks import is_water
 from pcl.problems.ocean.reading.names import (
     Velocity,
     find_mask,
@@ -31,7 +32,6 @@ from pcl.problems.ocean.reading.names import (
 )
 from pcl.problems.ocean.reading.time import EPOCH, read_times
 from pcl.problems.ocean.reading.values import (
-    LARGEST_VALUE,
     Valid,
     conform,
     netcdf_fill,
@@ -53,8 +53,8 @@ class Reading:
         eastward: name of the eastward velocity; empty: by standard name, then by the usual names.
         northward: of the northward velocity, likewise.
         units: of both, where the files state none: m s-1 or cm s-1.
-        mask: name of a variable that is 1 in water; empty: one with standard name sea_binary_mask or
-            land_binary_mask, if there is one.
+        mask: name of a variable that is 1 in water, where its flags and its standard name do not say else; empty: one
+            with standard name sea_binary_mask or land_binary_mask, if there is one.
         depth_m: depth to read, metres below the surface; None: the shallowest.
         group: of the variables in a NetCDF file or Zarr store; empty: the root.
     """
@@ -192,8 +192,7 @@ def _water(
     single = array.isel(time=0, missing_dims="ignore").to_dataset(name=mask)
     values = read_coordinate(single, path, mask).astype(np.float64)
     values[(values < valid[mask].low) | (values > valid[mask].high)] = np.nan
-    land = text(dataset.variables[mask].attrs, "standard_name") == "land_binary_mask"
-    return values < 0.5 if land else (values > 0.5) & (values <= LARGEST_VALUE)
+    return is_water(values, dataset.variables[mask].attrs, f"{path}: {mask}")
 
 
 def open_file(path: str, reading: Reading = Reading()) -> OceanFile:

@@ -47,6 +47,13 @@ EAST = re.compile(r"degrees?_?(east|e)", re.IGNORECASE)
 LATITUDE = re.compile(r"(nav_|t|u|g)?lat(itude)?(_?[cuvft]|_rho|_psi)?|geolat(_[cutv])?|gphi[tuvf]", re.IGNORECASE)
 LONGITUDE = re.compile(r"(nav_|t|u|g)?lon(g?itude)?(_?[cuvft]|_rho|_psi)?|geolon(_[cutv])?|glam[tuvf]", re.IGNORECASE)
 PART = re.compile(r".*(westward|southward|due_to|at_sea_floor|barotropic|baroclinic|stokes).*")  # of a current
+# what is no current though it has its names: by cell methods, and by the long name where there is no standard one
+STATISTIC = re.compile(r".*\b(standard_deviation|variance|maximum|minimum|range|root_mean_square|sum_of_squares)\b.*")
+ELSE = re.compile(
+    r".*\b(winds?(?![ -]*driven)|stokes|waves?|stress|ice (drift|velocity|motion)|errors?|deviation|std|variance|"
+    r"uncertainty|rms)\b.*",
+    re.IGNORECASE,
+)
 TIMES = ("time", "mt", "time_counter", "ocean_time", "t")
 MASKS = ("sea_binary_mask", "land_binary_mask")
 SPEED = re.compile(
@@ -107,7 +114,7 @@ def _velocities(dataset: xr.Dataset) -> list[str]:
 
 def _known_pairs(dataset: xr.Dataset) -> list[tuple[list[str], list[str]]]:
     """Return the variables that each pair of usual names matches, the most telling pair first."""
-    names = _velocities(dataset)
+    names = [name for name in _velocities(dataset) if not _is_else(dataset.variables[name].attrs)]
     pairs = [
         tuple([name for name in names if re.fullmatch(form.format(towards), _standard_name(dataset, name))])
         for form in STANDARD_NAMES
@@ -119,6 +126,14 @@ def _known_pairs(dataset: xr.Dataset) -> list[tuple[list[str], list[str]]]:
     aliases = [tuple(name for name in named if name.lower() == alias) for pair in ALIASES for alias in pair]
     found = [list(matches) for matches in (*pairs, *aliases)]
     return list(zip(found[::2], found[1::2], strict=True))
+
+
+def _is_else(attributes: Mapping[Any, Any]) -> bool:
+    """Return whether a variable is no current, whatever its name, but its spread, or the wind: it says so."""
+    stated = text(attributes, "standard_name")
+    is_modified = len(stated.split()) > 1  # CF 3.3: standard_error, number_of_observations, status_flag
+    of_another = not stated and ELSE.fullmatch(text(attributes, "long_name")) is not None
+    return is_modified or of_another or STATISTIC.fullmatch(text(attributes, "cell_methods")) is not None
 
 
 def _only(path: str, towards: str, names: list[str]) -> str:
