@@ -9,7 +9,7 @@ from typing import Any
 import cftime  # type: ignore[import-untyped]
 import numpy as np
 
-from pcl.errors import BadInputError
+from pcl.errors import BadInputError, printable
 from pcl.problems.ocean.reading.names import text
 
 EPOCH = "seconds since 1970-01-01"
@@ -24,8 +24,9 @@ UNITS = re.compile(
     r"(?:[T\s]\s*(?P<clock>\d{1,2}(?::\d{1,2}(?::\d{1,2}(?:\.\d*)?)?)?)(?!\d))?\s*(?P<zone>.*?)\s*",
     re.IGNORECASE,
 )
-OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+-])(\d{1,2})(?::?(\d\d))?", re.IGNORECASE)
-ZONE = re.compile(r"(?!UTC|GMT)[A-Z]{3,5}", re.IGNORECASE)  # CST may be of America or of China
+OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+-])\s*(\d{1,2})(?::?(\d\d))?\s*h?", re.IGNORECASE)
+OF_UTC = ("", "Z", "UTC", "GMT", "UT", "UTC TIME")
+MOST_HOURS = 14  # that a clock is ahead of UTC
 SECONDS = {"d": 86_400.0, "h": 3600.0, "min": 60.0, "s": 1.0}  # of units of time, by how their names begin
 WHOLE_S = (86_400, 43_200, 21_600, 10_800, 3600, 1800, 900, 600, 300, 60, 10, 1)
 FINE_S = 60.0  # decimals as fine as that are rounding, coarser ones may be meant
@@ -79,19 +80,21 @@ def read_times(values: np.ndarray, attributes: Mapping[Any, Any], where: str) ->
 
 def _plain_units(units: str, where: str) -> str:
     """Return units with hour and offset from UTC written so that cftime reads them: it skips what it does not know."""
-    found = UNITS.fullmatch(units)
+    found = UNITS.fullmatch(units.replace("\N{MINUS SIGN}", "-"))
     if found is None:
         return units
     year, _, day = found["date"].split("-")
-    if len(day) > 2 or ZONE.fullmatch(found["zone"]):
-        what = f"the zone {found['zone']}" if len(day) <= 2 else f"the day {day} of the year {year}"
+    said = found["zone"].strip("[]() ")
+    offset = OFFSET.fullmatch(said)
+    is_known = said.upper() in OF_UTC or (offset is not None and int(offset[2]) <= MOST_HOURS)
+    if len(day) > 2 or not is_known:  # CST may be of America or of China
+        what = f"the zone {found['zone'][:40]}" if len(day) <= 2 else f"the day {day} of the year {year}"
         raise BadInputError(
-            f"{where} in '{units}' has {what}: write year, month and day, and an offset from UTC, such as "
-            "'days since 2010-01-31 00:00:00 -06:00'"
+            printable(
+                f"{where} in '{units}' has {what}: write year, month and day, and an offset from UTC, such as "
+                "'days since 2010-01-31 00:00:00 -06:00'"
+            )
         )
-    offset = OFFSET.fullmatch(found["zone"])
-    if offset is None and found["zone"].upper() not in ("", "Z", "UTC", "GMT"):
-        return units
     clock = found["clock"] or "0"
     plain = f"{found['since']}{found['date']} {clock}{':00' * (2 - clock.count(':'))}"
     return f"{plain} {offset[1]}{int(offset[2]):02}:{offset[3] or '00'}" if offset else plain
