@@ -15,10 +15,11 @@ from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.problems.ocean.fixes.degrees import in_degrees, to_unit
 from pcl.problems.ocean.fixes.drifters import of_several
 from pcl.problems.ocean.fixes.fixes import Fixes
-from pcl.problems.ocean.fixes.names import find_roles, words
+from pcl.problems.ocean.fixes.names import ROLES, WORDS, find_roles, plain, words
 from pcl.problems.ocean.fixes.text_tables import read_text_table
 from pcl.problems.ocean.fixes.time_columns import with_one_time
 from pcl.problems.ocean.fixes.times import have_zones, to_seconds
+from pcl.problems.ocean.fixes.zones import has_zones, refuse_two_clocks, said_zone, the_zone, zones_of_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,8 +31,6 @@ NO = ("0", "0.0", "false", "f", "no", "n", "off", "lost", "detached", "absent")
 UNIT = re.compile(r"\D*(deg|°|rad)\D*", re.IGNORECASE)  # of latitudes, in the second row of a file of ERDDAP
 NEVER = r"[0:/. TZ-]*|-.*|1970-01-01.*|.*e\+?3\d|(?i:nan|nat|none|null)"  # dates of a drogue that is still on
 BRACKETS = re.compile(r"[\[(](.*?)[\])]")
-ZONE = re.compile(r"(?:UTC|GMT)?\s*[+-]\d{1,2}(?::?\d\d)?", re.IGNORECASE)
-NAMED_ZONE = re.compile(r"(?!UTC|GMT)[A-Z]{2,4}T|(?i:local.*)")  # CST may be of America or of China
 CUT = r"\d(?:\.\d+)?[eE]\+\d\d"  # a long number that a spreadsheet has rounded
 UNITS = re.compile(r"[\[(](.* since .*)[\])]")  # of times, in the name of their column
 
@@ -53,16 +52,19 @@ def read_table(path: Path, columns: Mapping[str, str], *, time_units: str = "", 
         DamagedDataError: the file is no table.
     """
     table = _parquet(path) if path.suffix.lower() in PARQUET else read_text_table(path, columns)
-    table = with_one_time(table, columns)
-    roles = _roles(table, columns, path)
-    table, units = _without_units(table, roles)
+    table, said = _without_units(table, columns)
     if not len(table):
         raise BadInputError(f"{path} holds no rows: give files of tracks")
+    table = with_one_time(table, columns, said, str(path))
+    roles = _roles(table, columns, path)
+    units = {role: said.get(name, "") for role, name in roles.items()}
     in_name = UNITS.search(roles["time"])
     time_units = time_units or ("since" in units.get("time", "") and units["time"]) or (in_name[1] if in_name else "")
-    time_zone = _zone(units.get("time") or _said_zone(table, roles["time"]), time_zone, path)
-    to_s = partial(to_seconds, units=time_units, time_zone=time_zone)
-    time_s = to_s(table[roles["time"]], f"{path}: {roles['time']}")
+    zone, zone_of_losses = _zones(table, roles, units, time_zone, path)
+    to_s = partial(to_seconds, units=time_units, time_zone=zone_of_losses)
+    time_s = to_seconds(table[roles["time"]], f"{path}: {roles['time']}", units=time_units, time_zone=zone)
+    if not columns.get("time"):
+        refuse_two_clocks(table, roles["time"], time_s, path)
     # a file that names no drifter is of one
     names = _whole_names(table[roles["drifter"]], path) if "drifter" in roles else np.full(len(table), path.stem)
     found = Fixes(
@@ -77,23 +79,22 @@ def read_table(path: Path, columns: Mapping[str, str], *, time_units: str = "", 
     return found
 
 
-def _said_zone(table: "pd.DataFrame", name: str) -> str:
-    """Return the zone that the name of a column of times says, unless all times say theirs."""
-    if said := BRACKETS.search(name):
-        return said[1]
-    return "local time" if "local" in words(name) and not have_zones(table[name]) else ""
+def _zones(
+    table: "pd.DataFrame", roles: Mapping[str, str], units: Mapping[str, str], given: str, path: Path
+) -> tuple[Any, Any]:
+    """Return the zones of times, and of dates at which drogues were lost: what is said of either, else the given one.
 
-
-def _zone(said: str, given: str, path: Path) -> str:
-    """Return the time zone that the head of a column says, else the one that is given."""
-    said = said.strip()
-    if ZONE.fullmatch(said):
-        return said
-    if NAMED_ZONE.fullmatch(said) and given == "UTC":
-        raise BadInputError(
-            printable(f"{path} has times in {said[:20]!r}: say which that is, such as tracks.time_zone=Europe/Berlin")
-        )
-    return given
+    Each is one zone, or one of every row.
+    """
+    name, lost = roles["time"], roles.get("drogue_lost", "")
+    said, said_of_lost = said_zone(name, units["time"]), said_zone(lost, units.get("drogue_lost", ""))
+    if (said or has_zones(table, roles)) and have_zones(table[name]):
+        zone: Any = given
+    else:
+        zone = the_zone(said, given, str(path)) if said else zones_of_rows(table, roles, given, str(path))
+    if said_of_lost:
+        return zone, the_zone(said_of_lost, given, f"{path}: {lost}")
+    return zone, zone if given == "UTC" else given
 
 
 def _roles(table: "pd.DataFrame", columns: Mapping[str, str], path: Path) -> dict[str, str]:
@@ -136,12 +137,13 @@ def _parquet(path: Path) -> "pd.DataFrame":
     return table.reset_index() if has_index else table
 
 
-def _without_units(table: "pd.DataFrame", roles: Mapping[str, str]) -> tuple["pd.DataFrame", dict[str, str]]:
-    """Return a table without a first row that says units, and these by role."""
-    if not len(table):
-        return table, {}
-    said = {role: str(table[name].iloc[0]).strip() for role, name in roles.items()}
-    if not UNIT.fullmatch(said["latitude"]):
+def _without_units(table: "pd.DataFrame", columns: Mapping[str, str]) -> tuple["pd.DataFrame", dict[str, str]]:
+    """Return a table without a first row that says units, of latitudes as well, and these by column."""
+    known = [str(name) for name in table.columns]
+    said = {name: str(table.iloc[0, i]).strip() for i, name in enumerate(known)} if len(table) else {}
+    usual = {columns.get("latitude"), *(one for one in known if plain(one) in ROLES["latitude"])}
+    latitudes = [one for one in said if one in usual or WORDS["latitude"] & words(one)]
+    if not any(UNIT.fullmatch(said[one]) for one in latitudes):
         return table, {}
     return table.iloc[1:].reset_index(drop=True), said
 

@@ -5,17 +5,26 @@ __all__ = ["WHOLE", "with_one_time"]
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pcl.problems.ocean.fixes.names import plain
+from pcl.errors import BadInputError, printable
+from pcl.problems.ocean.fixes.names import ROLES, plain
+from pcl.problems.ocean.fixes.time_parts import as_clocks, clocks_of, days_of, is_whole, joined, whole_days
+from pcl.problems.ocean.fixes.zones import said_zone, without_zone
 
 if TYPE_CHECKING:
     import pandas as pd
 
 WHOLE = "datetime"  # the name of the column that is made
-DATES = ("dateutc", "dategmt", "date", "datadate", "datum", "yyyymmdd", "locdate")  # those of UTC before others
-CLOCKS = ("timeutc", "timegmt", "time", "utc", "gmt", "timeofday", "hhmmss", "hhmm", "clock", "loctime", "datatime")
-CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d*)?)?\s*(?:[zZ]|UTC|[aApP][mM])?"
+DATES = (  # those of UTC before others
+    *("dateutc", "utcdate", "dategmt", "date", "datadate", "gpsdate", "datum", "fecha", "dato", "yyyymmdd"),
+    *("locdate", "datelocal", "localdate"),
+)
+CLOCKS = (
+    *("timeutc", "utctime", "timegmt", "time", "utc", "gmt", "timeofday", "hhmmss", "hhmm", "clock", "loctime"),
+    *("datatime", "gpstime", "uhrzeit", "zeit", "heure", "hora", "timelocal", "localtime"),
+)
+NOON = ("ampm", "meridiem")
+CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d*)?)?\s*(?:[zZ]|UTC|[+-]\d\d:?\d\d|[aApP]\.?[mM]\.?)?"
 BOTH = "mm"  # month or minute
-DAY_S = 86_400
 DAYS_OF_YEAR = ("dayofyear", "yearday", "doy", "yday", "jday", "julianday", "ddd")
 PARTS = {
     "year": ("year", "yyyy", "yr"),
@@ -27,36 +36,67 @@ PARTS = {
 }
 
 
-def with_one_time(table: "pd.DataFrame", columns: Mapping[str, str]) -> "pd.DataFrame":
+def with_one_time(
+    table: "pd.DataFrame", columns: Mapping[str, str], units: Mapping[str, str] | None = None, where: str = "the table"
+) -> "pd.DataFrame":
     """Return a table whose times are in one column, ``datetime``, where they were in several.
+
+    A column of whole times wins over parts of them; what its columns say of a zone, the name of the column says.
 
     Args:
         table: as read.
-        columns: names by role: a column that is named for the time is left alone.
+        columns: names by role: a column that is named for the time is left alone, unless it is a time of day.
+        units: by column, of a table with a line of them.
+        where: the file, for messages.
+
+    Raises:
+        BadInputError: parts of a time are none, or could be put together in two ways.
 
     Example:
         >>> import pandas as pd
-        >>> table = pd.DataFrame({"date": ["2023-04-20"], "time": ["10:04"], "lat": [54.5]})
+        >>> table = pd.DataFrame({"date": ["2023-04-20"], "time (UTC+2)": ["10:04"], "lat": [54.5]})
         >>> with_one_time(table, {})
-           lat          datetime
-        0 54.5  2023-04-20 10:04
+           lat datetime (UTC+2)
+        0 54.5 2023-04-20 10:04
     """
-    if columns.get("time"):
+    names = [str(name) for name in reversed(table.columns)]
+    named = {plain(without_zone(name)): name for name in names} | {plain(name): name for name in names}
+    chosen = columns.get("time")
+    if chosen and (chosen not in table or not (_holds_clocks(table[chosen]) or plain(chosen) in CLOCKS)):
         return table
-    named = {plain(str(name)): str(name) for name in reversed(table.columns)}
-    date, clock = (_first(named, names) for names in (DATES, CLOCKS))
-    if date and clock and (clocks := _clocks(table[clock])) is not None:
-        times = table[date].astype("string").str.strip() + " " + clocks
-        others = [named[name] for name in (*DATES, *CLOCKS) if name in named]
-        return table.drop(columns=others).assign(**{WHOLE: times})
+    date, clock = _first(named, DATES), chosen or _first(named, CLOCKS)
+    date = None if date == chosen else date
     parts = _parts(table, named)
-    if clock is None and date and "hour" in parts:
-        of_day: dict[str, str] = {part: parts[part] for part in ("hour", "minute", "second") if part in parts}
-        times = table[date].astype("string").str.strip() + " " + _as_clocks(_days(table, of_day) * DAY_S)
-        return table.drop(columns=[date, *of_day.values()]).assign(**{WHOLE: times})
-    if clock is None and date is None and {"year", "day"} <= parts.keys():
-        return table.drop(columns=[*parts.values()]).assign(**{WHOLE: _joined(table, parts)})
-    return table
+    clocks = clocks_of(table[clock], CLOCK, f"{where}: {clock}") if clock else None
+    if clock is None and "minute" not in parts and _is_beyond_a_day(table, parts):  # 1004
+        if (clocks := clocks_of(table[parts["hour"]], CLOCK, f"{where}: {parts['hour']}")) is not None:
+            clock = parts.pop("hour")
+    elif clock and clocks is None:
+        if chosen or not is_whole(table[clock]):
+            return table
+        clock = None
+    others = [named[name] for name in (WHOLE, *DATES, *CLOCKS) if name in named]
+    whole = [named[name] for name in ROLES["time"] if name in named and is_whole(table[named[name]])]
+    if whole and not (date and clock):
+        return table if chosen else table.drop(columns=[name for name in others if name not in whole])
+    of_day: dict[str, str] = {part: parts[part] for part in ("hour", "minute", "second") if part in parts}
+    if clocks is None and date and "hour" in parts:
+        clocks, used = as_clocks(days_of(table, of_day, where) * 86_400), [*of_day.values()]
+    else:
+        used = [clock] if clock else []
+    if date and clocks is not None:
+        times, used = _dates(table[date], clocks, where) + " " + _with_noon(clocks, table, named), [date, *used]
+    elif date is None and {"year", "day"} <= parts.keys():
+        of_date = {part: name for part, name in parts.items() if clocks is None or part not in of_day}
+        times, used = joined(table, of_date, where), [*parts.values(), *used]
+        if clocks is not None:
+            times = times.dt.strftime("%Y-%m-%d").astype("string") + " " + _with_noon(clocks, table, named)
+    else:
+        _refuse_days(table, date, where)
+        return table
+    zone = _zone(used, units or {}, where)
+    name = chosen or (f"{WHOLE} ({zone})" if zone else WHOLE)
+    return table.drop(columns=list(dict.fromkeys([*others, *used]))).assign(**{name: times})
 
 
 def _first(named: Mapping[str, str], names: Sequence[str]) -> str | None:
@@ -77,53 +117,66 @@ def _parts(table: "pd.DataFrame", named: Mapping[str, str]) -> dict[str, str]:
     return {"minute": twice[0]} | parts if twice else parts
 
 
-def _clocks(column: "pd.Series[Any]") -> "pd.Series[str] | None":
-    """Return times of day as texts with colons: written so, as 100449 or 1004, or as hours; None: it has others."""
+def _holds_clocks(column: "pd.Series[Any]") -> bool:
+    """Return whether most values of a column are times of day."""
+    texts = column.dropna().head(100).astype("string").str.strip()
+    return len(texts) > 0 and bool(texts.str.fullmatch(CLOCK).mean() > 0.5)
+
+
+def _is_beyond_a_day(table: "pd.DataFrame", parts: Mapping[str, str]) -> bool:
+    """Return whether hours are hours and minutes without anything between them."""
     import pandas as pd
 
-    texts = column.astype("string").str.strip()
-    if texts.head(100).str.fullmatch(CLOCK).mean() > 0.5:
-        return texts
-    numbers = pd.to_numeric(column, errors="coerce")
-    if not numbers.between(0, 235_959).any() or numbers.lt(0).any() or numbers.gt(235_959).any():
-        return None
-    if numbers.max() < 24:
-        seconds = (numbers * 3600).round()
-    elif (numbers.dropna() % 1 != 0).any():
-        return None
-    else:
-        whole = numbers * (100 if numbers.max() < 2400 else 1)
-        hour, minute, second = whole // 10_000, whole // 100 % 100, whole % 100
-        if hour.max() > 23 or minute.max() > 59 or second.max() > 59:
-            return None
-        seconds = hour * 3600 + minute * 60 + second
-    return _as_clocks(seconds)
+    return "hour" in parts and bool(pd.to_numeric(table[parts["hour"]], errors="coerce").max() > 24)
 
 
-def _as_clocks(seconds: "pd.Series[float]") -> "pd.Series[str]":
-    """Return seconds of a day as texts, 10:04:49."""
-    import pandas as pd
-
-    found: pd.Series[str] = pd.to_datetime(seconds.round(), unit="s").dt.strftime("%H:%M:%S").astype("string")
-    return found
-
-
-def _joined(table: "pd.DataFrame", parts: Mapping[str, str]) -> "pd.Series[pd.Timestamp]":
-    """Return times of numbers; the last of them may have decimals, as the day of a 6-hourly file has."""
-    import pandas as pd
-
-    numbers = {part: pd.to_numeric(table[parts[part]], errors="coerce") for part in ("year", "month") if part in parts}
-    first = pd.to_datetime(pd.DataFrame({"month": 1, **numbers, "day": 1}, index=table.index), errors="coerce")
-    days = _days(table, parts) - 1  # of the month, or of the year
-    seconds = (days * DAY_S).round(3)  # a millisecond hides the rounding of days
-    return first + pd.to_timedelta(seconds, unit="s")
-
-
-def _days(table: "pd.DataFrame", parts: Mapping[str, str]) -> "pd.Series[float]":
-    """Return the days that the parts from days to seconds make."""
-    import pandas as pd
-
-    units = {"day": 1, "hour": 24, "minute": 1440, "second": DAY_S}
-    given = [pd.to_numeric(table[parts[part]], errors="coerce") / unit for part, unit in units.items() if part in parts]
-    days: pd.Series[float] = sum(given[1:], given[0])
+def _dates(column: "pd.Series[Any]", clocks: "pd.Series[str]", where: str) -> "pd.Series[str]":
+    """Return days as texts, of dates that may have a time of day of their own: midnight, or that of the clock."""
+    days, own = whole_days(column)
+    known = own.notna() & clocks.notna()
+    if not (own[known] == clocks[known].str.slice(0, 5).str.zfill(5)).all() and not own.dropna().eq("00:00").all():
+        raise BadInputError(
+            printable(
+                f"{where}: {column.name} has times of day, {str(column.iloc[0])[:40]!r}, and they are not those of "
+                f"the column beside it: say which counts, such as tracks.time={column.name}"
+            )
+        )
     return days
+
+
+def _with_noon(clocks: "pd.Series[str]", table: "pd.DataFrame", named: Mapping[str, str]) -> "pd.Series[str]":
+    """Return times of day with what a column says of noon: AM or PM."""
+    if (name := _first(named, NOON)) is None or clocks.str.contains(r"[aApP]\.?[mM]", regex=True, na=False).any():
+        return clocks
+    halves = table[name].astype("string").str.strip().str.upper().str.replace(".", "", regex=False)
+    is_of_12 = not clocks.str.contains(r"^(?:00?|1[3-9]|2\d):", regex=True, na=False).any()
+    return clocks + " " + halves if is_of_12 and halves.dropna().isin(["AM", "PM"]).all() else clocks
+
+
+def _zone(names: Sequence[str], units: Mapping[str, str], where: str) -> str:
+    """Return the zone that the columns of a time say.
+
+    Raises:
+        BadInputError: one of them says another than the other.
+    """
+    said = {name: zone for name in names if (zone := said_zone(name, units.get(name, "")))}
+    if len({*said.values()}) > 1:
+        what = " and ".join(f"{name} in {zone}" for name, zone in said.items())
+        raise BadInputError(
+            printable(f"{where} has {what}: write both in one zone, in one column, and name it with tracks.time=NAME")
+        )
+    return next(iter(said.values()), "")
+
+
+def _refuse_days(table: "pd.DataFrame", date: str | None, where: str) -> None:
+    """Refuse days without a time of day where a column has one, by a name that nobody knows."""
+    if date is None:
+        return
+    clocks = [str(name) for name in table.columns if str(name) != date and _holds_clocks(table[name])]
+    if clocks:
+        raise BadInputError(
+            printable(
+                f"{where} has days in {date}, and times of day in {', '.join(clocks[:5])}: name the column of the time "
+                f"of day, such as tracks.time={clocks[0]}"
+            )
+        )

@@ -2,14 +2,14 @@
 
 __all__ = ["have_zones", "to_seconds"]
 
-import re
 import zoneinfo
-from datetime import timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pcl.errors import BadInputError, printable
+from pcl.problems.ocean.fixes.dates import MOST_UNREAD, dates_of, of_digits
+from pcl.problems.ocean.fixes.zones import zone_of
 from pcl.problems.ocean.reading.time import read_times
 
 if TYPE_CHECKING:
@@ -23,48 +23,25 @@ NUMBERS = (  # the smallest and the largest number, and its unit in seconds: fro
 )
 NAMED = {"matlab": 719_529.0, "excel": 25_569.0, "julian": 2_440_587.5, "modified julian": 40_587.0}
 """The day that 1970-01-01 is, of days that are counted as these do."""
-FORMATS = (  # of texts that are made plain
-    "%d %b %Y %H:%M:%S",
-    "%d %b %Y %H:%M",
-    "%d %b %Y %I:%M:%S %p",
-    "%d %b %y %H:%M:%S",
-    "%d %b %y %H:%M",
-    "%Y %b %d %H:%M:%S",
-    "%b %d %H:%M:%S %Y",
-    "%Y/%m/%d %H:%M:%S",
-    "%Y/%m/%d %H:%M",
-    "%Y.%m.%d %H:%M:%S",
-    "%Y:%m:%d %H:%M:%S",
-    "%Y-%j %H:%M:%S",
-    "%Y-%jT%H:%M:%S",
-    "%Y%m%dT%H%M%S",
-    "%Y%m%d %H:%M:%S",
-    "%Y%m%d %H:%M",
-    "%Y%m%d%H%M%S",
-)
-CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
-DAY_FIRST = tuple(f"{date} {clock}" for date in ("%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y", "%d/%m/%y") for clock in CLOCKS)
-MONTH_FIRST = tuple(f"{date} {clock}" for date in ("%m/%d/%Y", "%m-%d-%Y", "%m/%d/%y") for clock in CLOCKS)
 SOON = 2.1e9  # seconds since 1970: 2036
-WRITTEN = ((1.9e7, 2.2e7), (1.9e13, 2.2e13))  # numbers that are dates: 20230420, 20230420100449
+WRITTEN = {  # numbers that are dates: the smallest and the largest
+    "YYYYJJJ": (1.9e6, 2.2e6),
+    "YYYYMMDD": (1.9e7, 2.2e7),
+    "YYYYMMDDhh": (1.9e9, 2.2e9),
+    "YYYYMMDDhhmm": (1.9e11, 2.2e11),
+    "YYYYMMDDhhmmss": (1.9e13, 2.2e13),
+}
+OF_TWO_KINDS = ("YYMMDDhhmm", "DDMMYYhhmm", "MMDDYYhhmm")  # dates that are of the size of seconds since 1970
+SEVERAL = 5  # different numbers are no such dates by chance
+LATE = 1.9e9  # seconds since 1970: 2030
 UTC = r"\s*(?:[\[(]?(?:UTC|GMT)[\])]?|(?:GMT|UTC)?[+-]00:?00|(?<=\d)\s*Z)$"
-FRACTION = r"(?<=:\d\d)[.,](\d+)"  # of a second
-PLAIN = (  # what is replaced, in turn
-    (FRACTION, ""),
-    (r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,?\s+", ""),
-    (r",\s*", " "),
-    (r"([A-Za-z]{3})[a-z]*\.?", r"\1"),  # months in full
-    (r"^([A-Za-z]{3})[-/. ](\d{1,2})[-/. ](\d{4})", r"\2 \1 \3"),
-    (r"[-/. ]([A-Za-z]{3})[-/. ]", r" \1 "),
-)
-OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2}):?(\d\d)?")
 CLOCK = r"(?:\d:\d\d|T\d\d(?:\d\d){0,2})(?:[.,]\d+)?(?:\s*[AaPp][Mm])?"
 OFF_UTC = rf"({CLOCK})\s*(?:UTC|GMT)?\s*([+-])(\d\d?):?(\d\d)?$"
-SOME = 500  # texts that a format is chosen by
-MOST_UNREAD = 0.1  # of the times
+MISSING = r"(?i:[-.]*|n/?a|nan|nat|none|null)"
+DECIMAL_COMMA = r"^([+-]?\d+),(\d+)$"
 
 
-def to_seconds(values: Any, where: str, *, units: str = "", time_zone: str = "UTC") -> np.ndarray:
+def to_seconds(values: Any, where: str, *, units: str = "", time_zone: "str | pd.Series[Any]" = "UTC") -> np.ndarray:
     """Return times in seconds since 1970-01-01 UTC, NaN where there is none.
 
     Args:
@@ -72,7 +49,7 @@ def to_seconds(values: Any, where: str, *, units: str = "", time_zone: str = "UT
         where: file and column, for messages.
         units: of numbers, such as ``days since 1950-01-01``, or a name of ``NAMED``, which count days of their own;
             empty: seconds since 1970, or parts of them, by their size.
-        time_zone: of texts and dates that do not say theirs.
+        time_zone: of texts and dates that do not say theirs; or one for each of them, with their index.
 
     Raises:
         BadInputError: they are no times, or could be read in two ways.
@@ -86,29 +63,62 @@ def to_seconds(values: Any, where: str, *, units: str = "", time_zone: str = "UT
     import pandas as pd
 
     series = pd.Series(values)
+    if pd.api.types.is_datetime64_any_dtype(series):
+        return _seconds(_localised(series, time_zone, where))
     if pd.api.types.is_numeric_dtype(series):
-        numbers = series.to_numpy(np.float64, na_value=np.nan)
-        if units or not _are_written_out(numbers):
-            return _of_numbers(numbers, where, units)
-        series = series.astype("Int64").astype("string")
-    if not pd.api.types.is_datetime64_any_dtype(series):
-        numbers = pd.to_numeric(series, errors="coerce")
-        if numbers.notna().mean() > 1 - MOST_UNREAD and (units or not _are_written_out(numbers.to_numpy(np.float64))):
-            return _of_numbers(numbers.to_numpy(np.float64), where, units)
+        numbers = pd.Series(series.to_numpy(np.float64, na_value=np.nan), series.index)
+        present, texts = numbers.notna(), numbers.astype("string")
+    else:
         texts = series.astype("string").str.strip()
-        ahead = _ahead_of_utc(texts)
-        plain = texts.str.replace(OFF_UTC, r"\1", regex=True).str.replace(UTC, "", regex=True)
-        dates = _dates(plain, where)
-        if dates.dt.tz is None and ahead.notna().any():
-            utc, local = (_localised(dates, zone, where) for zone in ("UTC", time_zone))
-            return _seconds((utc - ahead).where(ahead.notna(), local))
-        series = dates
-    return _seconds(_localised(series, time_zone, where))
+        texts = texts.mask(texts.str.fullmatch(MISSING).fillna(True).astype(bool))
+        present = texts.notna()
+        numbers = pd.to_numeric(texts.str.replace(DECIMAL_COMMA, r"\1.\2", regex=True), errors="coerce")
+        numbers = numbers.astype("Float64").astype(np.float64)
+    if numbers.notna().sum() > (1 - MOST_UNREAD) * present.sum() or not present.any():
+        dates = None if units else _written_out(numbers, where)
+        if dates is None:
+            return _of_numbers(numbers.to_numpy(np.float64), where, units)
+        return _seconds(_localised(dates, time_zone, where))
+    ahead = _ahead_of_utc(texts)
+    dates = dates_of(texts.str.replace(OFF_UTC, r"\1", regex=True).str.replace(UTC, "", regex=True), where)
+    if dates.dt.tz is None and ahead.notna().any():
+        utc, local = (_localised(dates, zone, where) for zone in ("UTC", time_zone))
+        return _seconds((utc - ahead).where(ahead.notna(), local))
+    return _seconds(_localised(dates, time_zone, where))
 
 
-def _are_written_out(numbers: np.ndarray) -> bool:
+def _written_out(numbers: "pd.Series[float]", where: str) -> "pd.Series[Any] | None":
+    """Return dates of numbers that are dates, such as 20230420100449, or 20230420.42, a day and its decimals."""
+    import pandas as pd
+
     known = numbers[np.isfinite(numbers)]
-    return len(known) > 0 and any(least <= np.median(known) <= most for least, most in WRITTEN)
+    middle = known.median() if len(known) else 0.0
+    form = next((form for form, (least, most) in WRITTEN.items() if least <= middle <= most), "")
+    days, decimals = np.floor(known), known % 1
+    if not form or (form.endswith("hh") and not of_digits(days.to_numpy(), form)):
+        _refuse_two_kinds(known, where)
+        return None
+    if decimals.any() and "h" not in form and ((decimals * 100).round(6) % 1 == 0).all() and decimals.max() < 0.24:
+        raise BadInputError(
+            f"{where} holds {known[decimals > 0].iloc[0]:.10g}, of which the decimals may be hours or parts of a day: "
+            "write times as 2023-04-20T10:04:49Z"
+        )
+    dates = dates_of(days.astype("int64").astype("string").reindex(numbers.index), where)
+    seconds = (decimals * 86_400).round(2 if "h" not in form else 0).reindex(numbers.index)
+    return dates + pd.to_timedelta(seconds.where(numbers.notna()) if "h" not in form else seconds * 0, unit="s")
+
+
+def _refuse_two_kinds(numbers: "pd.Series[float]", where: str) -> None:
+    """Refuse numbers that are seconds since 1970, or dates with a year of two digits."""
+    least, most, _ = NUMBERS[0]
+    if not len(numbers) or not least <= numbers.median() <= most or (numbers % 1).any():
+        return
+    is_likely = numbers.nunique() >= SEVERAL or numbers.median() > LATE
+    if is_likely and (form := next((one for one in OF_TWO_KINDS if of_digits(numbers.to_numpy(), one)), "")):
+        raise BadInputError(
+            f"{where} holds numbers such as {numbers.iloc[0]:.0f}, which may be {form} or seconds since 1970: write "
+            "times as 2023-04-20T10:04:49Z, or say tracks.time_units='seconds since 1970-01-01'"
+        )
 
 
 def _of_numbers(numbers: np.ndarray, where: str, units: str) -> np.ndarray:
@@ -133,32 +143,15 @@ def _of_numbers(numbers: np.ndarray, where: str, units: str) -> np.ndarray:
     )
 
 
-def _dates(texts: "pd.Series[Any]", where: str) -> "pd.Series[Any]":
-    """Return texts as dates by the one format that reads them."""
-    import pandas as pd
-
-    present = texts.notna() & (texts != "")
-    iso = pd.to_datetime(texts.where(present), format="ISO8601", errors="coerce")
-    if iso[present].notna().mean() > 1 - MOST_UNREAD:
-        return iso
-    fraction = pd.to_numeric("0." + texts.str.extract(FRACTION, expand=False).fillna("0"))
-    plain = texts.where(present)
-    for found, instead in PLAIN:
-        plain = plain.str.replace(found, instead, regex=True)
-    best = _by_the_best(FORMATS, plain)
-    if best[present].notna().mean() <= 1 - MOST_UNREAD:
-        best = _with_slashes(plain, texts[present], where)
-    return best + pd.to_timedelta(fraction, unit="s")
-
-
 def have_zones(texts: Any) -> bool:
-    """Return whether times say how far from UTC they are."""
+    """Return whether all times say how far from UTC they are."""
     import pandas as pd
 
     column = pd.Series(texts)
     if pd.api.types.is_datetime64_any_dtype(column):
         return column.dt.tz is not None
-    return bool(_ahead_of_utc(column.astype("string").str.strip()).notna().any())
+    present = column.astype("string").str.strip().replace("", None).dropna()
+    return len(present) > 0 and bool(_ahead_of_utc(present).notna().all())
 
 
 def _ahead_of_utc(texts: "pd.Series[Any]") -> "pd.Series[Any]":
@@ -171,47 +164,24 @@ def _ahead_of_utc(texts: "pd.Series[Any]") -> "pd.Series[Any]":
     return pd.to_timedelta(hours.mask(texts.str.contains(UTC, regex=True, na=False), 0.0), unit="h")
 
 
-def _with_slashes(texts: "pd.Series[Any]", written: "pd.Series[Any]", where: str) -> "pd.Series[Any]":
-    """Return dates of which day or month come first, if only one way reads them all; some are written."""
-    day, month = _by_the_best(DAY_FIRST, texts), _by_the_best(MONTH_FIRST, texts)
-    shares = [float(one[written.index].notna().mean()) if len(written) else 0.0 for one in (day, month)]
-    said = f"such as {str(written.iloc[0])[:40] if len(written) else ''!r}: write them as 2023-04-20T10:04:49Z"
-    if max(shares) <= 1 - MOST_UNREAD:
-        raise BadInputError(printable(f"{where} holds no times that can be read, {said}"))
-    if shares[0] == shares[1]:
-        raise BadInputError(printable(f"{where} may have day or month first, {said}"))
-    return day if shares[0] > shares[1] else month
-
-
-def _by_the_best(formats: tuple[str, ...], texts: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Return texts as dates by the format that reads most of some of them."""
+def _localised(dates: "pd.Series[Any]", time_zone: "str | pd.Series[Any]", where: str) -> "pd.Series[Any]":
+    """Return dates in UTC; an hour that a zone has twice counts as the second, one that it skips goes on after it."""
     import pandas as pd
 
-    some = texts.dropna().iloc[:: max(1, len(texts) // SOME)]
-    best = max(formats, key=lambda form: int(pd.to_datetime(some, format=form, errors="coerce").notna().sum()))
-    return pd.to_datetime(texts, format=best, errors="coerce")
-
-
-def _localised(dates: "pd.Series[Any]", time_zone: str, where: str) -> "pd.Series[Any]":
-    """Return dates in UTC; an hour that a zone has twice counts as the second, one that it skips goes on after it."""
     if dates.dt.tz is not None:
         return dates.dt.tz_convert("UTC")
+    if not isinstance(time_zone, str):
+        parts = [_localised(part, str(zone), where) for zone, part in dates.groupby(time_zone)]
+        return pd.concat(parts).reindex(dates.index)
     try:
-        zone = _zone(time_zone)
-    except (ValueError, zoneinfo.ZoneInfoNotFoundError) as error:
+        zone = zone_of(time_zone)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
         raise BadInputError(
             printable(
                 f"tracks.time_zone={time_zone[:60]} is not known, for {where}: give one such as Europe/Berlin or +02:00"
             )
         ) from error
     return dates.dt.tz_localize(zone, ambiguous=False, nonexistent="shift_forward").dt.tz_convert("UTC")
-
-
-def _zone(name: str) -> tzinfo:
-    if (offset := OFFSET.fullmatch(name.strip())) is None:
-        return zoneinfo.ZoneInfo(name)
-    size = timedelta(hours=int(offset[2]), minutes=int(offset[3] or 0))
-    return timezone(-size if offset[1] == "-" else size)
 
 
 def _seconds(dates: "pd.Series[Any]") -> np.ndarray:
