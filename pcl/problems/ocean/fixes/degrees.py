@@ -1,63 +1,54 @@
 """Latitudes and longitudes as people write them, in decimal degrees."""
 
-__all__ = ["in_degrees", "to_degrees", "to_unit"]
+__all__ = ["DIRECTIONS", "signed", "to_degrees", "to_unit"]
 
 import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcl.problems.ocean.fixes.names import WORDS, plain, words
+from pcl.errors import BadInputError, printable
+from pcl.problems.ocean.fixes.names import plain, words
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PARTS = re.compile(
     r"(?P<sign>[-+]?)(?P<degrees>\d+(?:\.\d+)?)(?:[^\d.]+(?P<minutes>\d+(?:\.\d+)?))?"
-    r"(?:[^\d.]+(?P<seconds>\d+(?:\.\d+)?))?[^\d.]*"
+    r"(?:[^\d.]+(?P<seconds>\d+(?:\.\d+)?))?(?P<end>[^\d.]*)"
 )
-LETTERS = {"N": 1, "S": -1, "E": 1, "W": -1, "O": 1}  # O: east in German
+NAMED = {
+    "N": "N NORTH NORD NORTE NOORD",
+    "S": "S SOUTH SÜD SUED SUD SUR SUL ZUID",
+    "E": "E EAST EST ESTE OST LESTE OOST",
+    "W": "W WEST OUEST OESTE OVEST",
+    "O": "O",  # east in German, west in Spanish, French, Italian and Portuguese
+}
+DIRECTIONS = {word: letter for letter, names in NAMED.items() for word in names.split()}
+"""Where a letter or a word points, in capitals."""
+POINTS = {"latitude": "NS", "longitude": "EWO"}
+OTHER = {"latitude": "longitude", "longitude": "latitude"}
+BACK, OF_DEGREES = {"w", "west", "s", "south"}, {"deg", "degs", "degree", "degrees"}
+WORD = r"([^\W\d_]+)"
+DASHES = str.maketrans(dict.fromkeys("\u2212\u2013\u2012", "-"))  # a minus, and what stands for one
+MOST = {"latitude": 90, "longitude": 720}
+GLUED = {  # degrees and minutes without anything between them, as receivers write them
+    "latitude": r"\d{4}(?:\.\d*)?",
+    "longitude": r"\d{5}(?:\.\d*)?",
+}
 
 
-MINUTES = {"min", "mins", "minute", "minutes"}
-POINTS = {"latitude": {"N", "S"}, "longitude": {"E", "W"}}
-
-
-def in_degrees(table: "pd.DataFrame", name: str, role: str) -> np.ndarray:
-    """Return degrees north or east of a column, with the minutes and the letters that columns of their own hold.
-
-    Args:
-        table: of fixes.
-        name: of the column of degrees.
-        role: ``latitude`` or ``longitude``.
-
-    Example:
-        >>> import pandas as pd
-        >>> table = pd.DataFrame({"lat_deg": [33], "lat_min": [30.0], "N/S": ["S"]})
-        >>> in_degrees(table, "lat_deg", "latitude").tolist()
-        [-33.5]
-    """
-    import pandas as pd
-
-    found = to_degrees(table[name])
-    for other in table.columns:
-        said = words(str(other))
-        if other != name and WORDS[role] & said and MINUTES & said and bool((found[np.isfinite(found)] % 1 == 0).all()):
-            minutes = pd.to_numeric(table[other], errors="coerce").to_numpy(np.float64)
-            found = found + np.copysign(minutes, found) / 60
-    follows = [*table.columns[list(table.columns).index(name) + 1 :]][:2]  # the letter stands beside its number
-    for other in follows:
-        letters = table[other].astype("string").str.strip().str.upper()
-        if letters.notna().any() and {*letters.dropna()} <= POINTS[role]:
-            return np.where(letters.isin(["S", "W"]).to_numpy(bool, na_value=False), -np.abs(found), found)
-    return found
-
-
-def to_degrees(values: Any) -> np.ndarray:
+def to_degrees(values: Any, role: str = "", where: str = "", east: str = "") -> np.ndarray:
     """Return degrees north or east, NaN where there are none: of numbers, or texts with minutes, seconds and letters.
 
     Args:
         values: a column, in any type.
+        role: ``latitude`` or ``longitude``; empty: either.
+        where: file and column, for messages.
+        east: the letter that O is, E or W; empty: what the other letters leave.
+
+    Raises:
+        BadInputError: letters say that they are not of this role, or O may be east or west.
 
     Example:
         >>> to_degrees(["54.5", "33° 30' S", "10 30 36 W", "nan", ""]).round(4).tolist()
@@ -69,10 +60,43 @@ def to_degrees(values: Any) -> np.ndarray:
     found: np.ndarray = pd.to_numeric(series, errors="coerce").to_numpy(np.float64, na_value=np.nan).copy()
     if pd.api.types.is_numeric_dtype(series):
         return found
-    unread = np.flatnonzero(np.isnan(found) & series.notna().to_numpy())
-    texts = series.iloc[unread].astype(str)
-    found[unread] = [_degrees(text) for text in texts]
-    return found
+    texts = series.astype("string").str.strip().str.upper().str.translate(DASHES).str.replace(",", ".")
+    # a minus before zero counts, of which an integer knows nothing
+    found = np.where(texts.str.startswith("-").fillna(False).to_numpy(bool), -np.abs(found), found)
+    unread = np.flatnonzero(np.isnan(found) & texts.notna().to_numpy())
+    letters = signed(texts.iloc[unread].str.extract(WORD, expand=False).map(DIRECTIONS), role, where, east)
+    found[unread] = [_degrees(*one) for one in zip(texts.iloc[unread], letters, strict=True)]
+    return _parted(texts, found, role, where)
+
+
+def signed(letters: "pd.Series[Any]", role: str, where: str, east: str = "") -> "pd.Series[Any]":
+    """Return letters N, S, E and W, of which O is one.
+
+    Args:
+        letters: of ``DIRECTIONS``, missing where there is none.
+        role: ``latitude`` or ``longitude``; empty: either.
+        where: file and column, for messages.
+        east: the letter that O is; empty: what the other letters leave.
+
+    Raises:
+        BadInputError: they are those of the other role, or O may be east or west.
+    """
+    some = {*letters.dropna()}
+    if role and some & {*POINTS[OTHER[role]]}:
+        raise BadInputError(
+            printable(
+                f"{where} has the letter {min(some & {*POINTS[OTHER[role]]})}, which no {role} has: name the columns "
+                f"right, tracks.{role}=NAME and tracks.{OTHER[role]}=NAME"
+            )
+        )
+    if "O" not in some:
+        return letters
+    left = {"E", "W"} - some
+    if not east and len(left) != 1:
+        raise BadInputError(
+            printable(f"{where} has the letter O, which is east in German and west in Spanish or French: write E or W")
+        )
+    return letters.replace("O", east or min(left))
 
 
 def to_unit(values: np.ndarray, unit: str) -> np.ndarray:
@@ -83,27 +107,52 @@ def to_unit(values: np.ndarray, unit: str) -> np.ndarray:
         unit: as files and columns write it.
 
     Example:
-        >>> to_unit(np.array([10.5]), "degrees_west"), to_unit(np.array([np.pi]), "rad")
-        (array([-10.5]), array([180.]))
+        >>> to_unit(np.array([10.5]), "degrees_west"), to_unit(np.array([10.5]), "degrees")
+        (array([-10.5]), array([10.5]))
     """
-    said = plain(unit)
+    bare = unit.strip().strip("[]()")
+    said = plain(bare)
     if said in ("rad", "radian", "radians"):
         found: np.ndarray = np.rad2deg(values)
         return found
-    is_back = re.fullmatch(r"(?:degrees?|deg)?(?:w|west|s|south)", said) is not None
+    is_glued = re.fullmatch(r"(?>degrees|degree|degs|deg|)(?:w|west|s|south)", said)  # the s of degrees is no south
+    parted = words(bare)
+    is_back = is_glued is not None or (bool(parted & BACK) and parted <= BACK | OF_DEGREES)
     return -values if is_back else values
 
 
-def _degrees(text: str) -> float:
-    """Return the degrees that a text says, NaN if it says none."""
-    text = text.strip().upper().replace(",", ".")
-    letters = re.findall(r"[A-Z]+", text)
-    if len(letters) > 1 or (letters and letters[0] not in LETTERS):
+def _degrees(text: str, letter: Any) -> float:
+    """Return the degrees that a text in capitals says, NaN if it says none; a letter S or W counts as a minus."""
+    said = re.findall(WORD, text)
+    if len(said) > 1 or (said and said[0] not in DIRECTIONS):
         return np.nan
-    found = PARTS.fullmatch(re.sub(r"[A-Z]", " ", text).strip())
+    found = PARTS.fullmatch(re.sub(WORD, " ", text).strip())
     if found is None:
         return np.nan
     minutes, seconds = (float(found[part] or 0) for part in ("minutes", "seconds"))
+    ends = found["end"].strip() == "-"  # as some accounts have it: 54.5-
+    if minutes >= 60 or seconds >= 60 or (ends and (found["sign"] or found["minutes"] or said)):
+        return np.nan
     size = float(found["degrees"]) + minutes / 60 + seconds / 3600
-    sign = -1 if found["sign"] == "-" else 1
-    return size * sign * (LETTERS[letters[0]] if letters else 1)
+    return -size if found["sign"] == "-" or ends or letter in ("S", "W") else size
+
+
+def _parted(texts: "pd.Series[Any]", found: np.ndarray, role: str, where: str) -> np.ndarray:
+    """Return degrees of texts such as 0030.50N, which are degrees and minutes if all are written so."""
+    if role not in GLUED or not np.isfinite(found).any():
+        return found
+    digits = texts.str.extract(r"^[A-Z]*\s*[+-]?\s*(\d+(?:\.\d*)?)\s*[A-Z]*$", expand=False)
+    known = np.isfinite(found)
+    glued = digits.str.fullmatch(GLUED[role]).fillna(False).to_numpy(bool) & known
+    begin = digits.str.startswith("0").fillna(False).to_numpy(bool)
+    if not (glued & begin).any() and not (glued & (np.abs(found) > MOST[role]))[known].all():
+        return found
+    minutes = np.abs(found) % 100
+    if not glued[known].all() or (minutes[known] >= 60).any():
+        raise BadInputError(
+            printable(
+                f"{where} has {texts[glued].iloc[0]!r}, which may be degrees and minutes, and others that are not: "
+                "write decimal degrees"
+            )
+        )
+    return np.where(glued, np.copysign(np.abs(found) // 100 + minutes / 60, found), found)

@@ -3,21 +3,23 @@
 Shapes: n fixes.
 """
 
-__all__ = ["named_apart", "of_several", "without_copies"]
+__all__ = ["named_apart", "of_several", "parting", "without_copies"]
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from pcl.errors import BadInputError, printable
 from pcl.problems.ocean.fixes.fixes import Fixes
 from pcl.problems.ocean.fixes.motion import metres_apart
 
 FASTEST_M_S, NEAR_M = 3.0, 200.0  # from one fix to the next, but for errors of positions
 MOST = 0.5  # of what two files, or two drifters, share
 SEVERAL = 0.25  # of the steps of one drifter are faster at most: spikes, and boats
+FARTHER = 2.0  # are steps of what mixes drifters than those of one
 DECIMALS = 4  # of degrees that copies of a fix agree to: they may have been cut
 
 
@@ -73,6 +75,79 @@ def of_several(fixes: Fixes) -> bool:
     found = found[np.lexsort((found.time_s, found.name))]
     steps = np.flatnonzero(found.name[1:] == found.name[:-1])
     return len(steps) > 0 and bool(_too_fast(found, steps).mean() > SEVERAL)
+
+
+def parting(fixes: Fixes, candidates: Mapping[str, np.ndarray], where: str) -> str:
+    """Return the column that names drifters: the first, unless another one parts what it mixes.
+
+    A column mixes drifters if fixes that are next to each other in time are farther apart than in another one, or if a
+    drifter cannot go from the one to the other: a project, a type, numbers that begin anew with every drifter.
+
+    Args:
+        fixes: of a table.
+        candidates: names by column, the most usual column first.
+        where: the file, for messages.
+
+    Raises:
+        BadInputError: columns part fixes in ways that cannot both be of drifters, and their motion does not tell which.
+
+    Example:
+        >>> fixes = Fixes(np.full(4, "a"), np.arange(4.0) * 3600, np.array([54.0, 55, 54, 55]), np.zeros(4))
+        >>> parting(fixes, {"id": np.array(["x"] * 4), "buoy": np.array(["A", "B", "A", "B"])}, "a.csv")
+        'buoy'
+    """
+    best, *others = candidates
+    known = np.isfinite(fixes.time_s) & (np.abs(fixes.latitude) <= 90) & np.isfinite(fixes.longitude)
+    columns = {name: replace(fixes, name=names)[known & (names != "")] for name, names in candidates.items()}
+    for other in others:
+        one, two = candidates[best], candidates[other]
+        if not len(_steps(columns[best])) and len(_steps(columns[other])):
+            best = other  # numbers of rows, of which some are there twice
+            continue
+        if _refines(one, two) or len(_steps(columns[other])) < MOST * known.sum():
+            continue  # pieces of its tracks at worst, or both the same; or numbers of messages
+        is_mixed = _jump(columns[best], two[known & (one != "")])
+        apart = [_step_m(columns[name]) for name in (best, other)]
+        if is_mixed or apart[0] > FARTHER * apart[1]:
+            if not _jump(columns[other], one[known & (two != "")]) and apart[1] <= FARTHER * apart[0]:
+                best = other
+                continue
+        elif _refines(two, one) or apart[1] > FARTHER * apart[0] or _jump(columns[other], one[known & (two != "")]):
+            continue
+        raise BadInputError(
+            printable(
+                f"{where} may name its drifters by {best} or by {other}, which part fixes differently: say which, "
+                f"tracks.drifter={best} or tracks.drifter={other}"
+            )
+        )
+    return best
+
+
+def _refines(one: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether all fixes of a name of one column have the same name in the other one."""
+    return len({*zip(one.tolist(), other.tolist(), strict=True)}) == len({*one.tolist()})
+
+
+def _jump(fixes: Fixes, other: np.ndarray) -> bool:
+    """Return whether most steps of a drifter at which another name changes are too fast for it."""
+    order = np.lexsort((fixes.time_s, fixes.name))
+    fixes, other = fixes[order], other[order]
+    steps = np.flatnonzero((fixes.name[1:] == fixes.name[:-1]) & (other[1:] != other[:-1]))
+    return len(steps) > 0 and bool(_too_fast(fixes, steps).mean() > MOST)
+
+
+def _step_m(fixes: Fixes) -> float:
+    """Return how far most drifters go from one fix to the next, the median, metres; infinite where none has a next."""
+    fixes = fixes[np.lexsort((fixes.time_s, fixes.name))]
+    steps = _steps(fixes)
+    return float(np.median(metres_apart(fixes, steps, steps + 1))) if len(steps) else np.inf
+
+
+def _steps(fixes: Fixes) -> np.ndarray:
+    """Return from which fixes, once sorted by drifter and time, the same drifter goes on to a later one."""
+    order = np.lexsort((fixes.time_s, fixes.name))
+    name, time_s = fixes.name[order], fixes.time_s[order]
+    return np.flatnonzero((name[1:] == name[:-1]) & (np.diff(time_s) > 0))
 
 
 def _share_names(parts: Sequence[Fixes]) -> bool:

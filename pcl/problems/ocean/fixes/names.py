@@ -1,6 +1,6 @@
 """Names of columns and variables that hold a drifter, a time, a latitude, a longitude or a drogue."""
 
-__all__ = ["ROLES", "WORDS", "find_roles", "name_places", "plain", "words"]
+__all__ = ["ROLES", "WORDS", "drifter_names", "find_roles", "name_places", "part_of", "plain", "words"]
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,12 @@ from pcl.errors import BadInputError, printable
 
 NAMES = {
     "latitude": "latitude lat latitudedeg latdeg latdd gpslat gpslatitude positionlat ylat decimallatitude locationlat "
-    "latn latituden latitudedd gpslatitudedeg latitudedegree latitudedegrees latitud breite breitengrad",
+    "latn latituden latitudedd gpslatitudedeg latitudedegree latitudedegrees latitud breite breitengrad "
+    "latsouth latnorth latitudesouth latitudenorth",
     "longitude": "longitude lon long lng longitudedeg londeg londd gpslon gpslong gpslongitude positionlon xlon "
     "decimallongitude locationlong locationlon lone longitudee longitudedd gpslongitudedeg longitudedegree "
-    "longitudedegrees longitud laenge laengengrad lnge lngengrad",
+    "longitudedegrees longitud laenge laengengrad lnge "
+    "lngengrad lonw longitudew lonwest loneast longitudewest longitudeeast",
     "time": "time datetime dateutc timeutc datetimeutc utc timestamp timestamputc gpstime gpstimeutc obstime "
     "obsdatetime fixtime fixdatetime positiontime datadate datadateutc devicedatetime locdate locationdate timegmt "
     "dategmt datetimegmt isotime datehour date epoch unixtime timeofday basedatetime positiondatetime recordedat "
@@ -24,7 +26,7 @@ NAMES = {
     "ptt pttid argos argosid station stationid stationname unitname unitnumber commander commanders "
     "commid modem modemid ident identifier vessel vesselname objectid bouee boje boya",
     "drogue": "drogue drogued droguestatus drogueon drogueattached droguepresent droguepresence",
-    "drogue_lost": "droguelostdate droguelost droguelosttime drogueoffdate droguelossdate",
+    "drogue_lost": "undrogued droguelostdate droguelost droguelosttime drogueoffdate droguelossdate",
 }
 ROLES = {role: tuple(names.split()) for role, names in NAMES.items()}
 """Names by role, the usual ones first, in small letters without anything between them."""
@@ -33,6 +35,21 @@ WORDS = {  # of a name that is none of the usual ones, if only one column has an
     "longitude": {"lon", "long", "lng", "longitude"},
     "time": {"time", "datetime", "timestamp", "utc"},
     "drifter": {"drifter", "buoy", "id"},
+}
+PLACE = re.compile(
+    r"(?:gps|(?:[a-z]+[ _.-])*)(?P<role>latitude|latitud|lat|longitude|longitud|long|lng|lon|breite|l(?:ä|ae)nge)"
+    r"(?P<part>[^0-9]*)"
+)
+PARTS = {  # of a place in columns of their own, by how long they are said
+    ("degrees", "long"): ("deg", "degs", "degree", "degrees", "grad", "°"),
+    ("minutes", "long"): ("min", "mins", "minute", "minutes", "minuten", "minutos", "'", "\u2032"),
+    ("seconds", "long"): ("sec", "secs", "second", "seconds", "sekunden", "segundos", '"', "\u2033"),
+    ("degrees", "double"): ("dd",),
+    ("minutes", "double"): ("mm",),
+    ("seconds", "double"): ("ss",),
+    ("degrees", "letter"): ("d",),
+    ("minutes", "letter"): ("m",),
+    ("seconds", "letter"): ("s",),
 }
 OPTIONAL = ("drifter", "drogue", "drogue_lost")
 
@@ -54,16 +71,25 @@ def find_roles(known: Sequence[str], given: Mapping[str, str], where: str) -> di
     """
     found: dict[str, str] = {}
     free = [name for name in known if name not in given.values()]
+    places = [name for name in free if not _is_part(name, known)]
     for role in ROLES:
         if chosen := given.get(role):
             if chosen not in known:
                 raise BadInputError(_missing(where, f"no column {chosen!r}", known, role))
             found[role] = chosen
-        elif (one := _usual(role, free) or _by_words(role, free)) is not None:
+        elif (one := _usual(role, places) or _by_words(role, places)) is not None:
             found[role] = one
         elif role not in OPTIONAL:
             raise BadInputError(_missing(where, f"no column that can be a {role}", known, role))
     return found
+
+
+def drifter_names(known: Sequence[str]) -> list[str]:
+    """Return the columns that may name drifters, the most usual names first."""
+    order = {name: i for i, name in enumerate(ROLES["drifter"])}
+    usual = sorted((name for name in known if plain(name) in order), key=lambda name: order[plain(name)])
+    one = _by_words("drifter", [name for name in known if name not in usual])
+    return usual + ([one] if one else [])
 
 
 def name_places(known: Sequence[str], given: Mapping[str, str]) -> bool:
@@ -80,6 +106,26 @@ def words(name: str) -> set[str]:
     """Return the words of a name, in small letters, without units in brackets."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", re.sub(r"[\[(].*?[\])]", "", name))
     return {*re.findall(r"[a-z]+", parted.lower())}
+
+
+def part_of(name: str) -> tuple[str, str, str] | None:
+    """Return the role of a column of degrees, minutes or seconds, which of them, and how it is said; None: no such.
+
+    Example:
+        >>> part_of("lat_min"), part_of("Lon [']"), part_of("LAT_DD"), part_of("lat")
+        (('latitude', 'minutes', 'long'), ('longitude', 'minutes', 'long'), ('latitude', 'degrees', 'double'), None)
+    """
+    found = PLACE.fullmatch(name.strip().lower().replace("''", '"'))
+    said = re.sub(r"decimal|dec|whole|[^a-z°'\"\u2032\u2033]", "", found["part"]) if found else ""
+    part = next(((part, how) for (part, how), known in PARTS.items() if said in known), None)
+    role = "latitude" if found and found["role"].startswith(("lat", "br")) else "longitude"
+    return (role, *part) if part else None
+
+
+def _is_part(name: str, known: Sequence[str]) -> bool:
+    """Return whether a column is of minutes or seconds; lat_s is of the south unless lat_d is there."""
+    role, part, how = part_of(name) or ("", "degrees", "")
+    return part != "degrees" and (how != "letter" or any(part_of(one) == (role, "degrees", how) for one in known))
 
 
 def _usual(role: str, known: Sequence[str]) -> str | None:

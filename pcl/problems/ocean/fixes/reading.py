@@ -25,7 +25,7 @@ def read_fixes(
         columns: names of columns or variables by role (``drifter``, ``time``, ``latitude``, ``longitude``,
             ``drogue``), where they have no usual name.
         time_units: of numbers that are times and do not say theirs.
-        time_zone: of times in tables that do not say theirs.
+        time_zone: of times that do not say theirs.
 
     Raises:
         BadInputError: a file is not there, has an unknown format, or lacks a column.
@@ -47,7 +47,7 @@ def read_fixes(
         if suffix in TABLES and not path.is_dir():
             parts.append(read_table(path, columns, time_units=time_units, time_zone=time_zone))
         elif suffix in TRAJECTORIES or _is_store(path):
-            parts.append(read_trajectories(path, columns, time_units=time_units))
+            parts.append(read_trajectories(path, columns, time_units=time_units, time_zone=time_zone))
         elif path.is_dir():
             raise BadInputError(f"{path} is a folder and no store of tracks: name its files, such as {path}/*.csv")
         else:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcl.errors import BadInputError, DamagedDataError, printable
-from pcl.problems.ocean.fixes.degrees import in_degrees, to_unit
-from pcl.problems.ocean.fixes.drifters import of_several
+from pcl.problems.ocean.fixes.drifters import of_several, parting
+from pcl.problems.ocean.fixes.drogues import attached
 from pcl.problems.ocean.fixes.fixes import Fixes
-from pcl.problems.ocean.fixes.names import ROLES, WORDS, find_roles, plain, words
+from pcl.problems.ocean.fixes.names import ROLES, WORDS, drifter_names, find_roles, plain, words
+from pcl.problems.ocean.fixes.place_columns import in_degrees
 from pcl.problems.ocean.fixes.text_tables import read_text_table
 from pcl.problems.ocean.fixes.time_columns import with_one_time
 from pcl.problems.ocean.fixes.times import have_zones, to_seconds
@@ -26,11 +27,9 @@ if TYPE_CHECKING:
 
 PARQUET = (".parquet", ".pq", ".parq")
 TABLES = (".csv", ".tsv", ".txt", ".dat", ".tab", ".asc", *PARQUET)
-YES = ("1", "1.0", "true", "t", "yes", "y", "on", "attached", "present")
-NO = ("0", "0.0", "false", "f", "no", "n", "off", "lost", "detached", "absent")
 UNIT = re.compile(r"\D*(deg|°|rad)\D*", re.IGNORECASE)  # of latitudes, in the second row of a file of ERDDAP
+FLAGS = ("", "0", "1", "0.0", "1.0", "true", "false", "yes", "no", "t", "f", "y", "n", "drogued", "undrogued")
 NEVER = r"[0:/. TZ-]*|-.*|1970-01-01.*|.*e\+?3\d|(?i:nan|nat|none|null)"  # dates of a drogue that is still on
-BRACKETS = re.compile(r"[\[(](.*?)[\])]")
 CUT = r"\d(?:\.\d+)?[eE]\+\d\d"  # a long number that a spreadsheet has rounded
 UNITS = re.compile(r"[\[(](.* since .*)[\])]")  # of times, in the name of their column
 
@@ -65,17 +64,17 @@ def read_table(path: Path, columns: Mapping[str, str], *, time_units: str = "", 
     time_s = to_seconds(table[roles["time"]], f"{path}: {roles['time']}", units=time_units, time_zone=zone)
     if not columns.get("time"):
         refuse_two_clocks(table, roles["time"], time_s, path)
-    # a file that names no drifter is of one
-    names = _whole_names(table[roles["drifter"]], path) if "drifter" in roles else np.full(len(table), path.stem)
     found = Fixes(
-        names,
+        np.full(len(table), path.stem),  # a file that names no drifter is of one
         time_s,
         _degrees(table, roles, "latitude", path, units),
         _degrees(table, roles, "longitude", path, units),
-        _drogued(table, roles, time_s, lambda dates: to_s(dates, f"{path}: {roles['drogue_lost']}")),
+        _drogued(table, roles, time_s, path, lambda dates: to_s(dates, f"{path}: {roles['drogue_lost']}")),
     )
-    if "drifter" not in roles and of_several(found):
-        raise BadInputError(_unnamed(table, roles, found, path))
+    if "drifter" in roles:
+        found = _named(table, roles, columns, found, path)
+    if not columns.get("drifter") and len(found.names) == 1 and of_several(found):
+        _refuse_several(table, roles, found, path)
     return found
 
 
@@ -108,19 +107,36 @@ def _roles(table: "pd.DataFrame", columns: Mapping[str, str], path: Path) -> dic
         known.remove(named)
 
 
-def _unnamed(table: "pd.DataFrame", roles: Mapping[str, str], fixes: Fixes, path: Path) -> str:
-    """Return what to do with a table of several drifters that names none: which column would part them."""
+def _named(
+    table: "pd.DataFrame", roles: Mapping[str, str], columns: Mapping[str, str], fixes: Fixes, path: Path
+) -> Fixes:
+    """Return fixes with the names of the column that parts drifters: of several it is told by how they move."""
+    others = [name for role, name in roles.items() if role != "drifter"]
+    known = [str(name) for name in table.columns if str(name) not in others and not table[name].is_unique]
+    usual = [] if columns.get("drifter") or len(table) < 3 else drifter_names(known)
+    candidates = {name: _as_names(table[name]) for name in (roles["drifter"], *usual)}
+    name = parting(fixes, candidates, str(path))
+    return replace(fixes, name=_whole_names(table[name], path))
+
+
+def _refuse_several(table: "pd.DataFrame", roles: Mapping[str, str], fixes: Fixes, path: Path) -> None:
+    """Say which column would part the several drifters of a table that names none, or one where another column does."""
     others = [str(name) for name in table.columns if str(name) not in roles.values()]
     few = [name for name in others if 1 < table[name].nunique() <= len(table) / 2]
-    parting = [name for name in few if not of_several(replace(fixes, name=_as_names(table[name])))]
+    parted = [name for name in few if not of_several(replace(fixes, name=_as_names(table[name])))]
+    if "drifter" in roles and not parted:
+        return
+    named = f"one drifter, by {roles['drifter']}" if "drifter" in roles else "no drifter"
     known = (
-        f"it may be {min(parting, key=lambda name: table[name].nunique())}"
-        if parting
+        f"it may be {min(parted, key=lambda name: table[name].nunique())}"
+        if parted
         else "it has " + (", ".join(others[:12]) or "no other column")
     )
-    return printable(
-        f"{path} names no drifter, and its fixes jump as those of several: name their column with "
-        f"tracks.drifter=NAME, {known}"
+    raise BadInputError(
+        printable(
+            f"{path} names {named}, and its fixes jump as those of several: name their column with "
+            f"tracks.drifter=NAME, {known}"
+        )
     )
 
 
@@ -152,10 +168,8 @@ def _degrees(
     table: "pd.DataFrame", roles: Mapping[str, str], role: str, path: Path, units: Mapping[str, str]
 ) -> np.ndarray:
     name = roles[role]
-    in_name, found = BRACKETS.search(name), in_degrees(table, name, role)
-    if not (found < 0).any():  # numbers with a sign say themselves which way they are counted
-        found = to_unit(found, units.get(role) or (in_name[1] if in_name else ""))
-    found = np.rad2deg(found) if {"rad", "radian", "radians"} & words(name) else found
+    taken = {one for other, one in roles.items() if other != role}
+    found = in_degrees(table, name, role, str(path), units.get(role, ""), taken)
     if not np.isfinite(found).any():
         raise BadInputError(
             printable(
@@ -193,19 +207,20 @@ def _as_names(column: "pd.Series[Any]") -> np.ndarray:
 
 
 def _drogued(
-    table: "pd.DataFrame", roles: Mapping[str, str], time_s: np.ndarray, to_s: Callable[[Any], np.ndarray]
+    table: "pd.DataFrame", roles: Mapping[str, str], time_s: np.ndarray, path: Path, to_s: Callable[[Any], np.ndarray]
 ) -> np.ndarray | None:
     """Return where the drogue was not known to be lost: by a flag, or by the date at which it was."""
     if "drogue" in roles:
-        flags = table[roles["drogue"]].astype("string").str.strip().str.lower()
-        if flags.isin((*YES, *NO)).any():
-            attached: np.ndarray = ~flags.isin(NO).to_numpy(bool)
-            return attached
+        on = attached(table[roles["drogue"]], f"{path}: {roles['drogue']}")
+        if on is not None:
+            return on
     if "drogue_lost" not in roles:
         return None
     dates = table[roles["drogue_lost"]].astype("string").str.strip()
+    if dates.dropna().str.lower().isin(FLAGS).all():
+        return attached(dates, f"{path}: {roles['drogue_lost']}", of_loss=True)
     dates = dates.mask(dates.str.fullmatch(NEVER).fillna(True).astype(bool))
     if dates.isna().all():
         return None
-    on: np.ndarray = ~(time_s >= to_s(dates))  # never lost: no date
-    return on
+    kept: np.ndarray = ~(time_s >= to_s(dates))  # never lost: no date
+    return kept

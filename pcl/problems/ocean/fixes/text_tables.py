@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pcl.errors import BadInputError, DamagedDataError, printable
-from pcl.problems.ocean.fixes.names import ROLES, name_places, plain
+from pcl.problems.ocean.fixes.names import ROLES, WORDS, name_places, plain, words
+from pcl.problems.ocean.fixes.time_columns import CLOCKS, DATES, PARTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,9 @@ GDP = (
     *("ve", "vn", "speed", "var_lat", "var_lon", "var_temperature"),
 )
 MOST_COMMENTS = 1000
+MOST_SHORT = 0.5  # of the rows lack a value at most: then which one is not known of these alone
+SIGNS = re.compile(r"(?<![\d.])(?:-0+(?![\d.])|0\d{3,4}\.\d)")  # digits that numbers lose: -0, and 0030.5 of a receiver
+OF_TIMES = {*DATES, *CLOCKS, *itertools.chain(*PARTS.values())}
 COMMENT = "#%/ \t"
 
 
@@ -53,7 +57,8 @@ def read_text_table(path: Path, columns: Mapping[str, str] | None = None) -> "pd
     names = _known_columns(row, path) if is_headless else _each_once(row)
     decimal = "," if separator != "," and re.search(r"\d,\d", follows) and "." not in follows else "."
     _check_width(follows, separator, names, path)
-    drifters = {*ROLES["drifter"], plain(columns.get("drifter", ""))}
+    content = _content_of_whole_rows(content, number, names, path) if separator == BLANKS else content
+    exact = bool(SIGNS.search(content))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pd.errors.ParserWarning)  # of separators at the end of rows
@@ -65,12 +70,48 @@ def read_text_table(path: Path, columns: Mapping[str, str] | None = None) -> "pd
                 index_col=False,
                 skiprows=number + 1,
                 decimal=decimal,
-                dtype={name: str for name in names if plain(name) in drifters},
+                dtype={name: str for name in names if _is_text(name, columns, exact)},
                 low_memory=False,
                 skipinitialspace=True,
             )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise DamagedDataError(printable(f"{path} is no table: {' '.join(str(error).split())[:120]}")) from error
+
+
+def _is_text(name: str, columns: Mapping[str, str], exact: bool) -> bool:
+    """Return whether a column is read as text: names of drifters, and places whose digits say more than a number."""
+    is_place = name in (columns.get("latitude"), columns.get("longitude")) or bool(
+        words(name) & (WORDS["latitude"] | WORDS["longitude"])
+    )
+    is_drifter = plain(name) in ROLES["drifter"] or bool(words(name) & WORDS["drifter"])
+    is_place = is_place or plain(name) in (*ROLES["latitude"], *ROLES["longitude"])
+    return (exact and is_place) or (is_drifter and not is_place) or name == columns.get("drifter")
+
+
+def _content_of_whole_rows(content: str, head: int, names: Sequence[str], path: Path) -> str:
+    """Return a text whose values are parted by blanks, with rows that lack one empty: which one is not known.
+
+    Raises:
+        BadInputError: most rows lack one.
+    """
+    places = [i for i, name in enumerate(names) if plain(name) in (*ROLES["latitude"], *ROLES["longitude"])]
+    first = names[: max(places, default=-1) + 1]
+    usual = {*itertools.chain(*ROLES.values()), *OF_TIMES}
+    # what is missing can only stand behind the places if all before them is what every row has
+    needed = len(first) if first and all(plain(name) in usual for name in first) else len(names)
+    lines = content.split("\n")
+    rows = [i for i in range(head + 1, len(lines)) if lines[i].strip()]
+    short = [i for i in rows if len(_fields(lines[i], BLANKS)) < needed]
+    if len(short) > MOST_SHORT * len(rows):
+        raise BadInputError(
+            printable(
+                f"{path} parts columns by blanks, and most rows, such as {lines[short[0]].strip()[:60]!r}, have fewer "
+                f"values than the {len(names)} of its head: write something, such as nan, where a value is missing"
+            )
+        )
+    for i in short:
+        lines[i] = " ".join(["nan"] * len(names))
+    return "\n".join(lines)
 
 
 def _content(path: Path) -> str:
@@ -151,5 +192,8 @@ def _each_once(names: list[str]) -> list[str]:
 def _known_columns(row: list[str], path: Path) -> list[str]:
     """Return the columns of a file without a head, of the Global Drifter Program: the day has decimals."""
     if len(row) == len(GDP):
-        return [*GDP]
+        month, day, year, latitude = (float(one) for one in row[1:5])
+        is_dated = 1 <= month <= 12 and 1 <= day < 32 and 1900 <= year < 2100
+        if is_dated and "." in row[2] and "." in row[4] and "." in row[5] and abs(latitude) <= 90:
+            return [*GDP]
     raise BadInputError(f"{path} has no line that names its columns: write one, such as id,time,latitude,longitude")
