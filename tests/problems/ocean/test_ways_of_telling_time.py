@@ -66,6 +66,7 @@ def test_a_whole_time_wins_over_parts_of_it(tmp_path, name, head, parts):
         ("date,hour", "{t},{t:%H}", TIMES),
         ("date,time", "{t:%Y-%m-%d} 00:00:00,{t:%H:%M:%S}", TIMES),
         ("date,time", "{t},{t:%H:%M:%S}", TIMES),
+        ("date,time", "{t:%d.%m.%Y} {t.hour}:{t:%M},{t.hour}:{t:%M:%S}", TIMES),
         ("date,hour", "{t:%Y-%m-%d} 00:00,{t:%H}", HOURS),
     ],
 )
@@ -134,7 +135,10 @@ def test_parts_of_a_time_may_say_their_zone_and_must_say_one(tmp_path):
     refuse(tmp_path, "one zone, in one column", "date_utc,time (local)", "{t:%Y-%m-%d},{later:%H:%M}")
 
 
-HEADS = ["time_UTC+2", "time_gmt+2", "time (UTC+2h)", "time (UTC + 2)", "time (Europe/Berlin)", "time Europe/Berlin"]
+HEADS = [
+    *("time_UTC+2", "time_gmt+2", "time (UTC+2h)", "time (UTC + 2)", "time [UTC+2 hours]", "time (CEST UTC+02:00)"),
+    *("time (Europe/Berlin)", "time Europe/Berlin"),
+]
 
 
 @pytest.mark.parametrize("head", [*HEADS, "time|+02:00,deg,deg", "time|Europe/Berlin,deg,deg"])
@@ -300,6 +304,18 @@ def test_times_of_day_have_other_names(tmp_path, head):
 def test_a_time_of_day_that_nobody_knows_is_asked_for(tmp_path):
     refuse(tmp_path, r"such as tracks\.time=kl", "date,kl", "{t:%Y-%m-%d,%H:%M:%S}")
     check(rows_of(tmp_path, "date,kl", "{t:%Y-%m-%d,%H:%M:%S}", columns={"time": "kl"}), TIMES)
+    check(rows_of(tmp_path, "date,kl", "{t:%Y-%m-%d,%H:%M:%S}", columns={"time": "date"}), DAYS)
+
+
+def test_hours_with_units_are_no_times_of_day(tmp_path):
+    found = rows_of(
+        tmp_path,
+        "date,time",
+        lambda t, later: f"2023-04-20,{(t - TIMES[0]) / pd.Timedelta('1h')}",
+        columns={"time": "time"},
+        time_units=f"hours since {TIMES[0]}",
+    )
+    check(found, TIMES)
 
 
 def test_a_clock_of_another_zone_than_that_of_an_epoch_is_asked_for(tmp_path):
@@ -348,7 +364,7 @@ def test_epochs_of_lost_drogues_may_be_missing(tmp_path):
     np.testing.assert_array_equal(found.drogued, [*[True] * NUMBER, *(lost > TIMES)])
 
 
-@pytest.mark.parametrize("text", ["2023-04-20T10:04:60", "20.04.2023 25:00", "10:04", "20/13/2023 10:00"])
+@pytest.mark.parametrize("text", ["", "2023-04-20T10:04:60", "20.04.2023 25:00", "10:04", "20/13/2023 10:00"])
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(BadInputError, match=re.escape("no times that can be read")):
         to_seconds([text] * NUMBER, "a.csv: time")

@@ -72,7 +72,7 @@ def dates_of(texts: "pd.Series[Any]", where: str) -> "pd.Series[Any]":
     present = texts.notna()
     few_digits = texts.str.contains(r"^\d{6,7}(?!\d)", regex=True, na=False)  # no year, month and day for certain
     dates = pd.to_datetime(texts.mask(few_digits), format="ISO8601", errors="coerce")
-    if dates[present].notna().mean() <= 1 - MOST_UNREAD:
+    if not dates[present].notna().mean() > 1 - MOST_UNREAD:
         dates = _by_parts(texts, where)
     return dates + pd.to_timedelta(late.astype(int), unit="D") if late.any() else dates
 
@@ -117,7 +117,7 @@ def _by_parts(texts: "pd.Series[Any]", where: str) -> "pd.Series[Any]":
     of_day = (hour * 3600 + minute * 60 + second).where((minute < 60) & (second < 60))
     days = parts[0].where(of_day.notna())
     dates = _by_the_best(FORMATS, days)
-    if dates[texts.notna()].notna().mean() <= 1 - MOST_UNREAD:
+    if not dates[texts.notna()].notna().mean() > 1 - MOST_UNREAD:
         dates = _in_order(days, texts.dropna(), where)
     return dates + pd.to_timedelta(of_day.round(6), unit="s")
 

@@ -22,8 +22,10 @@ CLOCKS = (
     *("timeutc", "utctime", "timegmt", "time", "utc", "gmt", "timeofday", "hhmmss", "hhmm", "clock", "loctime"),
     *("datatime", "gpstime", "uhrzeit", "zeit", "heure", "hora", "timelocal", "localtime"),
 )
+DIGITS = ("hhmm", "hhmmss")  # times of day, whatever numbers they hold
 NOON = ("ampm", "meridiem")
 CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d*)?)?\s*(?:[zZ]|UTC|[+-]\d\d:?\d\d|[aApP]\.?[mM]\.?)?"
+HOUR_MINUTE = r"^(\d{1,2}:\d\d)"
 BOTH = "mm"  # month or minute
 DAYS_OF_YEAR = ("dayofyear", "yearday", "doy", "yday", "jday", "julianday", "ddd")
 PARTS = {
@@ -62,7 +64,7 @@ def with_one_time(
     names = [str(name) for name in reversed(table.columns)]
     named = {plain(without_zone(name)): name for name in names} | {plain(name): name for name in names}
     chosen = columns.get("time")
-    if chosen and (chosen not in table or not (_holds_clocks(table[chosen]) or plain(chosen) in CLOCKS)):
+    if chosen and (chosen not in table or not (_holds_clocks(table[chosen]) or plain(chosen) in DIGITS)):
         return table
     date, clock = _first(named, DATES), chosen or _first(named, CLOCKS)
     date = None if date == chosen else date
@@ -92,7 +94,8 @@ def with_one_time(
         if clocks is not None:
             times = times.dt.strftime("%Y-%m-%d").astype("string") + " " + _with_noon(clocks, table, named)
     else:
-        _refuse_days(table, date, where)
+        if date and date == _first(named, ROLES["time"]):
+            _refuse_days(table, date, where)
         return table
     zone = _zone(used, units or {}, where)
     name = chosen or (f"{WHOLE} ({zone})" if zone else WHOLE)
@@ -134,7 +137,8 @@ def _dates(column: "pd.Series[Any]", clocks: "pd.Series[str]", where: str) -> "p
     """Return days as texts, of dates that may have a time of day of their own: midnight, or that of the clock."""
     days, own = whole_days(column)
     known = own.notna() & clocks.notna()
-    if not (own[known] == clocks[known].str.slice(0, 5).str.zfill(5)).all() and not own.dropna().eq("00:00").all():
+    is_the_same = own[known] == clocks[known].str.extract(HOUR_MINUTE)[0].str.zfill(5)
+    if not is_the_same.all() and not own.dropna().eq("00:00").all():
         raise BadInputError(
             printable(
                 f"{where}: {column.name} has times of day, {str(column.iloc[0])[:40]!r}, and they are not those of "
@@ -168,15 +172,13 @@ def _zone(names: Sequence[str], units: Mapping[str, str], where: str) -> str:
     return next(iter(said.values()), "")
 
 
-def _refuse_days(table: "pd.DataFrame", date: str | None, where: str) -> None:
+def _refuse_days(table: "pd.DataFrame", date: str, where: str) -> None:
     """Refuse days without a time of day where a column has one, by a name that nobody knows."""
-    if date is None:
-        return
     clocks = [str(name) for name in table.columns if str(name) != date and _holds_clocks(table[name])]
     if clocks:
         raise BadInputError(
             printable(
                 f"{where} has days in {date}, and times of day in {', '.join(clocks[:5])}: name the column of the time "
-                f"of day, such as tracks.time={clocks[0]}"
+                f"of day, such as tracks.time={clocks[0]}, or tracks.time={date} if there is none"
             )
         )

@@ -74,7 +74,7 @@ def to_seconds(values: Any, where: str, *, units: str = "", time_zone: "str | pd
         present = texts.notna()
         numbers = pd.to_numeric(texts.str.replace(DECIMAL_COMMA, r"\1.\2", regex=True), errors="coerce")
         numbers = numbers.astype("Float64").astype(np.float64)
-    if numbers.notna().sum() > (1 - MOST_UNREAD) * present.sum() or not present.any():
+    if numbers.notna().sum() > (1 - MOST_UNREAD) * present.sum():
         dates = None if units else _written_out(numbers, where)
         if dates is None:
             return _of_numbers(numbers.to_numpy(np.float64), where, units)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BRACKETS = re.compile(r"[\[(](.*?)[\])]")
 # UTC+2, GMT + 02:00, +0200, +2h; the sign, hours, minutes
 OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+-])\s*(\d{1,2})(?::?(\d\d))?\s*h?", re.IGNORECASE)
-AT_THE_END = re.compile(r"(?:UTC|GMT)\s*[+-]\s*\d{1,2}(?::?\d\d)?\s*h?$", re.IGNORECASE)
+FROM_UTC = re.compile(r"(?:UTC|GMT)\s*[+-]\s*\d{1,2}(?::?\d\d)?(?!\d)", re.IGNORECASE)
 IANA = re.compile(
     r"(?:Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Etc|Europe|Indian|Pacific)/[A-Za-z0-9/_+-]+",
     re.IGNORECASE,
@@ -50,13 +50,16 @@ def said_zone(name: str, unit: str = "") -> str:
         ('UTC + 2', 'CET', 'Europe/Berlin', '')
     """
     for said in (unit.strip(" []()"), *(one.strip() for one in BRACKETS.findall(name))):
-        is_zone = any(one.fullmatch(said) for one in (OFFSET, IANA, NAMED))
-        if is_zone or _parts(said) & {*SHORT.split(), *LOCAL}:
+        if OFFSET.fullmatch(said) or IANA.fullmatch(said):
+            return str(said)
+        if offset := FROM_UTC.search(said):
+            return str(offset[0])
+        if NAMED.fullmatch(said) or _parts(said) & {*SHORT.split(), *LOCAL}:
             return str(said)
         if _parts(said) & UTC:
             return "UTC"
     outside = BRACKETS.sub("", name).replace("_", " ").strip()
-    if found := IANA.search(BRACKETS.sub("", name)) or AT_THE_END.search(outside):
+    if found := IANA.search(BRACKETS.sub("", name)) or FROM_UTC.search(outside):
         return str(found[0])
     if known := words(name) & {*SHORT.split(), *LOCAL}:
         return "local time" if known & LOCAL else min(known).upper()
@@ -70,8 +73,8 @@ def without_zone(name: str) -> str:
         >>> without_zone("time_gmt+2"), without_zone("date_CET"), without_zone("time_utc")
         ('time', 'date', 'time_utc')
     """
-    plain_name = IANA.sub("", AT_THE_END.sub("", name))
-    return re.sub(rf"[\s_.-]+(?:{'|'.join([*SHORT.split(), *sorted(LOCAL)])})?$", "", plain_name, flags=re.IGNORECASE)
+    at_the_end = rf"[\s_.-]+(?:{FROM_UTC.pattern}h?|{IANA.pattern}|{'|'.join([*SHORT.split(), *sorted(LOCAL)])})$"
+    return re.sub(at_the_end, "", name.strip(), flags=re.IGNORECASE)
 
 
 def the_zone(said: str, given: str, where: str) -> str:
