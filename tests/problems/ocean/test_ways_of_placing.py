@@ -154,6 +154,17 @@ def test_a_fix_without_its_letter_has_no_place_and_others_keep_theirs(tmp_path, 
     np.testing.assert_allclose(found.longitude, -LONGITUDE)
 
 
+def test_a_receiver_without_a_fix_makes_no_second_drifter(tmp_path):
+    rows = [
+        f"7,{t},{a},S,{o},W" if i != 2 else f"7,{t},0,-,0,-"
+        for i, (t, a, o) in enumerate(zip(TIMES, LATITUDE, LONGITUDE, strict=True))
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(["id,time,lat,ns,lon,ew", *rows]))
+    kept = cleaned(read_fixes([tmp_path / "a.csv"], {}), Rules())
+    np.testing.assert_allclose(kept.latitude, -LATITUDE[np.arange(NUMBER) != 2])
+    assert [left.number for left in kept.left] == [1]
+
+
 @pytest.mark.parametrize(
     ("head", "form", "east"),
     [
@@ -230,6 +241,7 @@ def drifters(tmp_path, head, form, columns=None, later="0h", apart=0.15, number=
         ("platform,imei,time", "SVP,{k},{t}", "30min", 0.03),
         ("id,buoy,time", "EXP1,{k},{t}", "30min", 0.15),
         ("buoy,station,time", "{k},Kiel,{t}", "30min", 0.03),
+        ("buoy,station,time", "{k},,{t}", "30min", 0.03),
         ("buoy,name,time", "{k},drifter {k},{t}", "30min", 0.03),
     ],
 )
@@ -243,6 +255,34 @@ def test_pieces_of_the_track_of_a_drifter_are_no_drifters(tmp_path):
     ]
     (tmp_path / "a.csv").write_text("\n".join(["id,track,time,lat,lon", *rows]))
     assert read_fixes([tmp_path / "a.csv"], {}).names == ["7"]
+
+
+def test_names_that_some_rows_lack_do_not_contradict_others(tmp_path):
+    rows = [f"{k},{'' if i % 3 else 'AB'[k]},{t},{54 + 0.003 * i + k}" for k in (0, 1) for i, t in enumerate(TIMES)]
+    (tmp_path / "a.csv").write_text("\n".join(["imei,name,time,lat,lon", *(f"{row},10" for row in rows)]))
+    assert read_fixes([tmp_path / "a.csv"], {}).names == ["0", "1"]
+
+
+def test_two_columns_that_name_a_drifter_together_are_told(tmp_path):
+    rows = [
+        f"{k % 2},{'north' if k > 1 else 'south'},{t + k * pd.Timedelta('5min')},{54 + 0.003 * i + 0.2 * k:.4f},10.5"
+        for k in range(4)
+        for i, t in enumerate(TIMES)
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(["id,platform,time,lat,lon", *rows]))
+    with pytest.raises(BadInputError, match="neither by id nor by platform alone: write both into one column"):
+        read_fixes([tmp_path / "a.csv"], {})
+
+
+def test_a_class_of_fixes_is_no_drifter(tmp_path):
+    """Spikes are named so."""
+    rows = [
+        f"{k},{'BAD' if i == 4 else 'OK'},{t},{54 + 0.003 * i + k + 0.5 * (i == 4):.4f},10.5"
+        for k in range(2)
+        for i, t in enumerate(pd.date_range("2023", periods=12, freq="h"))
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(["id,name,time,lat,lon", *rows]))
+    assert read_fixes([tmp_path / "a.csv"], {}).names == ["0", "1"]
 
 
 def test_a_file_that_cannot_tell_which_column_names_drifters_is_refused_and_told(tmp_path):

@@ -71,7 +71,7 @@ def without_copies(fixes: Fixes) -> Fixes:
 
 def of_several(fixes: Fixes) -> bool:
     """Return whether fixes that are said to be of one drifter cannot be: many are too far from the one before."""
-    found = fixes[np.isfinite(fixes.time_s) & (np.abs(fixes.latitude) <= 90) & np.isfinite(fixes.longitude)]
+    found = fixes[_have_places(fixes)]
     found = found[np.lexsort((found.time_s, found.name))]
     steps = np.flatnonzero(found.name[1:] == found.name[:-1])
     return len(steps) > 0 and bool(_too_fast(found, steps).mean() > SEVERAL)
@@ -97,30 +97,54 @@ def parting(fixes: Fixes, candidates: Mapping[str, np.ndarray], where: str) -> s
         'buoy'
     """
     best, *others = candidates
-    known = np.isfinite(fixes.time_s) & (np.abs(fixes.latitude) <= 90) & np.isfinite(fixes.longitude)
+    known = _have_places(fixes)
+    if not known.any():
+        return best
     columns = {name: replace(fixes, name=names)[known & (names != "")] for name, names in candidates.items()}
     for other in others:
         one, two = candidates[best], candidates[other]
+        both = known & (one != "") & (two != "")
         if not len(_steps(columns[best])) and len(_steps(columns[other])):
             best = other  # numbers of rows, of which some are there twice
             continue
-        if _refines(one, two) or len(_steps(columns[other])) < MOST * known.sum():
+        if _refines(one[both], two[both]) or len(_steps(columns[other])) < MOST * known.sum():
             continue  # pieces of its tracks at worst, or both the same; or numbers of messages
-        is_mixed = _jump(columns[best], two[known & (one != "")])
-        apart = [_step_m(columns[name]) for name in (best, other)]
-        if is_mixed or apart[0] > FARTHER * apart[1]:
-            if not _jump(columns[other], one[known & (two != "")]) and apart[1] <= FARTHER * apart[0]:
-                best = other
-                continue
-        elif _refines(two, one) or apart[1] > FARTHER * apart[0] or _jump(columns[other], one[known & (two != "")]):
-            continue
+        mixed = [
+            _jump(columns[name], apart[known & (names != "")])
+            or _step_m(columns[name]) > FARTHER * _step_m(columns[instead])
+            for name, instead, names, apart in ((best, other, one, two), (other, best, two, one))
+        ]
+        if all(mixed):
+            _refuse_both(columns[best], two[known & (one != "")], (best, other), where)
+        elif mixed[0]:
+            best = other
+        elif not mixed[1] and not _refines(two[both], one[both]):
+            raise BadInputError(
+                printable(
+                    f"{where} may name its drifters by {best} or by {other}, which part fixes differently: say which, "
+                    f"tracks.drifter={best} or tracks.drifter={other}"
+                )
+            )
+    return best
+
+
+def _have_places(fixes: Fixes) -> np.ndarray:
+    """Return which fixes have a time and a place, which zero and zero is not."""
+    away = (fixes.latitude != 0) | (fixes.longitude != 0)
+    known: np.ndarray = np.isfinite(fixes.time_s) & (np.abs(fixes.latitude) <= 90) & np.isfinite(fixes.longitude) & away
+    return known
+
+
+def _refuse_both(fixes: Fixes, other: np.ndarray, names: tuple[str, str], where: str) -> None:
+    """Refuse two columns of which each mixes what the other one parts, unless that is spikes of the first alone."""
+    pairs = replace(fixes, name=np.char.add(np.char.add(fixes.name, "\t"), other))
+    if _step_m(fixes) > FARTHER * _step_m(pairs):
         raise BadInputError(
             printable(
-                f"{where} may name its drifters by {best} or by {other}, which part fixes differently: say which, "
-                f"tracks.drifter={best} or tracks.drifter={other}"
+                f"{where} names drifters neither by {names[0]} nor by {names[1]} alone: write both into one column, "
+                "and name it with tracks.drifter=NAME"
             )
         )
-    return best
 
 
 def _refines(one: np.ndarray, other: np.ndarray) -> bool:
