@@ -195,6 +195,12 @@ def test_numbers_that_are_dates(tmp_path, form, times):
     check(rows_of(tmp_path, "time", lambda t, later: t.strftime(form)), times)
 
 
+def test_a_number_that_is_no_date_has_no_time():
+    found = to_seconds([*(2_023_042_000 + hour for hour in range(20)), 2_023_049_999], "a.csv: time")
+    check(found[:20], pd.date_range("2023-04-20", periods=20, freq="h"))
+    assert np.isnan(found[20])
+
+
 @pytest.mark.parametrize("form", ["%y%m%d%H%M", "%d%m%y%H%M"])
 def test_numbers_that_may_be_dates_or_seconds_are_refused(tmp_path, form):
     refuse(tmp_path, r"or say tracks\.time_units='seconds since 1970", "time", lambda t, later: t.strftime(form))

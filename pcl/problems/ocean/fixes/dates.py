@@ -78,7 +78,7 @@ def dates_of(texts: "pd.Series[Any]", where: str) -> "pd.Series[Any]":
 
 
 def of_digits(numbers: np.ndarray, form: str) -> bool:
-    """Return whether all whole numbers are dates of a form, such as ``YYYYMMDDhh``.
+    """Return whether most whole numbers are dates of a form, such as ``YYYYMMDDhh``.
 
     Example:
         >>> of_digits(np.array([2023042010]), "YYYYMMDDhh"), of_digits(np.array([2023042099]), "YYYYMMDDhh")
@@ -99,7 +99,7 @@ def of_digits(numbers: np.ndarray, form: str) -> bool:
     }.items():
         pattern = pattern.replace(part, digits)
     texts = pd.Series(numbers.astype(np.int64)).astype(str).str.zfill(len(form))
-    return bool(texts.str.fullmatch(pattern).all())
+    return bool(texts.str.fullmatch(pattern).mean() > 1 - MOST_UNREAD)
 
 
 def _by_parts(texts: "pd.Series[Any]", where: str) -> "pd.Series[Any]":

@@ -66,14 +66,10 @@ def with_one_time(
     chosen = columns.get("time")
     if chosen and (chosen not in table or not (_holds_clocks(table[chosen]) or plain(chosen) in DIGITS)):
         return table
-    date, clock = _first(named, DATES), chosen or _first(named, CLOCKS)
-    date = None if date == chosen else date
+    date = _first({key: name for key, name in named.items() if name != chosen}, DATES)
     parts = _parts(table, named)
-    clocks = clocks_of(table[clock], CLOCK, f"{where}: {clock}") if clock else None
-    if clock is None and "minute" not in parts and _is_beyond_a_day(table, parts):  # 1004
-        if (clocks := clocks_of(table[parts["hour"]], CLOCK, f"{where}: {parts['hour']}")) is not None:
-            clock = parts.pop("hour")
-    elif clock and clocks is None:
+    clock, clocks = _clock(table, chosen or _first(named, CLOCKS), parts, where)
+    if clock and clocks is None:
         if chosen or not is_whole(table[clock]):
             return table
         clock = None
@@ -120,17 +116,26 @@ def _parts(table: "pd.DataFrame", named: Mapping[str, str]) -> dict[str, str]:
     return {"minute": twice[0]} | parts if twice else parts
 
 
+def _clock(
+    table: "pd.DataFrame", name: str | None, parts: dict[str, str], where: str
+) -> "tuple[str | None, pd.Series[str] | None]":
+    """Return the column of times of day, and these, if it holds any; hours beyond a day are taken out of the parts."""
+    import pandas as pd
+
+    if name is not None:
+        return name, clocks_of(table[name], CLOCK, f"{where}: {name}")
+    if "hour" in parts and "minute" not in parts:
+        hour = parts["hour"]
+        if pd.to_numeric(table[hour], errors="coerce").max() > 24:  # 1004
+            clocks = clocks_of(table[hour], CLOCK, f"{where}: {hour}")
+            return (None, None) if clocks is None else (parts.pop("hour"), clocks)
+    return None, None
+
+
 def _holds_clocks(column: "pd.Series[Any]") -> bool:
     """Return whether most values of a column are times of day."""
     texts = column.dropna().head(100).astype("string").str.strip()
     return len(texts) > 0 and bool(texts.str.fullmatch(CLOCK).mean() > 0.5)
-
-
-def _is_beyond_a_day(table: "pd.DataFrame", parts: Mapping[str, str]) -> bool:
-    """Return whether hours are hours and minutes without anything between them."""
-    import pandas as pd
-
-    return "hour" in parts and bool(pd.to_numeric(table[parts["hour"]], errors="coerce").max() > 24)
 
 
 def _dates(column: "pd.Series[Any]", clocks: "pd.Series[str]", where: str) -> "pd.Series[str]":

@@ -23,13 +23,14 @@ NUMBERS = (  # the smallest and the largest number, and its unit in seconds: fro
 )
 NAMED = {"matlab": 719_529.0, "excel": 25_569.0, "julian": 2_440_587.5, "modified julian": 40_587.0}
 """The day that 1970-01-01 is, of days that are counted as these do."""
+DAY_S = 86_400.0
 SOON = 2.1e9  # seconds since 1970: 2036
-WRITTEN = {  # numbers that are dates: the smallest and the largest
-    "YYYYJJJ": (1.9e6, 2.2e6),
-    "YYYYMMDD": (1.9e7, 2.2e7),
-    "YYYYMMDDhh": (1.9e9, 2.2e9),
-    "YYYYMMDDhhmm": (1.9e11, 2.2e11),
-    "YYYYMMDDhhmmss": (1.9e13, 2.2e13),
+WRITTEN = {  # numbers that are dates: the smallest and the largest, and the unit of decimals, seconds
+    "YYYYJJJ": (1.9e6, 2.2e6, DAY_S),
+    "YYYYMMDD": (1.9e7, 2.2e7, DAY_S),
+    "YYYYMMDDhh": (1.9e9, 2.2e9, 3600.0),
+    "YYYYMMDDhhmm": (1.9e11, 2.2e11, 60.0),
+    "YYYYMMDDhhmmss": (1.9e13, 2.2e13, 1.0),
 }
 OF_TWO_KINDS = ("YYMMDDhhmm", "DDMMYYhhmm", "MMDDYYhhmm")  # dates that are of the size of seconds since 1970
 SEVERAL = 5  # different numbers are no such dates by chance
@@ -67,7 +68,7 @@ def to_seconds(values: Any, where: str, *, units: str = "", time_zone: "str | pd
         return _seconds(_localised(series, time_zone, where))
     if pd.api.types.is_numeric_dtype(series):
         numbers = pd.Series(series.to_numpy(np.float64, na_value=np.nan), series.index)
-        present, texts = numbers.notna(), numbers.astype("string")
+        present, texts = numbers.notna(), pd.Series(pd.NA, numbers.index, dtype="string")
     else:
         texts = series.astype("string").str.strip()
         texts = texts.mask(texts.str.fullmatch(MISSING).fillna(True).astype(bool))
@@ -93,19 +94,19 @@ def _written_out(numbers: "pd.Series[float]", where: str) -> "pd.Series[Any] | N
 
     known = numbers[np.isfinite(numbers)]
     middle = known.median() if len(known) else 0.0
-    form = next((form for form, (least, most) in WRITTEN.items() if least <= middle <= most), "")
-    days, decimals = np.floor(known), known % 1
-    if not form or (form.endswith("hh") and not of_digits(days.to_numpy(), form)):
+    form = next((form for form, (least, most, _) in WRITTEN.items() if least <= middle <= most), "")
+    whole, decimals = np.floor(known), known % 1
+    if not form or (form.endswith("hh") and not of_digits(whole.to_numpy(), form)):
         _refuse_two_kinds(known, where)
         return None
-    if decimals.any() and "h" not in form and ((decimals * 100).round(6) % 1 == 0).all() and decimals.max() < 0.24:
+    unit_s = WRITTEN[form][2]
+    if unit_s == DAY_S and decimals.any() and decimals.max() < 0.24 and not ((decimals * 100).round(6) % 1).any():
         raise BadInputError(
             f"{where} holds {known[decimals > 0].iloc[0]:.10g}, of which the decimals may be hours or parts of a day: "
             "write times as 2023-04-20T10:04:49Z"
         )
-    dates = dates_of(days.astype("int64").astype("string").reindex(numbers.index), where)
-    seconds = (decimals * 86_400).round(2 if "h" not in form else 0).reindex(numbers.index)
-    return dates + pd.to_timedelta(seconds.where(numbers.notna()) if "h" not in form else seconds * 0, unit="s")
+    dates = dates_of(whole.astype("int64").astype("string").reindex(numbers.index), where)
+    return dates + pd.to_timedelta((decimals * unit_s).round(2).reindex(numbers.index), unit="s")
 
 
 def _refuse_two_kinds(numbers: "pd.Series[float]", where: str) -> None:
