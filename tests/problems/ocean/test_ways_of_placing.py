@@ -421,6 +421,19 @@ def test_trajectories_may_come_second(tmp_path, dims, later_s):
         np.testing.assert_allclose(np.sort(found.latitude[found.name == "a 1"]), lat[:, 1])
 
 
+def test_the_variable_that_parts_drifters_names_them(tmp_path):
+    hours = np.tile(np.arange(12.0), 2)
+    data = {
+        "lat": ("obs", 54 + 0.003 * hours + 0.2 * (np.arange(24) > 11)),
+        "lon": ("obs", np.full(24, 10.5)),
+        "time": ("obs", SECONDS[0] + 3600 * hours, {"units": "seconds since 1970-01-01"}),
+        "id": ("obs", np.tile(np.arange(12), 2)),
+        "buoy": ("obs", np.repeat([5, 6], 12)),
+    }
+    assert netcdf(tmp_path, **data).names == ["5", "6"]
+    assert len(netcdf(tmp_path, **data | {"id": (*data["id"], {"cf_role": "trajectory_id"})}).names) == 12
+
+
 def test_a_scalar_platform_names_no_trajectories(tmp_path):
     found = netcdf(tmp_path, platform=((), 0), rowsize=("traj", [2, 4]))
     assert found.names == ["a 0", "a 1"]

@@ -98,7 +98,7 @@ def parting(fixes: Fixes, candidates: Mapping[str, np.ndarray], where: str) -> s
     """
     best, *others = candidates
     known = _have_places(fixes)
-    if not known.any():
+    if not others or not known.any():
         return best
     columns = {name: replace(fixes, name=names)[known & (names != "")] for name, names in candidates.items()}
     for other in others:

@@ -13,10 +13,10 @@ import numpy as np
 
 from pcl.errors import BadInputError, DamagedDataError, printable
 from pcl.problems.ocean.fixes.degrees import to_degrees, to_unit
-from pcl.problems.ocean.fixes.drifters import of_several
+from pcl.problems.ocean.fixes.drifters import of_several, parting
 from pcl.problems.ocean.fixes.drogues import attached, means_attached
 from pcl.problems.ocean.fixes.fixes import Fixes
-from pcl.problems.ocean.fixes.names import ROLES, find_roles, plain
+from pcl.problems.ocean.fixes.names import ROLES, drifter_names, find_roles, plain
 from pcl.problems.ocean.fixes.place_columns import turned
 from pcl.problems.ocean.fixes.times import NAMED, to_seconds
 from pcl.problems.ocean.reading.time import read_times
@@ -63,9 +63,11 @@ def read_trajectories(path: Path, columns: Mapping[str, str], *, time_units: str
         raise DamagedDataError(f"{path} cannot be opened ({type(error).__name__}): give a file of tracks") from error
     with opened as dataset:
         refuse_fields(dataset, path)
-        roles = find_roles([str(name) for name in dataset.variables], {**_by_attributes(dataset), **columns}, str(path))
+        told = {**_by_attributes(dataset), **columns}
+        roles = find_roles([str(name) for name in dataset.variables], told, str(path))
         try:
-            return _Layout(dataset, roles, path, partial(_seconds, time_units=time_units, time_zone=time_zone)).fixes()
+            layout = _Layout(dataset, roles, path, partial(_seconds, time_units=time_units, time_zone=time_zone))
+            return layout.fixes(is_told="drifter" in told)
         except (OSError, RuntimeError) as error:
             raise DamagedDataError(printable(f"{path} cannot be read ({error}): it is damaged"[:200])) from error
 
@@ -132,15 +134,19 @@ class _Layout:
                 "times"
             )
 
-    def fixes(self) -> Fixes:
-        """Return all fixes, without the ends of rows that are shorter than the longest."""
+    def fixes(self, *, is_told: bool) -> Fixes:
+        """Return all fixes, without the ends of rows that are shorter than the longest.
+
+        Args:
+            is_told: whether it is said, not only usual, which variable names drifters.
+        """
         if not self.latitude.size:
             raise BadInputError(f"{self.path} holds no fixes: give files of tracks")
         time = self.dataset[self.roles["time"]]
         time_s = self.to_s(self._spread(time), time.attrs, f"{self.path}: {time.name}")
         latitude, longitude = (self._degrees(role) for role in ("latitude", "longitude"))
         unnamed = Fixes(np.full(len(time_s), self.path.stem), time_s, latitude, longitude, self._drogued(time_s))
-        found = replace(unnamed, name=self._names(unnamed))
+        found = replace(unnamed, name=self._names(unnamed, is_told))
         if "drifter" not in self.roles and len(found.names) == 1 and of_several(found):
             raise BadInputError(
                 f"{self.path} names no drifter, and its fixes jump as those of several: name their variable with "
@@ -193,16 +199,25 @@ class _Layout:
             )
         )
 
-    def _names(self, fixes: Fixes) -> np.ndarray:
+    def _names(self, fixes: Fixes, is_told: bool) -> np.ndarray:
         """Return the name of the drifter of every fix: that of the file and a number where it has none."""
         named = self.roles.get("drifter")
         # a scalar names the drifter of a file of one, and is a container of attributes in others
         is_of_one = self.latitude.ndim == 1 and self._number() is None
         if named is not None and (is_of_one or self.dataset[named].ndim):
-            return np.array([_as_text(one) for one in self._spread(self.dataset[named])])
+            names = {name: self._texts(name) for name in (named, *self._other_names(is_told or not is_of_one))}
+            return names[parting(fixes, names, str(self.path))]
         if self.latitude.ndim == 2:
             return self._numbered(self._along(self._axis_of_trajectories(fixes)))
         return fixes.name if (of := self._number()) is None else self._numbered(of)
+
+    def _texts(self, name: str) -> np.ndarray:
+        return np.array([_as_text(one) for one in self._spread(self.dataset[name])])
+
+    def _other_names(self, is_told: bool) -> list[str]:
+        """Return what else may name the drifter of each fix, where that is not told."""
+        free = [str(name) for name, one in self.dataset.variables.items() if one.dims == self.latitude.dims]
+        return [] if is_told else drifter_names([name for name in free if name not in self.roles.values()])
 
     def _along(self, axis: int) -> np.ndarray:
         """Return the number of each fix along an axis."""
