@@ -53,6 +53,7 @@ def refuse(tmp_path, match, head, form, **options):
         ("year,doy", "{t:%Y,%j}"),
         ("date,hour", "{t:%Y-%m-%d,%H}"),
         ("date_utc,hour", "2020-01-01,{t:%H}"),
+        ("date,hours", "2020-01-01,{t:%H%M}"),
     ],
 )
 def test_a_whole_time_wins_over_parts_of_it(tmp_path, name, head, parts):
@@ -243,6 +244,7 @@ def test_the_last_hour_of_a_day_may_be_24(tmp_path, head, form, times):
     [
         ("date,hour,minute", "{t:%Y-%m-%d,%H},75", "minute holds 75"),
         ("date,hour", "{t:%Y-%m-%d},1099", "hour holds 1099"),
+        ("date,hour", "{t:%Y-%m-%d},30", "hour holds 30"),
         ("date,hour,minute", "{t:%Y-%m-%d},24,30", "hour has 24"),
         ("year,month,day,hour,minute", "{t:%Y,%m,%d},10.5,30", "hour has decimals"),
         ("year,month,day", "{t:%Y},13,1", "month holds 13"),

@@ -75,7 +75,7 @@ def with_one_time(
         clock = None
     others = [named[name] for name in (WHOLE, *DATES, *CLOCKS) if name in named]
     whole = [named[name] for name in ROLES["time"] if name in named and is_whole(table[named[name]])]
-    if whole and not (date and clock):
+    if whole and not (date and clock and plain(clock) not in PARTS["hour"]):
         return table if chosen else table.drop(columns=[name for name in others if name not in whole])
     of_day: dict[str, str] = {part: parts[part] for part in ("hour", "minute", "second") if part in parts}
     if clocks is None and date and "hour" in parts:
@@ -126,7 +126,7 @@ def _clock(
         return name, clocks_of(table[name], CLOCK, f"{where}: {name}")
     if "hour" in parts and "minute" not in parts:
         hour = parts["hour"]
-        if pd.to_numeric(table[hour], errors="coerce").max() > 24:  # 1004
+        if pd.to_numeric(table[hour], errors="coerce").max() > 99:  # 1004
             clocks = clocks_of(table[hour], CLOCK, f"{where}: {hour}")
             return (None, None) if clocks is None else (parts.pop("hour"), clocks)
     return None, None
