@@ -249,6 +249,7 @@ def test_the_last_hour_of_a_day_may_be_24(tmp_path, head, form, times):
         ("year,month,day,hour,minute", "{t:%Y,%m,%d},10.5,30", "hour has decimals"),
         ("year,month,day", "{t:%Y},13,1", "month holds 13"),
         ("year,doy", "{t:%Y},400", "doy holds 400"),
+        ("year,month,day,hour", "123,{t:%m,%d,%H}", "year holds 123"),
     ],
 )
 def test_parts_out_of_their_range_are_refused(tmp_path, head, form, what):
@@ -300,6 +301,8 @@ def test_other_zones_in_units_of_netcdf_are_refused(zone):
 
 def test_years_of_two_digits_and_halves_of_a_day(tmp_path):
     check(rows_of(tmp_path, "yr,mo,dd,hh", "{t:%y,%m,%d,%H}"), HOURS)
+    turn = pd.date_range("1999-12-31", periods=NUMBER, freq="5h")
+    check(rows_of(tmp_path, "yr,mo,dd,hh", "{t:%y,%m,%d,%H}", times=turn), turn)
     check(rows_of(tmp_path, "date,time,am_pm", "{t:%Y-%m-%d,%I:%M:%S,%p}"), TIMES)
     check(rows_of(tmp_path, "year,month,day,time,AM/PM", "{t:%Y,%m,%d,%I:%M,%p}"), MINUTES)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400
 LIMITS = {  # the smallest, and what is too large
-    "year": (1, 2200),
+    "year": (0, 2200),
     "month": (1, 13),
     "day": (1, 32),
     "day of the year": (1, 367),
@@ -24,7 +24,8 @@ LIMITS = {  # the smallest, and what is too large
 }
 JULIAN = (2.4e6, 2.5e6)
 CENTURY, TURN = 100, 69  # years of two digits are of 1969 to 2068
-WHOLE_TIME = r".{6,}?[T\s]\s*(\d{1,2}:\d\d).*"
+BEFORE = (CENTURY, 1799)  # years that no drifter has seen
+WHOLE_TIME = r".{6,}?[T\s]\s*(\d{1,2}:\d\d).*"  # a date, and behind it hour and minute
 EPOCHS = ((3.1e8, 4.2e9), (1.9e11, 2.2e11), (3.1e11, 4.2e12), (1.9e13, 2.2e13), (3.1e14, 4.2e15), (3.1e17, 4.2e18))
 POINTS = ((r"^(\d{1,2})[.h](\d\d)[.m](\d\d)s?$", r"\1:\2:\3"), (r"^(\d{1,2})h(\d\d)$", r"\1:\2"))  # 10.04.49, 10h04
 
@@ -186,7 +187,7 @@ def _numbers(table: "pd.DataFrame", parts: Mapping[str, str], part: str, where: 
     numbers = pd.to_numeric(table[parts[part]], errors="coerce")
     kind = "day of the year" if part == "day" and "year" in parts and "month" not in parts else part
     least, beyond = LIMITS[kind]
-    wrong = numbers[(numbers < least) | (numbers >= beyond)]
+    wrong = numbers[(numbers < least) | (numbers >= beyond) | ((part == "year") & numbers.between(*BEFORE))]
     if len(wrong):
         name = parts[part]
         is_julian = kind == "day of the year" and wrong.between(*JULIAN).all()
