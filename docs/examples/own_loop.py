@@ -71,3 +71,4 @@ if __name__ == "__main__":
     if dist.is_initialized():
         dist.barrier()  # nobody ends while others still send
         dist.destroy_process_group()
+        os._exit(0)  # where cores are few, threads of torch abort one in fifty processes that are taken apart
