@@ -1,6 +1,6 @@
 """Names of columns and variables that hold a drifter, a time, a latitude, a longitude or a drogue."""
 
-__all__ = ["ROLES", "WORDS", "drifter_names", "find_roles", "name_places", "part_of", "plain", "words"]
+__all__ = ["BRACKETS", "ROLES", "WORDS", "drifter_names", "find_roles", "name_places", "part_of", "plain", "words"]
 
 import re
 from collections.abc import Mapping, Sequence
@@ -51,6 +51,7 @@ PARTS = {  # of a place in columns of their own, by how long they are said
     ("minutes", "letter"): ("m",),
     ("seconds", "letter"): ("s",),
 }
+BRACKETS = re.compile(r"[\[(](.*?)[\])]")  # what a name says of its unit or its zone
 OPTIONAL = ("drifter", "drogue", "drogue_lost")
 
 
@@ -99,12 +100,12 @@ def name_places(known: Sequence[str], given: Mapping[str, str]) -> bool:
 
 def plain(name: str) -> str:
     """Return a name in small letters without units in brackets and anything between letters."""
-    return re.sub(r"[^a-z0-9]", "", re.sub(r"[\[(].*?[\])]", "", name.strip().lower()))
+    return re.sub(r"[^a-z0-9]", "", BRACKETS.sub("", name.strip().lower()))
 
 
 def words(name: str) -> set[str]:
     """Return the words of a name, in small letters, without units in brackets."""
-    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", re.sub(r"[\[(].*?[\])]", "", name))
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", BRACKETS.sub("", name))
     return {*re.findall(r"[a-z]+", parted.lower())}
 
 

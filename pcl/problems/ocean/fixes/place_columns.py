@@ -10,7 +10,7 @@ import numpy as np
 
 from pcl.errors import BadInputError, printable
 from pcl.problems.ocean.fixes.degrees import DIRECTIONS, signed, to_degrees, to_unit
-from pcl.problems.ocean.fixes.names import part_of, plain, words
+from pcl.problems.ocean.fixes.names import BRACKETS, part_of, plain, words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,14 +24,12 @@ OF_LETTERS = re.compile(  # plain names of columns of letters
 BLANK = ("", "-", "--", "?", "NA", "N/A", "NAN", "NONE", "NULL")
 BESIDE = 2  # columns after its number in which a letter stands
 MOST = 0.5  # of the values of a column of letters are some
-BACK = {"latitude": {"s", "south", "süd", "sued", "sud", "sur"}, "longitude": {"w", "west", "oeste", "ouest"}}
-FORTH = {"latitude": {"n", "north", "nord"}, "longitude": {"e", "east", "ost", "este"}}
+WAYS = {"latitude": {"south": "S", "north": "N"}, "longitude": {"west": "W", "east": "E"}}
 SIGN = {"negative", "neg", "positive", "pos", "plus", "minus"}  # which way has which sign
 AFTER = re.compile(  # what follows a place and degrees in a plain name; an s of degrees is none of it
     r"(?:gps)?(?>latitude|latitud|lat|longitude|longitud|long|lng|lon|)(?>degrees|degree|degs|deg|)([a-z]+)"
 )
 MANY = re.compile(r"(?:lat|latitude|lon|longitude)s$")
-BRACKETS = re.compile(r"[\[(](.*?)[\])]")
 # of heads that say in which language O is a letter
 OST = {"breite", "breitengrad", "laenge", "länge", "laengengrad", "längengrad", "lnge", "zeit", "uhrzeit", "boje"}
 OESTE = {"latitud", "longitud", "fecha", "hora", "boya", "heure", "bouée", "bouee", "ora"}
@@ -107,8 +105,8 @@ def _way(said: str, role: str) -> str:
     """Return the way that a name or a unit says, empty if none or both: west of ``lon_W``, ``lonW``, ``degrees_W``."""
     glued = AFTER.fullmatch(plain(said))
     some = words(said) | ({glued[1]} if glued and not MANY.search(plain(said)) else set())
-    names = {"latitude": ("south", "north"), "longitude": ("west", "east")}[role]
-    found = [way for way, known in zip(names, (BACK[role], FORTH[role]), strict=True) if known & some]
+    pointed = {DIRECTIONS.get(one.upper()) for one in some}
+    found = [way for way, letter in WAYS[role].items() if letter in pointed]
     return found[0] if len(found) == 1 and not SIGN & some else ""
 
 

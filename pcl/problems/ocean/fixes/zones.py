@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcl.errors import BadInputError, printable
-from pcl.problems.ocean.fixes.names import plain, words
+from pcl.problems.ocean.fixes.names import BRACKETS, plain, words
+from pcl.problems.ocean.reading.time import MOST_HOURS, OFFSET
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BRACKETS = re.compile(r"[\[(](.*?)[\])]")
-# UTC+2, GMT + 02:00, +0200, +2h; the sign, hours, minutes
-OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+-])\s*(\d{1,2})(?::?(\d\d))?\s*h?", re.IGNORECASE)
 FROM_UTC = re.compile(r"(?:UTC|GMT)\s*[+-]\s*\d{1,2}(?::?\d\d)?(?!\d)", re.IGNORECASE)
 IANA = re.compile(
     r"(?:Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Etc|Europe|Indian|Pacific)/[A-Za-z0-9/_+-]+",
@@ -35,7 +33,6 @@ NAMED = re.compile(r"(?!UTC|GMT)[A-Z]{2,4}T")  # what looks like such a name, wh
 COLUMNS = ("tz", "timezone", "utcoffset", "gmtoffset", "tzoffset", "timezoneoffset", "offsetutc", "zeitzone", "tzname")
 EPOCHS = ("epoch", "epochs", "epochtime", "unixtime", "unixtimestamp")
 QUARTER_S = 900.0  # of which all offsets from UTC are multiples
-MOST_HOURS = 14  # that a clock is ahead of UTC
 
 
 def said_zone(name: str, unit: str = "") -> str:

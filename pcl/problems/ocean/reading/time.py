@@ -1,6 +1,6 @@
 """The times of a file: seconds since 1970 in its calendar, freed of the rounding of the numbers that hold them."""
 
-__all__ = ["EPOCH", "date", "read_times", "tidy_times"]
+__all__ = ["EPOCH", "MOST_HOURS", "OFFSET", "date", "read_times", "tidy_times"]
 
 import re
 from collections.abc import Mapping
@@ -24,6 +24,7 @@ UNITS = re.compile(
     r"(?:[T\s]\s*(?P<clock>\d{1,2}(?::\d{1,2}(?::\d{1,2}(?:\.\d*)?)?)?)(?!\d))?\s*(?P<zone>.*?)\s*",
     re.IGNORECASE,
 )
+# UTC+2, GMT + 02:00, +0200, +2h; the sign, hours, minutes
 OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+-])\s*(\d{1,2})(?::?(\d\d))?\s*h?", re.IGNORECASE)
 OF_UTC = ("", "Z", "UTC", "GMT", "UT", "UTC TIME")
 MOST_HOURS = 14  # that a clock is ahead of UTC
